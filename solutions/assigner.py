@@ -1,0 +1,166 @@
+"""Which anchor answers for which object: task-aligned assignment.
+
+Nobody says in advance which position should find an object. During training the network's own predictions decide: among the
+anchor points inside a ground-truth box, those that already score its class well and place its box well become its positives.
+
+    candidates (inside a box)  ->  metric  ->  the k best of each box  ->  conflicts resolved  ->  targets
+
+Sources: Feng et al. 2021, TOOD, section 3.2; Ultralytics 8.4.190 `utils/tal.py`, class TaskAlignedAssigner.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .boxes import complete_iou
+
+
+class Assignment(NamedTuple):
+    """What each anchor has to predict.
+
+    labels (B, A): class; meaningless on the background. boxes (B, A, 4): pixels. scores (B, A, C): soft targets in 0…1, zero
+    on the background. foreground (B, A): bool. gt_index (B, A): which ground truth of its image.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    scores: Tensor
+    foreground: Tensor
+    gt_index: Tensor
+
+
+def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side: float = 16.0) -> Tensor:
+    """Which anchor points lie strictly inside which ground-truth box.
+
+    Args:
+        anchors: (A, 2) pixels. gt_boxes: (B, G, 4) pixels. gt_mask: (B, G) bool, False on padding.
+        min_side: a real box with a shorter side counts as that long about its centre, so that a tiny object finds an anchor too.
+
+    Returns:
+        (B, G, A) bool; all False for padding.
+    """
+    # BEGIN SOLUTION
+    centre = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2
+    half = (gt_boxes[..., 2:] - gt_boxes[..., :2]).clamp(min=min_side) / 2
+    x1, y1 = (centre - half).unsqueeze(-1).unbind(-2)  # (B, G, 1) each
+    x2, y2 = (centre + half).unsqueeze(-1).unbind(-2)
+    x, y = anchors.unbind(-1)  # (A,)
+    inside = (x > x1) & (x < x2)
+    inside &= y > y1
+    inside &= y < y2
+    return inside & gt_mask[..., None]
+    # END SOLUTION
+
+
+def alignment(
+    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, candidates: Tensor, alpha: float = 0.5, beta: float = 6.0
+) -> tuple[Tensor, Tensor]:
+    """How well each candidate already does both tasks: score^alpha · IoU^beta.
+
+    Args:
+        scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels.
+        gt_labels: (B, G). gt_boxes: (B, G, 4) pixels.
+        candidates: (B, G, A) bool, where to compute; elsewhere both results are 0.
+
+    Returns:
+        metric (B, G, A), and overlaps (B, G, A): the complete IoU, clamped at 0.
+    """
+    # BEGIN SOLUTION
+    image, gt, anchor = candidates.nonzero(as_tuple=True)  # a box holds few of the anchors: only those pairs are worth computing
+    score = scores[image, anchor, gt_labels[image, gt]]
+    overlap = complete_iou(gt_boxes[image, gt], boxes[image, anchor]).clamp(min=0)  # a negative base has no 6th root to come back from
+    metric, overlaps = (torch.zeros(candidates.shape, dtype=boxes.dtype, device=boxes.device) for _ in range(2))
+    metric[image, gt, anchor] = score.pow(alpha) * overlap.pow(beta)
+    overlaps[image, gt, anchor] = overlap
+    return metric, overlaps
+    # END SOLUTION
+
+
+def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
+    """The k candidates with the highest metric of each ground truth.
+
+    Args:
+        metric: (B, G, A). candidates: (B, G, A) bool.
+
+    Returns:
+        (B, G, A) bool; never an anchor that is no candidate, even where every metric is 0.
+    """
+    # BEGIN SOLUTION
+    best = metric.topk(min(k, metric.shape[-1]), dim=-1).indices  # (B, G, k)
+    chosen = torch.zeros_like(candidates).scatter_(-1, best, True)
+    return chosen & candidates
+    # END SOLUTION
+
+
+def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
+    """Give an anchor that several ground truths want to the one that its box overlaps most.
+
+    Args:
+        positive: (B, G, A) bool. overlaps: (B, G, A).
+
+    Returns:
+        (B, G, A) bool with at most one True for each anchor.
+    """
+    # BEGIN SOLUTION
+    image, _, anchor = positive.nonzero(as_tuple=True)
+    claims = torch.zeros_like(overlaps[:, 0], dtype=torch.int32)  # (B, A)
+    claims.index_put_((image, anchor), torch.ones_like(image, dtype=torch.int32), accumulate=True)
+    image, anchor = (claims > 1).nonzero(as_tuple=True)
+    winner = overlaps[image, :, anchor].argmax(dim=1)  # (conflicts,)
+    resolved = positive.clone()
+    resolved[image, :, anchor] = False
+    resolved[image, winner, anchor] = True
+    return resolved
+    # END SOLUTION
+
+
+class TaskAlignedAssigner:
+    """Assign ground truths to anchors by how well the network already sees them.
+
+    Args:
+        num_classes: C.
+        k: positives of each ground truth, at most.
+        alpha, beta: exponents of score and overlap.
+        eps: keeps the normalisation from dividing by 0.
+    """
+
+    def __init__(self, num_classes: int, k: int = 10, alpha: float = 0.5, beta: float = 6.0, eps: float = 1e-9):
+        self.num_classes, self.k, self.alpha, self.beta, self.eps = num_classes, k, alpha, beta, eps
+
+    @torch.no_grad()
+    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor) -> Assignment:
+        """Assign.
+
+        Args:
+            scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels. anchors: (A, 2) pixels.
+            gt_labels: (B, G) int64. gt_boxes: (B, G, 4) pixels. gt_mask: (B, G) bool, False on padding. G may be 0.
+
+        Returns:
+            An `Assignment`. The score of a positive is its metric, scaled so that the best positive of each ground truth
+            gets that ground truth's best overlap (TOOD, equation 4).
+        """
+        # BEGIN SOLUTION
+        candidates = anchors_inside(anchors, gt_boxes, gt_mask)
+        metric, overlaps = alignment(scores, boxes, gt_labels, gt_boxes, candidates, self.alpha, self.beta)
+        positive = resolve_conflicts(top_candidates(metric, candidates, self.k), overlaps)
+
+        image, gt, anchor = positive.nonzero(as_tuple=True)  # (P,) each: one row for each foreground anchor
+        pair_metric, pair_overlap = metric[image, gt, anchor], overlaps[image, gt, anchor]
+        best_metric, best_overlap = torch.zeros_like(gt_boxes[..., 0]), torch.zeros_like(gt_boxes[..., 0])  # (B, G)
+        best_metric.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_metric, "amax")
+        best_overlap.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_overlap, "amax")
+
+        foreground = torch.zeros(scores.shape[:2], dtype=torch.bool, device=scores.device)
+        gt_index = torch.zeros(scores.shape[:2], dtype=torch.long, device=scores.device)
+        target_boxes, target_scores = torch.zeros_like(boxes), torch.zeros_like(scores)
+        labels = torch.full_like(gt_index, self.num_classes)
+        foreground[image, anchor] = True
+        gt_index[image, anchor] = gt
+        labels[image, anchor] = gt_labels[image, gt]
+        target_boxes[image, anchor] = gt_boxes[image, gt]
+        target_scores[image, anchor, gt_labels[image, gt]] = pair_metric * best_overlap[image, gt] / (best_metric[image, gt] + self.eps)
+        return Assignment(labels, target_boxes, target_scores, foreground, gt_index)
+        # END SOLUTION
