@@ -39,7 +39,8 @@ class Trainer:
     Args:
         model, loss, optimizer: what `step` works on.
         loader: gives batches; `set_epoch(epoch)` is called before each epoch where it has one.
-        step: a callable (model, loss, batch, optimizer) -> parts of the loss; `training.train_step` with its options bound.
+        step: a callable (model, loss, batch, optimizer, precision=…, step=…) -> parts of the loss; such as `training.train_step`.
+        precision: number format, with its gradient scaler, handed to each step.
         hooks: called in order, the `after_…` moments too.
         epochs, minutes: when to stop; minutes, if given, decide alone.
 
@@ -55,12 +56,13 @@ class Trainer:
         loader: Iterable,
         optimizer: Optimizer,
         step: Callable,
+        precision: object = None,
         hooks: Sequence[Hook] = (),
         epochs: int = 100,
         minutes: float | None = None,
     ):
-        self.model, self.loss, self.loader, self.optimizer, self.step = model, loss, loader, optimizer, step
-        self.hooks, self.epochs, self.minutes = list(hooks), epochs, minutes
+        self.model, self.loss, self.loader, self.optimizer = model, loss, loader, optimizer
+        self.step, self.precision, self.hooks, self.epochs, self.minutes = step, precision, list(hooks), epochs, minutes
         self.epoch = self.steps = 0
         self.seconds_before = 0.0  # of the run that this one resumes
         self.started = time.perf_counter()
@@ -90,13 +92,14 @@ class Trainer:
         try:
             self.call("before_train")
             while not self.finished:
+                self.model.train()
+                self.optimizer.zero_grad(set_to_none=True)
                 if hasattr(self.loader, "set_epoch"):
                     self.loader.set_epoch(self.epoch)
                 self.call("before_epoch")
-                for self.batch in self.loader:
+                for index, self.batch in enumerate(self.loader):
                     self.call("before_step")
-                    self.parts = self.step(self.model, self.loss, self.batch, self.optimizer)
-                    self.steps += 1
+                    self.run_step(index)
                     self.call("after_step")
                     if self.stop_reason or (self.minutes and self.progress >= 1):
                         break
@@ -104,6 +107,13 @@ class Trainer:
                 self.call("after_epoch")
         finally:
             self.call("after_train")
+        # END SOLUTION
+
+    def run_step(self, index: int) -> None:
+        """One step; `index` counts from 0 in each epoch."""
+        # BEGIN SOLUTION
+        self.parts = self.step(self.model, self.loss, self.batch, self.optimizer, precision=self.precision, step=index)
+        self.steps += 1
         # END SOLUTION
 
     @property

@@ -96,8 +96,8 @@ def pad_targets(targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tenso
         batch_size: B.
 
     Returns:
-        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of objects in one image. Padding is 0
-        and False. So is the mask of a box whose coordinates sum to 0 or less: Ultralytics takes such a box for padding.
+        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of objects in one image, at least 1.
+        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less: Ultralytics takes it for padding.
     """
     # BEGIN SOLUTION
     image = targets[:, 0].long()
@@ -106,7 +106,7 @@ def pad_targets(targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tenso
     counts = torch.bincount(image, minlength=batch_size)  # (B,)
     first = counts.cumsum(0) - counts  # where each image's rows begin
     place = torch.arange(len(image), device=targets.device) - first[image]
-    block = targets.new_zeros(batch_size, int(counts.max()), 5)
+    block = targets.new_zeros(batch_size, max(1, int(counts.max())), 5)
     block[image, place] = targets[:, 1:]
     labels, boxes = block[..., 0].long(), block[..., 1:]
     return labels, boxes, boxes.sum(dim=-1) > 0

@@ -164,7 +164,7 @@ def train_step(
         precision: number format; float32 where none is given.
         clip: largest norm of all gradients together.
         accumulate: batches whose gradients are averaged into one update.
-        step: number of this step; decides when an update is due.
+        step: number of this step in its epoch; decides when an update is due.
 
     Returns:
         The parts of the loss, detached.
@@ -218,9 +218,8 @@ def train(
     The caller chooses everything else by hooks: schedule, averaging, evaluation, checkpoints, plots.
     """
     precision = precision or Precision(next(model.parameters()).device)
-    model.train()
-    step = partial(train_step, precision=precision, clip=clip, accumulate=accumulate)
-    trainer = Trainer(model, loss, loader, optimizer or build_optimizer(model), step, hooks, epochs, minutes)
+    step = partial(train_step, clip=clip, accumulate=accumulate)
+    trainer = Trainer(model, loss, loader, optimizer or build_optimizer(model), step, precision, hooks, epochs, minutes)
     trainer.train()
     return trainer
 

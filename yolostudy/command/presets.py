@@ -1,0 +1,219 @@
+"""What to train, as a dataclass put together from tags: `planes.nano.pretrained.cuda@0.batch@16`.
+
+The first tag names the data; every other sets one thing; `key=value` has the last word. An unknown tag or key is an error that
+lists the known ones. The idea of dotted tags is the founding assignment's.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from dataclasses import asdict, dataclass, fields, replace
+
+PROFILES = {
+    # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter turns and flips are all it needs
+    "mini": {"image_size": 160, "batch": 16, "minutes": 5.0, "quarter_turns": True, "flip_ud": 0.5},
+    # 640-pixel images for a graphics card with 8 GB; the founding assignment's sizes
+    "laptop": {
+        "image_size": 640,
+        "batch": 16,
+        "epochs": 200,
+        "quarter_turns": True,
+        "flip_ud": 0.5,
+        "mosaic": 0.5,
+        "scale": 0.3,
+        "translate": 0.1,
+        "hsv_h": 0.015,
+        "hsv_s": 0.5,
+        "hsv_v": 0.3,
+    },
+}
+
+TAGS = {
+    "planes": {"data": "planes"},
+    "mar20": {"data": "mar20", "profile": "laptop"},
+    "nano": {"size": "n"},
+    "small": {"size": "s"},
+    "medium": {"size": "m"},
+    "large": {"size": "l"},
+    "xlarge": {"size": "x"},
+    "mini": {"profile": "mini"},
+    "laptop": {"profile": "laptop"},
+    "pretrained": {"part": "backbone"},
+    "frozen": {"freeze_epochs": 10},
+    "base": {"classes": tuple(f"A{number}" for number in range(1, 11))},
+    "novel": {"classes": tuple(f"A{number}" for number in range(11, 21))},
+    "fewshot": {"split": "small"},
+    "cpu": {"device": "cpu"},
+}
+TAGS_WITH_VALUE = {"cuda": ("device", "cuda:{}"), "batch": ("batch", "{}"), "size": ("image_size", "{}"), "seed": ("seed", "{}")}
+
+
+class PresetError(ValueError):
+    """A tag, key or value that no preset knows; the message lists what there is."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything a run depends on.
+
+    Attributes:
+        data: "planes", "mar20", or a path: a folder, a description, a COCO json, a YOLO data.yaml.
+        profile: "mini", "laptop", or "auto": laptop where there is a CUDA card, else mini.
+        split: of the training images. classes: names to keep; none keeps all. on_bad: "fail" or "skip" bad entries.
+        size: n, s, m, l or x. image_size, batch: pixels, images a step. accumulate: steps an update.
+        epochs, minutes: when to stop; minutes, if given, decide, and the schedule follows the clock.
+        optimizer, rate, weight_decay, warmup, final, clip: the recipe; warmup in steps, final as a share of the rate.
+        schedule: "cosine" or "plateau". ema, ema_ramp: decay of the averaged weights, 0 for none.
+        patience: epochs without a better mAP50-95 before an early stop; 0 for never.
+        precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
+        weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long the backbone stays frozen.
+        validate_seconds: at least that long between two validations. workers, cache: of the loader.
+    """
+
+    data: str = "planes"
+    profile: str = "auto"
+    split: str = "train"
+    classes: tuple[str, ...] = ()
+    on_bad: str = "fail"
+    size: str = "n"
+    image_size: int = 640
+    batch: int = 16
+    accumulate: int = 1
+    epochs: int = 100
+    minutes: float = 0.0
+    optimizer: str = "adamw"
+    rate: float = 2e-3
+    weight_decay: float = 5e-4
+    warmup: int = 60
+    final: float = 0.02
+    clip: float = 10.0
+    schedule: str = "cosine"
+    ema: float = 0.999
+    ema_ramp: float = 200.0
+    patience: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    weights: str = ""
+    part: str = "all"
+    freeze_epochs: int = 0
+    seed: int = 0
+    validate_seconds: float = 0.0
+    workers: str = "auto"
+    cache: str = "auto"
+    flip_lr: float = 0.5
+    flip_ud: float = 0.0
+    quarter_turns: bool = False
+    mosaic: float = 0.0
+    degrees: float = 0.0
+    scale: float = 0.0
+    translate: float = 0.0
+    hsv_h: float = 0.0
+    hsv_s: float = 0.0
+    hsv_v: float = 0.0
+    tensorboard: bool = True
+    name: str = ""
+
+    @property
+    def run_name(self) -> str:
+        """The name of the run's folder where none is given."""
+        data = self.data if self.data in ("planes", "mar20") else "own"
+        return self.name or f"{data}-{self.size}-{self.profile}-s{self.seed}"
+
+
+KEYS = {field.name: field for field in fields(Preset)}
+
+
+def load(tags: str = "planes.nano", **overrides) -> Preset:
+    """A preset from dotted tags and keys.
+
+    Args:
+        tags: such as `planes.nano.batch@8`.
+        overrides: values by key, as Python values or as text from the command line.
+
+    Errors: PresetError, listing the known tags, keys or values.
+    """
+    chosen: dict = {}
+    for tag in tags.split("."):
+        name, at, value = tag.partition("@")
+        if at and name in TAGS_WITH_VALUE:
+            key, pattern = TAGS_WITH_VALUE[name]
+            chosen[key] = parse(key, pattern.format(value))
+        elif not at and name in TAGS:
+            chosen |= TAGS[name]
+        else:
+            known = [*TAGS, *(f"{name}@…" for name in TAGS_WITH_VALUE)]
+            raise PresetError(f"unknown tag {tag!r} in {tags!r}{suggest(name, known)}. Known tags: {', '.join(known)}.")
+    for key, value in overrides.items():
+        if key not in KEYS:
+            raise PresetError(f"unknown key {key!r}{suggest(key, KEYS)}. Known keys: {', '.join(KEYS)}.")
+        chosen[key] = parse(key, value) if isinstance(value, str) else value
+    profile = chosen.get("profile", "auto")
+    if profile == "auto":
+        profile = "laptop" if cuda_is_there(chosen.get("device", "auto")) else "mini"
+    if profile not in PROFILES:
+        raise PresetError(f"unknown profile {profile!r}. Known profiles: auto, {', '.join(PROFILES)}.")
+    settings = {**PROFILES[profile], **chosen, "profile": profile}
+    if "epochs" in chosen and "minutes" not in chosen:
+        settings["minutes"] = 0.0  # who asks for epochs means epochs
+    return replace(Preset(), **settings)
+
+
+def parse(key: str, text: str):
+    """A value for a key from what was typed; the error says which kind of value it takes."""
+    kind = type(KEYS[key].default)
+    try:
+        if kind is tuple:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if kind is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        if kind is str:
+            return text
+        value = ast.literal_eval(text)
+        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)) or value < 0:
+            raise ValueError
+        return kind(value)
+    except (ValueError, KeyError, SyntaxError):
+        kinds = {tuple: "names with commas between", bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
+        raise PresetError(f"{key}={text}: this takes {kinds[kind]}.") from None
+
+
+def number(key: str, text: str, kind: type):
+    """A number that was typed for a key of a command."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise PresetError(f"{key}={text}: this takes a {'whole ' if kind is int else ''}number.") from None
+
+
+def listing() -> str:
+    """All tags, profiles and keys with their defaults, for `yolostudy train --list`."""
+    tags = [f"  {name:<12} {', '.join(f'{key}={value}' for key, value in values.items())}" for name, values in TAGS.items()]
+    tags += [f"  {name + '@…':<12} {key}={pattern.format('…')}" for name, (key, pattern) in TAGS_WITH_VALUE.items()]
+    profiles = [f"  {name:<12} {', '.join(f'{key}={value}' for key, value in values.items())}" for name, values in PROFILES.items()]
+    keys = [f"  {name:<17} {field.default if field.default not in ('', ()) else '-'}" for name, field in KEYS.items()]
+    return "\n".join(["tags", *tags, "", "profiles", *profiles, "", "keys and their defaults", *keys])
+
+
+def suggest(word: str, known) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def cuda_is_there(device: str) -> bool:
+    if device.startswith("cuda"):
+        return True
+    if device != "auto":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def to_dict(preset: Preset) -> dict:
+    """Plain values, for a run's `preset.json` and for the card of its weights."""
+    return asdict(preset)
+
+
+def from_dict(values: dict) -> Preset:
+    return Preset(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

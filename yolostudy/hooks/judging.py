@@ -1,0 +1,79 @@
+"""Hooks that measure the model while it learns."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..engine import Hook, Trainer
+from ..training import Precision, validate
+
+
+class Validation(Hook):
+    """Measures average precision after every `every` epochs, and, near the end of training and at its end, after each.
+
+    Args:
+        model: what to measure; the average, where there is one.
+        loader: validation batches.
+        seconds_between: do not measure again before that much time has passed, so that short epochs do not spend their time on it.
+
+    Attributes:
+        evaluation: the last one, with curves and classes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader,
+        precision: Precision | None = None,
+        class_names: Sequence[str] | None = None,
+        every: int = 1,
+        seconds_between: float = 0.0,
+    ):
+        self.model, self.loader, self.precision, self.class_names = model, loader, precision, class_names
+        self.every, self.seconds_between = every, seconds_between
+        self.evaluation = None
+        self.last_seconds = 0.0  # of the run, when it was measured last
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        for name in ("map50", "map50_95", "val_seconds"):
+            trainer.metrics.pop(name, None)
+        due = trainer.epoch % self.every == 0 and trainer.seconds - self.last_seconds >= self.seconds_between
+        if not (due or trainer.finished):
+            return
+        started = time.perf_counter()
+        self.evaluation = validate(self.model, self.loader, self.precision, self.class_names)
+        trainer.metrics |= {
+            "map50": self.evaluation.map50,
+            "map50_95": self.evaluation.map50_95,
+            "val_seconds": time.perf_counter() - started,
+        }
+        self.last_seconds = trainer.seconds
+
+    def state_dict(self) -> dict:
+        return {"last_seconds": self.last_seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.last_seconds = state["last_seconds"]
+
+
+class EarlyStop(Hook):
+    """Ends training when mAP50–95 has not risen for `patience` epochs."""
+
+    def __init__(self, patience: int = 50):
+        self.patience, self.best, self.best_epoch = patience, -math.inf, 0
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        if trainer.metrics.get("map50_95", -math.inf) > self.best:
+            self.best, self.best_epoch = trainer.metrics["map50_95"], trainer.epoch
+        elif trainer.epoch - self.best_epoch >= self.patience:
+            trainer.stop_reason = f"no better mAP50-95 than {self.best:.3f} of epoch {self.best_epoch} in {self.patience} epochs"
+
+    def state_dict(self) -> dict:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best, self.best_epoch = state["best"], state["best_epoch"]

@@ -1,0 +1,138 @@
+"""Saving and resuming. A file is either the old one or the new one, whatever happens in between.
+
+`last.pt` holds all that an interrupted run needs to go on as if nothing had happened; it contains tensors and plain values only, so
+it opens with `weights_only`. `best.safetensors` and `last.safetensors` hold the averaged weights and a card.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from ..engine import Hook, Trainer
+from .learning import bare
+
+
+class SaveError(OSError):
+    """A file could not be written; the message says which, why, and what is still there."""
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place, flush it to the disk, then put it there in one move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(draft)
+        with open(draft, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        kept = f"The file of that name from before is untouched: {path}." if path.exists() else "There was no file of that name before."
+        raise SaveError(f"{path}: could not be written ({error}). {kept} Free some disk space, then go on with --resume.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, model: nn.Module, card: dict, half: bool = False) -> None:
+    """Write a model's weights as safetensors, with a card (plain values) in its header.
+
+    Args:
+        half: store floating-point weights as float16: half the size, and 3 digits instead of 7.
+    """
+    tensors = {
+        name: tensor.detach().cpu().to(torch.float16 if half and tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in bare(model).state_dict().items()
+    }
+    data = safetensors_bytes(tensors, metadata={"card": json.dumps(card)})
+    replace_file(path, lambda draft: draft.write_bytes(data))
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Weights and card of a file that `save_weights` wrote, or of a checkpoint; the card of others is empty.
+
+    Errors: FileNotFoundError and ValueError, in one sentence. Nothing in the file is ever executed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such weights file. Train one with `yolostudy train`, or look in datasets/weights/.")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                card = json.loads((file.metadata() or {}).get("card", "{}"))
+                return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118 - it is no dictionary
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: cannot be read as weights ({reason}). Give a .safetensors file, or a .pt that holds tensors only.") from error
+    return content.get("average") or content.get("model") or content, content.get("card", {})
+
+
+class Checkpoint(Hook):
+    """Writes `last.pt` after each epoch, and the averaged weights when they are the best so far.
+
+    Args:
+        folder: of the run.
+        model: what is kept as best; the average, where there is one.
+        card: plain values that travel with the weights: preset, class names, size.
+        every_seconds: at most one `last.pt` in that time, except at the end; short epochs would spend theirs on writing.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0):
+        self.folder, self.model, self.card, self.every_seconds = Path(folder), model, card, every_seconds
+        self.best, self.saved_at = -math.inf, 0.0
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        figures = {name: trainer.metrics[name] for name in ("map50", "map50_95") if name in trainer.metrics}
+        card = self.card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
+        if figures.get("map50_95", -math.inf) > self.best:
+            self.best = figures["map50_95"]
+            save_weights(self.folder / "best.safetensors", self.model, card)
+        if trainer.finished:
+            save_weights(self.folder / "last.safetensors", self.model, card)
+        if trainer.finished or trainer.seconds - self.saved_at >= self.every_seconds:
+            self.saved_at = trainer.seconds
+            state = snapshot(trainer)
+            replace_file(self.folder / "last.pt", lambda draft: torch.save(state, draft))
+
+    def state_dict(self) -> dict:
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best = state["best"]
+
+
+def snapshot(trainer: Trainer) -> dict:
+    """All that decides how training goes on, as tensors and plain values."""
+    return {
+        "model": bare(trainer.model).state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.precision.scaler.state_dict(),
+        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
+        "trainer": {"epoch": trainer.epoch, "steps": trainer.steps, "seconds": trainer.seconds, "metrics": dict(trainer.metrics)},
+        "random": torch.get_rng_state(),
+    }
+
+
+def resume(trainer: Trainer, path: Path) -> None:
+    """Put a trainer where a checkpoint stood. Its model, optimizer and hooks must have been made as they were then."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run anew.") from error
+    bare(trainer.model).load_state_dict(state["model"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.precision.scaler.load_state_dict(state["scaler"])
+    for hook in trainer.hooks:
+        if kept := state["hooks"].get(type(hook).__name__):
+            hook.load_state_dict(kept)
+    trainer.epoch, trainer.steps = state["trainer"]["epoch"], state["trainer"]["steps"]
+    trainer.seconds_before, trainer.metrics = state["trainer"]["seconds"], state["trainer"]["metrics"]
+    torch.set_rng_state(state["random"])

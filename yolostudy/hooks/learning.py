@@ -1,0 +1,93 @@
+"""Hooks that change how the model learns."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ..engine import Hook, Trainer
+from ..training import ExponentialMovingAverage, WarmupCosine, freeze, unfreeze
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model itself, without the wrapper that distributed training puts around it."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+class Schedule(Hook):
+    """Sets the learning rate before each step: the rate each group was made with, times the schedule's factor."""
+
+    def __init__(self, schedule: WarmupCosine):
+        self.schedule = schedule
+
+    def before_step(self, trainer: Trainer) -> None:
+        factor = self.schedule(trainer.steps, trainer.progress)
+        for group in trainer.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * factor
+
+
+class Plateau(Hook):
+    """Halves the learning rate when mAP50 has not risen for `patience` validations; after `warmup_steps` of rising to it."""
+
+    def __init__(self, factor: float = 0.5, patience: int = 5, warmup_steps: int = 60):
+        self.factor, self.patience, self.warmup_steps = factor, patience, warmup_steps
+        self.scheduler: ReduceLROnPlateau | None = None
+        self.state: dict | None = None
+
+    def before_train(self, trainer: Trainer) -> None:
+        for group in trainer.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self.scheduler = ReduceLROnPlateau(trainer.optimizer, mode="max", factor=self.factor, patience=self.patience)
+        if self.state:
+            self.scheduler.load_state_dict(self.state)
+
+    def before_step(self, trainer: Trainer) -> None:
+        if trainer.steps < self.warmup_steps:
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * (trainer.steps + 1) / self.warmup_steps
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        if "map50" in trainer.metrics:
+            self.scheduler.step(trainer.metrics["map50"])
+
+    def state_dict(self) -> dict:
+        return {key: value for key, value in self.scheduler.state_dict().items() if isinstance(value, int | float)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.state = state
+
+
+class Averaging(Hook):
+    """Keeps the exponential moving average; `average.model` is what validation measures and what is kept as best."""
+
+    def __init__(self, model: nn.Module, decay: float = 0.999, ramp: float = 200.0):
+        self.average = ExponentialMovingAverage(bare(model), decay, ramp)
+
+    def after_step(self, trainer: Trainer) -> None:
+        self.average.update(bare(trainer.model))
+
+    def state_dict(self) -> dict:
+        return {"model": self.average.model.state_dict(), "updates": self.average.updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.average.model.load_state_dict(state["model"])
+        self.average.updates = state["updates"]
+
+
+class Freezing(Hook):
+    """Keeps a part of the model frozen for the first epochs; with epochs=None to the end.
+
+    Args:
+        part: name of a submodule, such as "backbone".
+    """
+
+    def __init__(self, part: str = "backbone", epochs: int | None = None):
+        self.part, self.epochs = part, epochs
+
+    def before_epoch(self, trainer: Trainer) -> None:
+        module = bare(trainer.model).get_submodule(self.part)
+        if self.epochs is None or trainer.epoch < self.epochs:
+            freeze(module)
+        elif trainer.epoch == self.epochs:
+            unfreeze(module)

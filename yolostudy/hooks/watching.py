@@ -1,0 +1,168 @@
+"""Hooks that show what goes on, and one that stops it before a broken number reaches the weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..engine import Hook, Trainer
+from ..losses import LossParts
+from .keeping import replace_file
+from .learning import bare
+
+COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", "map50", "map50_95", "val_seconds")
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A loss became NaN or infinite. The message says where; `path` is the batch that was kept, `parts` its losses."""
+
+    def __init__(self, message: str, path: Path | None, parts: LossParts):
+        super().__init__(message)
+        self.path, self.parts = path, parts
+
+
+class NaNGuard(Hook):
+    """Stops training at the first loss that is not finite, before its backward pass: the weights are still those from before.
+
+    The batch and those weights are kept in the run folder, for a replay:
+        kept = torch.load(path, weights_only=True); loss(model(to_unit(kept["images"], "cpu")), kept["targets"])
+
+    Args:
+        folder: where to keep the batch; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None):
+        self.folder = None if folder is None else Path(folder)
+        self.handle = None
+
+    def before_train(self, trainer: Trainer) -> None:
+        self.handle = trainer.loss.register_forward_hook(lambda _loss, _inputs, parts: self.check(trainer, parts))
+
+    def after_train(self, trainer: Trainer) -> None:
+        if self.handle is not None:
+            self.handle.remove()
+
+    def check(self, trainer: Trainer, parts: LossParts) -> None:
+        if torch.isfinite(parts.total):
+            return
+        values = {name: float(value) for name, value in parts._asdict().items()}
+        broken = [f"{name} loss {value}" for name, value in values.items() if not torch.isfinite(torch.tensor(value)) and name != "total"]
+        batch, path = trainer.batch, None
+        images = [str(record.image) for record in getattr(batch, "records", [])]
+        if self.folder is not None:
+            path = self.folder / "nan_batch.pt"
+            kept = {"images": batch.images, "targets": batch.targets, "names": images, "epoch": trainer.epoch, "step": trainer.steps}
+            kept |= {"losses": values, "model": bare(trainer.model).state_dict()}
+            replace_file(path, lambda draft: torch.save(kept, draft))
+        where = f"epoch {trainer.epoch + 1}, step {trainer.steps + 1}"
+        kept_as = f" The batch and the weights before it are kept in {path}." if path else ""
+        listed = ", ".join(images[:4]) + (f" and {len(images) - 4} more" if len(images) > 4 else "")
+        raise NonFiniteLoss(f"{where}: {', '.join(broken) or 'the sum of the losses is not finite'}. Images: {listed}.{kept_as}", path, parts)
+
+
+class Results(Hook):
+    """Fills `trainer.metrics` with the epoch's means, and writes one row an epoch to `results.csv`, the whole file anew each time."""
+
+    def __init__(self, path: Path | None):
+        self.path = None if path is None else Path(path)
+        self.rows: list[dict[str, float]] = []
+
+    def before_epoch(self, trainer: Trainer) -> None:
+        self.sums: Tensor | float = 0.0
+        self.steps = self.images = 0
+
+    def after_step(self, trainer: Trainer) -> None:
+        self.sums = self.sums + torch.stack(trainer.parts)  # stays on the device: no waiting
+        self.steps += 1
+        self.images += len(trainer.batch.images)
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        means = dict(zip(("loss", "box", "cls", "dfl"), (self.sums / self.steps).tolist(), strict=True))
+        lr = trainer.optimizer.param_groups[0]["lr"]
+        trainer.metrics |= {"epoch": trainer.epoch, "seconds": trainer.seconds, "images": self.images, "lr": lr, **means}
+        self.rows.append({name: trainer.metrics[name] for name in COLUMNS if name in trainer.metrics})
+        self.write()
+
+    def write(self) -> None:
+        if self.path is not None:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+            replace_file(self.path, lambda draft: draft.write_text(text.getvalue()))
+
+    def state_dict(self) -> dict:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rows = state["rows"]
+
+
+class TensorBoard(Hook):
+    """Writes the losses of every tenth step, and each epoch's row, for `tensorboard --logdir runs`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.writer = None
+
+    def before_train(self, trainer: Trainer) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(self.folder, purge_step=trainer.steps or None)
+
+    def after_step(self, trainer: Trainer) -> None:
+        if trainer.steps % 10 == 0:
+            for name, value in trainer.parts._asdict().items():
+                self.writer.add_scalar(f"step/{name}", value, trainer.steps)
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        for name, value in trainer.metrics.items():
+            self.writer.add_scalar(f"epoch/{name}", value, trainer.steps)
+
+    def after_train(self, trainer: Trainer) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+class Progress(Hook):
+    """One bar an epoch in the terminal or the notebook, and one line for what was measured."""
+
+    def before_epoch(self, trainer: Trainer) -> None:
+        total = "" if trainer.minutes else f" of {trainer.epochs}"
+        self.bar = tqdm(total=len(trainer.loader), desc=f"epoch {trainer.epoch + 1}{total}", unit="batch", leave=False)
+
+    def after_step(self, trainer: Trainer) -> None:
+        self.bar.update()
+        now = time.perf_counter()
+        if now - getattr(self, "shown", 0.0) > 0.5:  # reading the loss waits for the device
+            self.shown = now
+            self.bar.set_postfix_str(f"loss {float(trainer.parts.total):.2f}", refresh=False)
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        self.bar.close()
+        row = trainer.metrics
+        figures = "".join(f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row)
+        parts = " ".join(f"{name} {row[name]:.2f}" for name in ("box", "cls", "dfl") if name in row)
+        tqdm.write(f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} ({parts}){figures}")
+
+    def after_train(self, trainer: Trainer) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+class LiveCurvesHook(Hook):
+    """Redraws the loss curves in place in a notebook; does nothing in a terminal."""
+
+    def before_train(self, trainer: Trainer) -> None:
+        from ..lens.curves import LiveCurves
+
+        self.curves = LiveCurves()
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        self.curves.update(trainer.metrics)
