@@ -137,8 +137,7 @@ class TaskAlignedAssigner:
         Args:
             scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels. anchors: (A, 2) pixels.
             gt_labels: (B, G) int64. gt_boxes: (B, G, 4) pixels.
-            gt_mask: (B, G) bool, False on padding. G is at
-                least 1: a batch without objects is one row of padding.
+            gt_mask: (B, G) bool, False on padding. G is at least 1: a batch without objects is one row of padding.
 
         Returns:
             An `Assignment`. The score of a positive is its metric, scaled so that the best positive of each ground truth

@@ -143,7 +143,8 @@ class DetectionLoss(nn.Module):
         # the assignment is a target: no gradient flows through it
         predicted = distance_to_box(anchors, expected_distance(box_logits.detach(), self.reg_max)) * steps
         assigned = self.assigner(class_logits.detach().sigmoid(), predicted, anchors * steps, labels, boxes, mask)
-        share = average_over_processes(assigned.scores.sum()).clamp(min=1)
+        total, processes = sum_over_processes(assigned.scores.sum())
+        share = total.clamp(min=1) / processes  # gradients are averaged over processes afterwards
 
         cls = F.binary_cross_entropy_with_logits(class_logits, assigned.scores, reduction="sum")  # the background counts too
         image, anchor = assigned.foreground.nonzero(as_tuple=True)  # (P,) each
@@ -159,10 +160,10 @@ class DetectionLoss(nn.Module):
         return LossParts(sum(parts.values()), **parts)
 
 
-def average_over_processes(value: Tensor) -> Tensor:
-    """The mean of a number over all processes of a distributed run; the number itself where there is only one."""
+def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
+    """The sum of a number over all processes of a distributed run, and how many they are; the number itself and 1 without one."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return value
+        return value, 1
     value = value.clone()
     torch.distributed.all_reduce(value)
-    return value / torch.distributed.get_world_size()
+    return value, torch.distributed.get_world_size()

@@ -147,13 +147,13 @@ def evaluate(
     iou_thresholds: ArrayLike | None = None,
     max_detections: int = 100,
 ) -> Evaluation:
-    """Judge the predictions for a whole data set.
+    """Judge the predictions for a whole data set. A box turned inside out counts as a miss, where pycocotools leaves it out.
 
     Args:
         predictions: for each image (n, 6) x1 y1 x2 y2 score class.
         targets: for each image (G, 5) class x1 y1 x2 y2, in the same pixels.
         class_names: names of the C classes; by default as many as occur, named by their number.
-        iou_thresholds: (T,) the first has to be 0.5; by default COCO's 0.50, 0.55 ... 0.95.
+        iou_thresholds: (T,) the first has to be 0.5; by default COCO's 0.50, 0.55 ... 0.95. map50_95 is the mean over them all.
         max_detections: how many of the best-scored predictions count, per image and class.
 
     Raises:

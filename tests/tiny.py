@@ -39,5 +39,5 @@ def make(folder: Path, counts: dict[str, int] | None = None, side: int = 64, see
             path = raw / f"{split}_{index:03d}.png"
             cv2.imwrite(str(path), image)
             records.append(Record(path, (side, side), boxes, classes))
-        sets.append(DetectionSet(split, CLASSES, records))
+        sets.append(DetectionSet("tiny", CLASSES, records, split=split))
     return data.write(sets, folder, "voc")

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 PROFILES = {
     # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter turns and flips are all it needs
-    "mini": {"image_size": 160, "batch": 16, "minutes": 5.0, "quarter_turns": True, "flip_ud": 0.5},
+    "mini": {"image_size": 160, "batch": 16, "minutes": 5.0, "quarter_turns": True, "flip_ud": 0.5, "validate_seconds": 25.0, "save_seconds": 10.0},
     # 640-pixel images for a graphics card with 8 GB; the founding assignment's sizes
     "laptop": {
         "image_size": 640,
@@ -68,7 +68,7 @@ class Preset:
         patience: epochs without a better mAP50-95 before an early stop; 0 for never.
         precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
         weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long the backbone stays frozen.
-        validate_seconds: at least that long between two validations. workers, cache: of the loader.
+        validate_seconds, save_seconds: at least that long between two validations, two checkpoints. workers, cache: of the loader.
     """
 
     data: str = "planes"
@@ -99,6 +99,7 @@ class Preset:
     freeze_epochs: int = 0
     seed: int = 0
     validate_seconds: float = 0.0
+    save_seconds: float = 0.0
     workers: str = "auto"
     cache: str = "auto"
     flip_lr: float = 0.5

@@ -141,7 +141,7 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
         hooks.Progress() if chief else None,
         hooks.TensorBoard(folder / "tensorboard") if chief and preset.tensorboard else None,
         *(extra_hooks if chief else ()),
-        hooks.Checkpoint(folder, judged, card, every_seconds=10) if chief else None,
+        hooks.Checkpoint(folder, judged, card, preset.save_seconds) if chief else None,
     ]
     loader = loader_of(preset, train_set, True, rank, world_size)
     step = partial(train_step, clip=preset.clip, accumulate=preset.accumulate)

@@ -51,7 +51,7 @@ class NaNGuard(Hook):
     def check(self, trainer: Trainer, parts: LossParts) -> None:
         if torch.isfinite(parts.total):
             return
-        values = {name: float(value) for name, value in parts._asdict().items()}
+        values = {name: value.item() for name, value in parts._asdict().items()}
         broken = [f"{name} loss {value}" for name, value in values.items() if not torch.isfinite(torch.tensor(value)) and name != "total"]
         batch, path = trainer.batch, None
         images = [str(record.image) for record in getattr(batch, "records", [])]
@@ -166,3 +166,6 @@ class LiveCurvesHook(Hook):
 
     def after_epoch(self, trainer: Trainer) -> None:
         self.curves.update(trainer.metrics)
+
+    def after_train(self, trainer: Trainer) -> None:
+        self.curves.redraw()

@@ -1,0 +1,31 @@
+"""Every notebook of the course runs from top to bottom on the reference, and its tagged cells print what is stored in it."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from yolostudy.study import nbval_plugin
+
+COURSE = Path(__file__).parents[2] / "course"
+NOTEBOOKS = sorted(COURSE.glob("*.ipynb"))
+
+
+def test_the_course_has_its_first_notebook():
+    assert (COURSE / "00_start.ipynb") in NOTEBOOKS
+
+
+@pytest.mark.notebook
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_runs(notebook, tmp_path):
+    environment = os.environ | {"YOLOSTUDY_USE": "reference", "YOLOSTUDY_HOME": str(tmp_path)}
+    command = nbval_plugin.command(notebook, cell_timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=840, env=environment)
+    assert done.returncode == 0, done.stdout[-6000:]
+    code_cells = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)
+    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
+    assert passed == code_cells, "some cells were skipped or allowed to fail:\n" + done.stdout[-3000:]

@@ -1,0 +1,98 @@
+"""A course of two modules, without torch, around a copy of the real course machine: what the tests of `study` work on."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import yolostudy
+from yolostudy.study.course import Course
+
+SHAPES = '''\
+"""Shapes."""
+
+import math
+
+UNIT = 1.0  # metres
+
+
+class Square:
+    """A square."""
+
+    def __init__(self, side: float):
+        # BEGIN SOLUTION
+        self.side = side
+        # END SOLUTION
+
+    def area(self) -> float:
+        """In square metres."""
+        unit = UNIT
+        # BEGIN SOLUTION
+        side = self.side
+        # END SOLUTION
+        check = "# BEGIN SOLUTION"
+        # BEGIN SOLUTION
+        return side * side * unit
+        # END SOLUTION
+
+
+def diagonal(square: Square) -> float:
+    # BEGIN SOLUTION
+    return math.hypot(square.side, square.side)
+    # END SOLUTION
+
+
+def given() -> str:
+    return "given"
+'''
+
+ROOMS = """\
+from .shapes import Square
+
+
+class Room:
+    def __init__(self, *squares: Square):
+        self.squares = squares
+
+    def area(self) -> float:
+        # BEGIN SOLUTION
+        return sum(square.area() for square in self.squares)
+        # END SOLUTION
+"""
+
+NOTEBOOKS = {"shapes": "01_shapes", "rooms": "02_rooms"}
+
+
+def write_course(root: Path) -> Course:
+    """A repository with solutions, the course's table and a package that holds the machine and no exercise module yet."""
+    for folder in ("solutions", "course/source", "yolostudy/lens", "yolostudy/data"):
+        (root / folder).mkdir(parents=True)
+    (root / "solutions/shapes.py").write_text(SHAPES)
+    (root / "solutions/rooms.py").write_text(ROOMS)
+    table = "".join(f'{name} = "{notebook}"\n' for name, notebook in NOTEBOOKS.items())
+    (root / "course/course.toml").write_text(f'keep = ["data"]\n[notebooks]\n{table}')
+    package = Path(yolostudy.__file__).parent
+    shutil.copy(package / "__init__.py", root / "yolostudy")
+    shutil.copytree(package / "study", root / "yolostudy/study", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "yolostudy/lens/__init__.py").write_text("from ..rooms import Room\n")
+    (root / "yolostudy/data/__init__.py").write_text("class Record: ...\n")
+    return Course.open(root, "yolostudy")
+
+
+def fill(course: Course, module: str, old: str, new: str) -> Path:
+    """Edits one of the learner's files."""
+    file = course.mine / f"{module}.py"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    return file
+
+
+def run(course: Course, code: str, use: str | None = None) -> subprocess.CompletedProcess:
+    """Runs code in a fresh Python that sees the tiny course's package instead of the real one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")}
+    environment |= {"PYTHONPATH": str(course.root)} | ({"YOLOSTUDY_USE": use} if use else {})
+    command = [sys.executable, "-c", dedent(code)]
+    return subprocess.run(command, env=environment, cwd=course.root, capture_output=True, text=True, timeout=60)

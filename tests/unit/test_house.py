@@ -1,0 +1,227 @@
+"""The house itself: what may import what, how fast it opens, and what tracked files may not hold."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from yolostudy.command.doctor import PYTHONS, locked_versions
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "yolostudy"
+GIVEN = {"data", "lens", "study", "bridge", "command", "hooks"}
+STAGE_ORDER = ["trace", "blocks", "network", "boxes", "assigner", "losses", "metrics", "training", "weights", "distill", "pose", "heatmaps"]
+STAGE_ORDER += ["engine", "deploy"]
+EXERCISES = set(STAGE_ORDER)
+
+# What each folder may not import: arrows point downward only.
+FORBIDDEN = {
+    "study": (GIVEN - {"study"}) | EXERCISES,
+    "data": (GIVEN - {"data"}) | EXERCISES,
+    "hooks": {"command", "bridge", "study"},
+    "lens": {"command", "bridge", "hooks", "study"},
+    "bridge": {"command", "hooks", "study"},
+}
+
+
+# Speed of opening ---------------------------------------------------------------------------------------------------------------------
+
+
+def seconds(*command: str, runs: int = 5) -> float:
+    """The best of some runs, without what a bare Python takes: the best is what the code costs on a machine that has time for it."""
+    environment = {name: value for name, value in os.environ.items() if name != "YOLOSTUDY_USE"}
+
+    def best(words) -> float:
+        times = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *words], check=True, capture_output=True, env=environment, cwd=ROOT)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return best(command) - best(["-c", "pass"])
+
+
+def test_the_import_is_quick():
+    assert seconds("-c", "import yolostudy") < 0.1
+
+
+def test_help_is_quick():
+    assert seconds("-c", "from yolostudy.command import main; main(['--help'])") < 0.5
+
+
+@pytest.mark.parametrize("word", ["mine", "reference", "hybrid"])
+def test_the_import_needs_no_torch(word):
+    code = "import sys, yolostudy; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"YOLOSTUDY_USE": word}, cwd=ROOT)
+
+
+# What may import what -----------------------------------------------------------------------------------------------------------------
+
+
+def imports(file: Path, root: Path = ROOT) -> set[tuple[str, ...]]:
+    """Every module that a file imports, as absolute parts; `from . import x` counts as the module x. Those inside functions count too."""
+    found = set()
+    home = file.relative_to(root).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(file.read_text("utf-8"), str(file))):
+        if isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = home[: len(home) - node.level + 1] if node.level else ()
+            module = base + tuple((node.module or "").split(".") if node.module else ())
+            found |= {(*module, alias.name) for alias in node.names}
+    return found
+
+
+def parts_of_the_package(file: Path, root: Path = ROOT) -> set[str]:
+    """Which folders and exercise modules of yolostudy (or of solutions, which stands for them) a file imports."""
+    return {module[1] for module in imports(file, root) if module[0] in ("yolostudy", "solutions") and len(module) > 1} & (
+        GIVEN | EXERCISES
+    )
+
+
+def test_every_folder_is_known():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders == GIVEN
+    assert {path.stem for path in (ROOT / "solutions").glob("*.py")} - {"__init__"} <= EXERCISES
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_arrows_point_downward(folder):
+    wrong = {}
+    for file in PACKAGE.joinpath(folder).rglob("*.py"):
+        upward = parts_of_the_package(file) & FORBIDDEN[folder]
+        if upward:
+            wrong[str(file.relative_to(ROOT))] = sorted(upward)
+    assert not wrong
+
+
+@pytest.mark.parametrize("place", ["solutions", "yolostudy"])
+def test_an_exercise_module_imports_only_earlier_ones(place):
+    """By relative imports. `engine` is used from stage 7 and written in stage 11."""
+    files = [file for file in (ROOT / place).glob("*.py") if file.stem in EXERCISES]
+    assert files
+    for file in files:
+        earlier = set(STAGE_ORDER[: STAGE_ORDER.index(file.stem)])
+        earlier |= {"engine"} if earlier >= {"losses"} else set()
+        assert parts_of_the_package(file) <= earlier, f"{file.name} imports {parts_of_the_package(file) - earlier}"
+        tree = ast.parse(file.read_text("utf-8"))
+        absolute = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        absolute |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+        own = {name for name in absolute if name.split(".")[0] in ("yolostudy", "solutions", "tests", "course")}
+        assert not own, f"{file.name} imports {own} by its full name: write `from .module import Name`"
+
+
+def test_only_the_bridge_knows_ultralytics():
+    users = {
+        file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py") if any(module[0] == "ultralytics" for module in imports(file))
+    }
+    assert users <= {"bridge"}
+
+
+def test_the_import_reader_sees_what_there_is(tmp_path):
+    file = tmp_path / "yolostudy" / "data" / "made.py"
+    file.parent.mkdir(parents=True)
+    lines = ["import torch.nn", "from .. import lens", "from ..blocks import SPPF", "from .records import Record"]
+    file.write_text("\n".join([*lines, "def f():", "    import yolostudy.command"]))
+    assert parts_of_the_package(file, tmp_path) == {"lens", "blocks", "command", "data"}
+
+
+# Set-up -------------------------------------------------------------------------------------------------------------------------------
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def test_the_lock_meets_the_list_of_dependencies():
+    wanted = [*project()["dependencies"], *(word for extra in project()["optional-dependencies"].values() for word in extra)]
+    locked = locked_versions()
+    for requirement in map(Requirement, wanted):
+        name = requirement.name.lower()
+        assert name in locked, f"{name} is not in requirements.lock: run `make lock`"
+        for version in locked[name]:
+            assert Version(version) in requirement.specifier, f"{name} {version} is locked, {requirement} is wanted: run `make lock`"
+
+
+def test_the_lock_is_hashed_and_names_no_address():
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|^-e|file:", lock, re.MULTILINE)
+    for entry in re.split(r"\n(?=\w)", lock)[1:]:
+        assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_python_versions_agree():
+    first, below = (".".join(map(str, version)) for version in PYTHONS)
+    assert project()["requires-python"] == f">={first},<{below}"
+    assert f"({PYTHONS[0][0]}, {PYTHONS[0][1]}) <= sys.version_info < ({PYTHONS[1][0]}, {PYTHONS[1][1]})" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_help_lists_every_target():
+    targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # as typed, also under `make test`
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, env=environment).stdout
+    assert {"help", "setup", "lab", "test", "lint"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"(?m)^  make {target} +\S", shown), f"make {target} has no line in `make help`: give it one after ##"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_setup_names_a_python_that_will_do(tmp_path):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    old = tmp_path / "old python"
+    old.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info, sys.version = (3, 9), \'3.9.1 x\'; exec(sys.argv[1])" "$2"\n'
+    )
+    old.chmod(0o755)
+    link = tmp_path / "python3.9"
+    link.symlink_to(old)
+    for python, sentence in (
+        ("no-such-python", "There is no no-such-python here."),
+        (str(link), "is Python 3.9.1, and yolostudy needs 3.11"),
+    ):
+        done = subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert sentence in done.stdout + done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_environment_yml_is_read():
+    import yaml
+
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    assert environment["name"] == "yolostudy"
+    python = next(word for word in environment["dependencies"] if word.startswith("python="))
+    assert PYTHONS[0] <= tuple(map(int, python.removeprefix("python=").split("."))) < PYTHONS[1]
+
+
+# Tracked files ------------------------------------------------------------------------------------------------------------------------
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_tracked_file_holds_a_path_of_a_machine():
+    homes = [b"/" + folder + b"/" for folder in (b"work", b"root")]  # put together, so that this file does not hold them
+    holders = [str(file.relative_to(ROOT)) for file in tracked() if any(home in file.read_bytes() for home in homes)]
+    assert not holders
+
+
+def test_no_tracked_file_is_large():
+    large = {str(file.relative_to(ROOT)): file.stat().st_size for file in tracked() if file.stat().st_size > 7_500_000}
+    assert not large

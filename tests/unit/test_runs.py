@@ -1,0 +1,222 @@
+"""What becomes of a run that is interrupted, killed, starved of disk, or fed a number that is none."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests import tiny
+from yolostudy import data, hooks
+from yolostudy.command import presets, train
+from yolostudy.hooks import NonFiniteLoss, SaveError, load_weights, replace_file
+from yolostudy.losses import LossParts
+
+ROOT = data.DATASETS.parent
+SETTINGS = {
+    "image_size": 64,
+    "save_seconds": 0.0,
+    "validate_seconds": 0.0,
+    "batch": 4,
+    "epochs": 3,
+    "minutes": 0.0,
+    "precision": "fp32",
+    "tensorboard": False,
+    "warmup": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory):
+    return tiny.make(tmp_path_factory.mktemp("data") / "tiny")
+
+
+def preset_for(folder, **overrides) -> presets.Preset:
+    return presets.load("planes.nano", data=str(folder), **{**SETTINGS, **overrides})
+
+
+class Interrupt(hooks.learning.Hook):
+    """Raises in the middle of an epoch."""
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+
+    def after_step(self, trainer):
+        if trainer.epoch == self.epoch and trainer.steps % 4 == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("overrides", [{}, {"optimizer": "sgd", "schedule": "plateau", "freeze_epochs": 1, "accumulate": 3, "patience": 5}])
+def test_a_resumed_run_ends_with_the_same_weights(tiny_data, tmp_path, overrides):
+    preset = preset_for(tiny_data, **overrides)
+    whole = train.train(preset, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train.train(preset, tmp_path / "broken", [Interrupt(epoch=1)])
+    torch.manual_seed(99)  # what the process did in between must not matter
+    resumed = train.train(preset, tmp_path / "broken")
+    assert resumed.trainer.steps == whole.trainer.steps == 12
+    for name in ("last.safetensors", "best.safetensors"):
+        first, second = (load_weights(tmp_path / run / name)[0] for run in ("whole", "broken"))
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+    rows = [
+        [line.split(",")[:1] + line.split(",")[2:10] for line in (tmp_path / run / "results.csv").read_text().splitlines()]
+        for run in ("whole", "broken")
+    ]
+    assert rows[0] == rows[1] and len(rows[0]) == 4
+
+
+def test_a_finished_run_has_its_files_and_its_card(tiny_data, tmp_path):
+    run = train.train(preset_for(tiny_data, epochs=1, ema=0.0, tensorboard=True), tmp_path / "run")
+    assert {"best.safetensors", "last.safetensors", "last.pt", "preset.json", "results.csv", "tensorboard"} <= {
+        p.name for p in run.folder.iterdir()
+    }
+    weights, card = load_weights(run.folder / "best.safetensors")
+    assert card["classes"] == ["square", "bar"] and card["epoch"] == 1 and 0 <= card["map50"] <= 1
+    assert len(weights) == 354
+    assert train.read_preset(run.folder) == run.preset
+    again = train.train(run.preset, run.folder)  # nothing is left to do, and nothing is lost
+    assert again.trainer.steps == run.trainer.steps
+
+
+def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):
+    run = train.train(preset_for(tiny_data, minutes=0.05, epochs=1), tmp_path / "run")
+    assert run.trainer.progress == 1 and run.trainer.steps > 1
+    assert run.trainer.optimizer.param_groups[0]["lr"] < 0.5 * run.preset.rate
+    assert "map50" in run.trainer.metrics  # measured at the end, whatever the clock says
+
+
+# ---- a number that is none -------------------------------------------------------------------------------------------
+
+
+def test_nan_guard_names_place_part_and_images_and_keeps_the_batch(tiny_data, tmp_path):
+    run = train.prepare(preset_for(tiny_data), tmp_path)
+    honest = run.trainer.loss.forward
+
+    def broken(maps, targets):
+        parts = honest(maps, targets)
+        return LossParts(parts.total * float("nan"), parts.box, parts.cls, parts.dfl * float("inf")) if run.trainer.steps == 5 else parts
+
+    run.trainer.loss.forward = broken
+    before = {}
+    run.trainer.hooks.append(Remember(before))
+    with pytest.raises(NonFiniteLoss, match=r"epoch 2, step 6: dfl loss inf. Images: .*train_\d+.* kept in") as caught:
+        run.trainer.train()
+    kept = torch.load(caught.value.path, weights_only=True)
+    assert len(kept["names"]) == 4 and kept["images"].shape == (4, 3, 64, 64) and kept["targets"].shape[1] == 6
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in kept["model"].items() if "running" not in name and "tracked" not in name
+    )
+    assert not run.trainer.loss._forward_hooks  # the guard has left
+
+
+class Remember(hooks.learning.Hook):
+    def __init__(self, into: dict):
+        self.into = into
+
+    def before_step(self, trainer):
+        self.into |= {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+# ---- the disk --------------------------------------------------------------------------------------------------------
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from yolostudy.command import presets, train
+from yolostudy.hooks import SaveError
+import json
+settings = json.loads(sys.argv[2])
+preset = presets.load("planes.nano", **settings)
+class Fill(train.hooks.learning.Hook):
+    def before_epoch(self, trainer):
+        if trainer.epoch == 1:  # from now on no file may grow over 100 kB
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+try:
+    train.train(preset, Path(sys.argv[1]), [Fill()])
+except SaveError as error:
+    print("SAVE", error)
+    sys.exit(7)
+"""
+
+
+def test_a_full_disk_loses_nothing_that_was_saved(tiny_data, tmp_path):
+    run, settings = tmp_path / "run", {**SETTINGS, "data": str(tiny_data)}
+    done = python("-c", FULL_DISK, str(run), json.dumps(settings))
+    assert done.returncode == 7, done.stderr[-2000:]
+    assert "could not be written" in done.stdout and "Free some disk space" in done.stdout
+    assert torch.load(run / "last.pt", weights_only=True)["trainer"]["epoch"] == 1
+    assert load_weights(run / "best.safetensors")[1]["epoch"] == 1
+    assert not list(run.glob(".*.part"))
+    assert train.train(train.read_preset(run), run).trainer.epoch == 3  # there is space again
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write(draft):
+        draft.write_text("half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SaveError, match="No space left on device.*untouched"):
+        replace_file(path, write)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+# ---- kill -9 ---------------------------------------------------------------------------------------------------------
+
+TRAINING = """
+import sys, json
+from pathlib import Path
+from yolostudy.command import presets, train
+folder = Path(sys.argv[1])
+preset = train.read_preset(folder) if (folder / "preset.json").exists() else presets.load("planes.nano", **json.loads(sys.argv[2]))
+class Start(train.hooks.learning.Hook):
+    def before_train(self, trainer):
+        print("START", flush=True)
+run = train.train(preset, folder, [Start()])
+print("DONE", run.trainer.epoch, run.trainer.steps)
+"""
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=250, cwd=ROOT, env=environment())
+
+
+def environment() -> dict:
+    return os.environ | {"YOLOSTUDY_USE": "reference", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.timeout(600)
+def test_ten_kills_at_random_moments(tiny_data, tmp_path):
+    """Every file is whole after each, and the run always goes on."""
+    run, rng = tmp_path / "run", random.Random(5)
+    settings = json.dumps({**SETTINGS, "data": str(tiny_data), "epochs": 40})
+    epochs = [0]
+    for _ in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRAINING, str(run), settings], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+        )
+        assert process.stdout.readline() == "START\n"
+        time.sleep(rng.uniform(0.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        if (run / "last.pt").exists():
+            epochs.append(torch.load(run / "last.pt", weights_only=True)["trainer"]["epoch"])
+        for path in run.glob("*.safetensors"):
+            load_weights(path)
+        if (run / "results.csv").exists():
+            assert (run / "results.csv").read_text().endswith("\n")
+    assert epochs == sorted(epochs) and epochs[-1] >= 2
+    settings = json.loads((run / "preset.json").read_text())
+    (run / "preset.json").write_text(json.dumps(settings | {"epochs": epochs[-1] + 1}))  # so that the test ends soon
+    done = python("-c", TRAINING, str(run), "")
+    assert done.returncode == 0 and f"DONE {epochs[-1] + 1} {4 * (epochs[-1] + 1)}" in done.stdout, done.stderr[-2000:]
+    assert not list(run.glob(".*.part"))

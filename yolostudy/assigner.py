@@ -1,0 +1,114 @@
+"""Which anchor answers for which object: task-aligned assignment.
+
+Nobody says in advance which position should find an object. During training the network's own predictions decide: among the
+anchor points inside a ground-truth box, those that already score its class well and place its box well become its positives.
+
+    candidates (inside a box)  ->  metric  ->  the k best of each box  ->  conflicts resolved  ->  targets
+
+Sources: Feng et al. 2021, TOOD, section 3.2; Ultralytics 8.4.190 `utils/tal.py`, class TaskAlignedAssigner.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .boxes import complete_iou
+
+
+class Assignment(NamedTuple):
+    """What each anchor has to predict.
+
+    labels (B, A): class; meaningless on the background. boxes (B, A, 4): pixels. scores (B, A, C): soft targets in 0…1, zero
+    on the background. foreground (B, A): bool. gt_index (B, A): which ground truth of its image.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    scores: Tensor
+    foreground: Tensor
+    gt_index: Tensor
+
+
+def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side: float = 16.0) -> Tensor:
+    """Which anchor points lie strictly inside which ground-truth box.
+
+    Args:
+        anchors: (A, 2) pixels. gt_boxes: (B, G, 4) pixels. gt_mask: (B, G) bool, False on padding.
+        min_side: a real box with a shorter side counts as that long about its centre, so that a tiny object finds an anchor too.
+
+    Returns:
+        (B, G, A) bool; all False for padding.
+    """
+    raise NotImplementedError("exercise assigner.anchors_inside: course/05_assigner.ipynb")
+
+
+def alignment(
+    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, candidates: Tensor, alpha: float = 0.5, beta: float = 6.0
+) -> tuple[Tensor, Tensor]:
+    """How well each candidate already does both tasks: score^alpha · IoU^beta.
+
+    Args:
+        scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels.
+        gt_labels: (B, G). gt_boxes: (B, G, 4) pixels.
+        candidates: (B, G, A) bool, where to compute; elsewhere both results are 0.
+
+    Returns:
+        metric (B, G, A), and overlaps (B, G, A): the complete IoU, clamped at 0.
+    """
+    raise NotImplementedError("exercise assigner.alignment: course/05_assigner.ipynb")
+
+
+def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
+    """The k candidates with the highest metric of each ground truth.
+
+    Args:
+        metric: (B, G, A). candidates: (B, G, A) bool.
+
+    Returns:
+        (B, G, A) bool; never an anchor that is no candidate, even where every metric is 0.
+    """
+    raise NotImplementedError("exercise assigner.top_candidates: course/05_assigner.ipynb")
+
+
+def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
+    """Give an anchor that several ground truths want to the one that its box overlaps most.
+
+    Args:
+        positive: (B, G, A) bool. overlaps: (B, G, A).
+
+    Returns:
+        (B, G, A) bool with at most one True for each anchor.
+    """
+    raise NotImplementedError("exercise assigner.resolve_conflicts: course/05_assigner.ipynb")
+
+
+class TaskAlignedAssigner:
+    """Assign ground truths to anchors by how well the network already sees them.
+
+    Args:
+        num_classes: C.
+        k: positives of each ground truth, at most.
+        alpha, beta: exponents of score and overlap.
+        eps: keeps the normalisation from dividing by 0.
+    """
+
+    def __init__(self, num_classes: int, k: int = 10, alpha: float = 0.5, beta: float = 6.0, eps: float = 1e-9):
+        self.num_classes, self.k, self.alpha, self.beta, self.eps = num_classes, k, alpha, beta, eps
+
+    @torch.no_grad()
+    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor) -> Assignment:
+        """Assign.
+
+        Args:
+            scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels. anchors: (A, 2) pixels.
+            gt_labels: (B, G) int64. gt_boxes: (B, G, 4) pixels.
+            gt_mask: (B, G) bool, False on padding. G is at least 1: a batch without objects is one row of padding.
+
+        Returns:
+            An `Assignment`. The score of a positive is its metric, scaled so that the best positive of each ground truth
+            gets that ground truth's best overlap (TOOD, equation 4).
+        """
+        raise NotImplementedError("exercise assigner.TaskAlignedAssigner: course/05_assigner.ipynb")

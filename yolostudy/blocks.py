@@ -1,0 +1,100 @@
+"""The four blocks that the whole detector is made of.
+
+ConvModule is a convolution that normalises and activates; Bottleneck puts two of them behind a shortcut; CSPLayer_2Conv splits a
+map, refines one half step by step and keeps every step; SPPF lets a position see far without shrinking the map.
+
+Sources: Ultralytics 8.4.190 `nn/modules/conv.py` and `nn/modules/block.py` (Conv, Bottleneck, C2f, SPPF); mmyolo for the names.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ConvModule(nn.Module):
+    """Convolution without bias, batch normalisation, SiLU.
+
+    Args:
+        c_in, c_out: channels of the input and of the output.
+        kernel_size: side of the square kernel, odd; padded so that stride 1 keeps the size.
+        stride: step of the kernel, in positions.
+
+    Shape:
+        (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))
+
+    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps and momentum of the normalisation from `initialize_weights`.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int = 1, stride: int = 1):
+        super().__init__()
+        raise NotImplementedError("exercise blocks.ConvModule: course/02_blocks.ipynb")
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError("exercise blocks.ConvModule: course/02_blocks.ipynb")
+
+
+class Bottleneck(nn.Module):
+    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels allow it.
+
+    Args:
+        c_in, c_out: channels of the input and of the output.
+        shortcut: add the input to the output; ignored where c_in differs from c_out.
+
+    Shape:
+        (B, c_in, H, W) -> (B, c_out, H, W)
+
+    Source: Ultralytics `nn/modules/block.py`, class Bottleneck, as C2f builds it; the shortcut is from He et al. 2015.
+    """
+
+    def __init__(self, c_in: int, c_out: int, shortcut: bool = True):
+        super().__init__()
+        raise NotImplementedError("exercise blocks.Bottleneck: course/02_blocks.ipynb")
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError("exercise blocks.Bottleneck: course/02_blocks.ipynb")
+
+
+class CSPLayer_2Conv(nn.Module):
+    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it (known as C2f).
+
+    Args:
+        c_in, c_out: channels of the input and of the output; each half has c_out // 2.
+        repeats: how many bottlenecks stand in the row.
+        shortcut: whether each bottleneck adds its input.
+
+    Shape:
+        (B, c_in, H, W) -> (B, c_out, H, W)
+
+    Source: Ultralytics `nn/modules/block.py`, class C2f; the split is from CSPNet, Wang et al. 2019, figure 2.
+    """
+
+    def __init__(self, c_in: int, c_out: int, repeats: int = 1, shortcut: bool = False):
+        super().__init__()
+        hidden = c_out // 2
+        raise NotImplementedError("exercise blocks.CSPLayer_2Conv: course/02_blocks.ipynb")
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError("exercise blocks.CSPLayer_2Conv: course/02_blocks.ipynb")
+
+
+class SPPF(nn.Module):
+    """Spatial pyramid pooling, fast: three chained max pools that see 5, 9 and 13 positions wide.
+
+    Args:
+        c_in, c_out: channels of the input and of the output.
+        kernel_size: side of each pooling window, in positions.
+
+    Shape:
+        (B, c_in, H, W) -> (B, c_out, H, W)
+
+    Source: Ultralytics `nn/modules/block.py`, class SPPF; the pyramid is from He et al. 2014, section 2.
+    """
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int = 5):
+        super().__init__()
+        hidden = c_in // 2
+        raise NotImplementedError("exercise blocks.SPPF: course/02_blocks.ipynb")
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError("exercise blocks.SPPF: course/02_blocks.ipynb")

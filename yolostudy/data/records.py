@@ -1,0 +1,268 @@
+"""What every reader returns and every exporter takes: images, and the objects that were seen in them.
+
+Boxes are `xyxy` in pixels of the stored image, float32; classes are indices into `class_names`. Readers live in `voc.py`, `coco.py`
+and `yolo.py`; each checks what it reads and raises `DataError` in one sentence that names file, line and remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import filecmp
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+# One split, the names that people give its file. The first is ours.
+SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",), "small": ("small",)}
+
+
+class DataError(ValueError):
+    """Something in a data set is wrong; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One image and its objects.
+
+    Attributes:
+        image: path of the image file.
+        size: (width, height) in pixels.
+        boxes: (n, 4) float32, x1 y1 x2 y2 in pixels.
+        classes: (n,) int64, indices into the set's class names.
+        keypoints: (n, K, 3) float32, x y in pixels and visibility (0 absent, 1 occluded, 2 visible), or None.
+        source: the annotation file that this was read from.
+    """
+
+    image: Path
+    size: tuple[int, int]
+    boxes: np.ndarray
+    classes: np.ndarray
+    keypoints: np.ndarray | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a data set, and what to do about it."""
+
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}. {self.remedy}"
+
+
+def place(where: Path | str, line: int | None = None) -> str:
+    """`FILE:LINE`, or `FILE` where there is no line to name."""
+    return f"{where}:{line}" if line else str(where)
+
+
+def refuse(where: Path | str, what: str, remedy: str, *, line: int | None = None) -> NoReturn:
+    """Stop at something that concerns the whole set, whatever `on_bad` says."""
+    raise DataError(str(Problem(place(where, line), what, remedy)))
+
+
+class Problems:
+    """Collects what is wrong while a set is read, so that a reader can finish and say how much there is.
+
+    Args:
+        on_bad: "fail" makes `close` raise on the first problem; "skip" hands the list back, and the reader has left the object or the
+            image out.
+    """
+
+    def __init__(self, on_bad: str = "fail"):
+        if on_bad not in ("fail", "skip"):
+            raise DataError(f"on_bad is {on_bad!r}. It must be 'fail' or 'skip'.")
+        self.on_bad = on_bad
+        self.found: list[Problem] = []
+
+    def add(self, where: Path | str, what: str, remedy: str, *, line: int | None = None) -> None:
+        self.found.append(Problem(place(where, line), what, remedy))
+
+    def close(self) -> list[Problem]:
+        """The problems, or, with `on_bad="fail"`, one sentence on the first and the number of the others."""
+        if self.found and self.on_bad == "fail":
+            others = len(self.found) - 1
+            count = f"{others} more problem{'s' if others > 1 else ''}"
+            more = f" ({count} in this set; on_bad=skip leaves them out and lists them.)" if others else ""
+            raise DataError(f"{self.found[0]}{more}")
+        return self.found
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSet:
+    """A named list of records with one vocabulary of classes, and, for pose, one of keypoints."""
+
+    name: str
+    class_names: tuple[str, ...]
+    records: list[Record]
+    keypoint_names: tuple[str, ...] = ()
+    flip_index: tuple[int, ...] = ()  # which keypoint takes whose place when the image is mirrored
+    problems: list[Problem] = field(default_factory=list)  # what `on_bad="skip"` left out
+    split: str = "train"
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def object_count(self) -> int:
+        return sum(len(record.classes) for record in self.records)
+
+    def select(self, names: list[str] | tuple[str, ...], *, keep_empty: bool = False) -> DetectionSet:
+        """Keep only the named classes, renumbered in the order given, and, unless `keep_empty`, only images that show one of them."""
+        unknown = [name for name in names if name not in self.class_names]
+        if unknown:
+            raise DataError(f"{self.name}: unknown class {', '.join(unknown)}. Known classes: {', '.join(self.class_names)}.")
+        number = np.full(len(self.class_names), -1)
+        number[[self.class_names.index(name) for name in names]] = np.arange(len(names))
+        records = []
+        for record in self.records:
+            chosen = number[record.classes] >= 0
+            if chosen.any() or keep_empty:
+                keypoints = None if record.keypoints is None else record.keypoints[chosen]
+                records.append(replace(record, boxes=record.boxes[chosen], classes=number[record.classes[chosen]], keypoints=keypoints))
+        return replace(self, class_names=tuple(names), records=records)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------------------------
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A sort key under which A2 comes before A10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """`Known are A1, A2, …`, after the known name that looks most like the given one."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return (f"Did you mean {close[0]}? " if close else "") + f"Known are: {listed}."
+
+
+def canonical_split(name: str) -> str:
+    """Our name of a split: `val` and `valid` are `validation`."""
+    return next((ours for ours, names in SPLIT_NAMES.items() if name in names), name)
+
+
+def split_names(name: str) -> tuple[str, ...]:
+    """The file names under which a split may stand, the likeliest first."""
+    return SPLIT_NAMES.get(canonical_split(name), (name,))
+
+
+def mirror(keypoint_names: Sequence[str]) -> tuple[int, ...]:
+    """Which keypoint takes whose place in a mirrored image, told from `left` and `right` in their names."""
+    swap = {"left": "right", "right": "left"}
+    mirrored = [re.sub("left|right", lambda found: swap[found[0]], name) for name in keypoint_names]
+    return tuple(keypoint_names.index(name) if name in keypoint_names else k for k, name in enumerate(mirrored))
+
+
+def checked_flip(where: Path | str, flip: Sequence[int], keypoint_names: Sequence[str]) -> tuple[int, ...]:
+    """The flip index, refused unless flipping twice gives every keypoint its own place back."""
+    flip = tuple(flip)
+    if sorted(flip) != list(range(len(keypoint_names))) or any(flip[flip[k]] != k for k in flip):
+        refuse(
+            where,
+            f"the flip index {list(flip)} does not pair {len(keypoint_names)} keypoints",
+            "It lists, for each keypoint, the one whose place it takes in a mirrored image; flipping twice must change nothing.",
+        )
+    return flip
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, whichever line ends it has, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(str(Problem(place(path, line), "this is not UTF-8 text", "Save the file as UTF-8."))) from None
+
+
+def sort_splits(names: Iterable[str]) -> list[str]:
+    """Our names of splits, train first."""
+    order = [*SPLIT_NAMES]
+    return sorted({canonical_split(name) for name in names}, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def misplaced(text: str, root: Path) -> tuple[str, str]:
+    """What to say of a path in a list or description that leads nowhere below `root`: (what, remedy)."""
+    if text.startswith(("/", "\\")):
+        return f"'{text}' is not there", f"Paths here are looked up relative to {root}; remove the leading {text[0]}."
+    return f"'{text}' is not there", f"Paths here are looked up relative to {root}; correct the path or put the file there."
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------------------------
+
+
+def digits(value: float, places: int) -> str:
+    """A number with at most so many decimals and no trailing zeros."""
+    return f"{value:.{places}f}".rstrip("0").rstrip(".")
+
+
+class Export:
+    """An empty folder to write sets into, and a name for each image that no other image in the export has.
+
+    Args:
+        sets: one set, or several splits of one vocabulary.
+        folder: a new or empty folder.
+    """
+
+    def __init__(self, sets: DetectionSet | Sequence[DetectionSet], folder: str | Path):
+        self.sets = [sets] if isinstance(sets, DetectionSet) else list(sets)
+        self.folder = Path(folder)
+        if not self.sets:
+            raise DataError("No set to write. Give one set or several splits of it.")
+        first = self.sets[0]
+        self.class_names, self.keypoint_names, self.flip_index = first.class_names, first.keypoint_names, first.flip_index
+        for other in self.sets[1:]:
+            if (other.class_names, other.keypoint_names) != (first.class_names, first.keypoint_names):
+                what = f"{other.name}: {other.split} has other class or keypoint names than {first.split}"
+                raise DataError(f"{what}. Write it into its own folder.")
+        splits = [one.split for one in self.sets]
+        if len(set(splits)) < len(splits):
+            raise DataError(f"Two sets are both called {max(splits, key=splits.count)}. Give each its own split name.")
+        if self.folder.exists() and any(self.folder.iterdir()):
+            # What an earlier export left behind would silently become part of this one.
+            raise DataError(f"{self.folder}: this folder is not empty. Name a new one, or delete it first.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.stems: dict[Path, str] = {}
+        self._taken: dict[str, Path] = {}
+
+    def stem(self, image: Path) -> str:
+        """The image's own name without suffix; with a number behind it where a different image took that already."""
+        if image not in self.stems:
+            stem, number = image.stem, 1
+            # YOLO keeps an image that is in two splits twice; it is still one image.
+            while (first := self._taken.setdefault(stem.lower(), image)) != image and not filecmp.cmp(first, image, shallow=False):
+                number += 1
+                stem = f"{image.stem}_{number}"
+            self.stems[image] = stem
+        return self.stems[image]
+
+    def place(self, image: Path, folder: str) -> Path:
+        """Link the image into a folder of the export (copy it where the file system has no links)."""
+        target = self.folder / folder / (self.stem(image) + image.suffix)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(image.resolve(), target)
+            except OSError:
+                shutil.copy2(image, target)
+        return target
+
+    def write(self, name: str, text: str) -> Path:
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8", newline="\n")
+        return target
+
+    def write_json(self, name: str, value: object) -> Path:
+        return self.write(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")

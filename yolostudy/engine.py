@@ -1,0 +1,98 @@
+"""The loop that trains, and the places where something else may take part.
+
+The loop knows nothing of learning rates, checkpoints or plots. It calls each hook at seven moments and hands itself over; what a
+hook wants to know stands on the trainer. No hook keeps the trainer, so nothing is held alive in a circle.
+
+Source: detectron2 `engine/train_loop.py` (TrainerBase, HookBase), at small size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+
+class Hook:
+    """Something that takes part in training. Override the moments that you need; every one does nothing by itself."""
+
+    def before_train(self, trainer: Trainer) -> None: ...
+    def before_epoch(self, trainer: Trainer) -> None: ...
+    def before_step(self, trainer: Trainer) -> None: ...
+    def after_step(self, trainer: Trainer) -> None: ...
+    def after_epoch(self, trainer: Trainer) -> None: ...
+    def after_train(self, trainer: Trainer) -> None:
+        """Called also when training ends by an exception: close and remove here what `before_train` opened."""
+
+    def state_dict(self) -> dict:
+        """What a checkpoint has to keep of this hook."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+class Trainer:
+    """Run steps until the epochs or the minutes are used up.
+
+    Args:
+        model, loss, optimizer: what `step` works on.
+        loader: gives batches; `set_epoch(epoch)` is called before each epoch where it has one.
+        step: a callable (model, loss, batch, optimizer, precision=…, step=…) -> parts of the loss; such as `training.train_step`.
+        precision: number format, with its gradient scaler, handed to each step.
+        hooks: called in order, the `after_…` moments too.
+        epochs, minutes: when to stop; minutes, if given, decide alone.
+
+    Attributes:
+        epoch: epochs completed. steps: steps completed. batch, parts: of the step that ran last. metrics: figures that hooks
+        leave for one another, one row an epoch. stop_reason: set it to end training after the current step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        loader: Iterable,
+        optimizer: Optimizer,
+        step: Callable,
+        precision: object = None,
+        hooks: Sequence[Hook] = (),
+        epochs: int = 100,
+        minutes: float | None = None,
+    ):
+        self.model, self.loss, self.loader, self.optimizer = model, loss, loader, optimizer
+        self.step, self.precision, self.hooks, self.epochs, self.minutes = step, precision, list(hooks), epochs, minutes
+        self.epoch = self.steps = 0
+        self.seconds_before = 0.0  # of the run that this one resumes
+        self.started = time.perf_counter()
+        self.batch = self.parts = None
+        self.metrics: dict[str, float] = {}
+        self.stop_reason = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this run, with what it had used before it was resumed."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, 0…1, by the clock or by the steps, whichever ends it."""
+        share = self.seconds / (60 * self.minutes) if self.minutes else self.steps / (self.epochs * len(self.loader))
+        return min(1.0, share)
+
+    def call(self, moment: str) -> None:
+        for hook in self.hooks:
+            getattr(hook, moment)(self)
+
+    def train(self) -> None:
+        """Train from where `epoch` stands to the end."""
+        raise NotImplementedError("exercise engine.Trainer: course/11_engines.ipynb")
+
+    def run_step(self, index: int) -> None:
+        """One step; `index` counts from 0 in each epoch."""
+        raise NotImplementedError("exercise engine.Trainer: course/11_engines.ipynb")
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.stop_reason) or (self.progress >= 1 if self.minutes else self.epoch >= self.epochs)

@@ -1,0 +1,35 @@
+"""Pictures, numbers and microscopes: every picture of the course is drawn here, and each gives its numbers as well.
+
+Nothing is imported until it is asked for, so `import yolostudy.lens` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+_HOME = {  # public name -> the module that defines it
+    "compare": "painter",
+    "paint": "painter",
+    "paint_to_folder": "painter",
+    "sheet": "painter",
+    "browse": "gallery",
+    "contact_sheet": "gallery",
+    "plot_runs": "curves",
+    "LiveCurves": "curves",
+    "Node": "network_map",
+    "draw_map": "network_map",
+    "clickable_map": "network_map",
+    "yolo_nodes": "network_map",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"yolostudy.lens has no {name!r}; it offers {', '.join(sorted(_HOME))}.")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

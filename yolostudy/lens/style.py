@@ -1,0 +1,162 @@
+"""The one place for colours, sizes and fonts of every picture.
+
+The four colours of a judged detection keep apart for readers with any of the common colour deficiencies (tested with the matrices
+of Machado, Oliveira and Fernandes, 2009), and false alarms are dashed as well. Figures never touch pyplot: they need no screen, leave no
+global state behind, and the bytes of their PNG depend on what is drawn alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageFont
+
+TRUTH = "#8a2be2"  # purple: what the annotation says
+HIT = "#00b368"  # green: a prediction that found a truth
+MISS = "#ffe119"  # yellow: a truth that no prediction found
+FALSE_ALARM = "#e8380d"  # orange-red and dashed: a prediction that found nothing
+INK = "#1f2430"  # text and halos
+FAINT = "#8b93a3"  # grid, axes, arrows
+PAPER = "#ffffff"
+GROUND = "#eef0f4"  # what lies between the pictures of a sheet
+
+# Lines of a chart and keypoints, in this order: Okabe and Ito's colours (2008), the darkest first.
+CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b")
+BAND = {"backbone": "#d6e6f5", "top-down": "#fbe3cf", "bottom-up": "#f3d6e4", "neck": "#fbe3cf", "head": "#d3eee2"}
+
+WIDTH = 9.0  # inches; 900 pixels at DPI, what a notebook's column shows without scaling
+ROW_HEIGHT = 2.9  # inches for one row of axes
+DPI = 100
+MAX_BYTES = 110_000  # of one stored picture: notebooks keep their outputs in the repository
+
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": matplotlib.cycler(color=CYCLE),
+    "grid.color": "#e3e6ec",
+    "grid.linewidth": 0.8,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+}
+
+
+house = functools.partial(matplotlib.rc_context, RC)
+"""The house style for as long as a function draws: `@style.house()` above it, or `with style.house():`. It leaves no trace outside."""
+
+
+class StudyFigure(Figure):
+    """A figure that shows itself in a notebook as the same PNG that `as_png` gives, whether or not pyplot is in use."""
+
+    def _ipython_display_(self) -> None:
+        # This hook goes before the formatter that pyplot registers for every Figure; the plain text holds no number, nbval compares it.
+        from IPython.display import display
+
+        display({"image/png": as_png(self), "text/plain": "Figure"}, raw=True)
+
+
+def figure(
+    rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float | None = None, **subplots
+) -> tuple[StudyFigure, np.ndarray]:
+    """A figure of `rows` × `columns` axes. Titles, legends and texts added to it take the house style inside `house()` only.
+
+    Args:
+        width, height: inches; the height defaults to ROW_HEIGHT for each row.
+        subplots: handed to `Figure.subplots` (sharex, width_ratios, squeeze, …).
+
+    Returns:
+        the figure, and its axes as `Figure.subplots` gives them: one, or an array.
+    """
+    with house():
+        made = StudyFigure(figsize=(width, ROW_HEIGHT * rows if height is None else height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(made)
+        return made, made.subplots(rows, columns, **subplots)
+
+
+def as_png(made: Figure, limit: int = MAX_BYTES) -> bytes:
+    """The figure as PNG of at most `limit` bytes: full colour if it fits, else a palette, else fewer pixels. Same figure, same bytes."""
+    with house():
+        made.canvas.draw()
+        picture = Image.fromarray(np.asarray(made.canvas.buffer_rgba())).convert("RGB")
+    return image_as_png(picture, limit)
+
+
+def image_as_png(image: np.ndarray | Image.Image, limit: int = MAX_BYTES) -> bytes:
+    """An image, (H, W, 3) uint8, as PNG of at most `limit` bytes. For a photograph `as_jpeg` shows more in the same space."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    while True:
+        for colours in (None, 256, 128, 64):
+            content = _saved(picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True)
+            if len(content) <= limit or picture.width <= 16:
+                return content
+        picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS)
+
+
+def as_jpeg(image: np.ndarray, limit: int = MAX_BYTES) -> bytes:
+    """A photograph, (H, W, 3) uint8, as JPEG of at most `limit` bytes: the best quality that fits, else fewer pixels."""
+    picture = Image.fromarray(image)
+    while True:
+        # Full colour resolution for as long as it fits, because thin coloured lines smear without it.
+        for quality, subsampling in ((92, 0), (85, 0), (75, 0), (65, 0), (75, 2), (65, 2), (55, 2), (45, 2)):
+            content = _saved(picture, "JPEG", quality=quality, subsampling=subsampling)
+            if len(content) <= limit or picture.width <= 16:
+                return content
+        picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS)
+
+
+def _saved(picture: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@functools.cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans in pixels, from matplotlib's own folder: no font of the system is needed."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """`#rrggbb` as three numbers 0…255."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance 0…1 of sRGB (WCAG 2.2)."""
+    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in np.array(rgb(colour)) / 255)
+    return float(0.2126 * red + 0.7152 * green + 0.0722 * blue)
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio 1…21 (WCAG 2.2); text wants 4.5."""
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def ink_on(ground: str) -> str:
+    """Dark or white text, whichever reads better on `ground`."""
+    return max((INK, PAPER), key=lambda colour: contrast(colour, ground))

@@ -1,0 +1,124 @@
+"""What the detector is told: a box loss, a distribution loss and a class loss, weighed by the assignment.
+
+    raw maps ── boxes, scores ── assigner ── targets
+        │                                      │
+        └── class loss on every anchor ────────┤
+        └── box and distribution loss on the foreground
+
+Units: the assigner works in pixels; the box and distribution losses in units of the stride, because bins count strides.
+
+Sources: Ultralytics 8.4.190 `utils/loss.py`, classes DFLoss, BboxLoss, v8DetectionLoss, and its gains in `cfg/default.yaml`;
+Li et al. 2020, Generalized Focal Loss, equation 6.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .assigner import TaskAlignedAssigner
+from .boxes import box_to_distance, complete_iou, distance_to_box, expected_distance, flatten_maps, make_anchors
+
+
+class LossParts(NamedTuple):
+    """The sum, and what it is the sum of; each a scalar tensor, averaged over the batch's target scores, gains included."""
+
+    total: Tensor
+    box: Tensor
+    cls: Tensor
+    dfl: Tensor
+
+
+class DistributionFocalLoss:
+    """Cross-entropy against the two bins around a real-valued distance, each in proportion to its nearness.
+
+        DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
+    """
+
+    def __call__(self, logits: Tensor, distances: Tensor) -> Tensor:
+        """The loss of each distribution.
+
+        Args:
+            logits: (..., R). distances: (...) in bins, within 0 … R - 1.01.
+
+        Returns:
+            (...) at least 0.
+        """
+        raise NotImplementedError("exercise losses.DistributionFocalLoss: course/06_loss_and_nan.ipynb")
+
+
+class BoxLoss:
+    """Complete-IoU loss of the foreground's boxes, and the distribution loss of their four edges, both weighed by the target score.
+
+    Args:
+        reg_max: R, bins of each distribution.
+    """
+
+    def __init__(self, reg_max: int = 16):
+        self.reg_max = reg_max
+        self.distribution_loss = DistributionFocalLoss()
+
+    def __call__(self, logits: Tensor, anchors: Tensor, target_boxes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Both losses, summed over the foreground.
+
+        Args:
+            logits: (P, 4·R) raw distributions of the P foreground anchors.
+            anchors: (P, 2) and target_boxes: (P, 4), in units of each anchor's stride.
+            weight: (P,) sum of the anchor's target scores.
+
+        Returns:
+            Two scalars, not yet divided by the sum of the target scores. With P = 0 they are 0 and still have a gradient.
+        """
+        raise NotImplementedError("exercise losses.BoxLoss: course/06_loss_and_nan.ipynb")
+
+
+def pad_targets(targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch's objects, image after image, as one padded block.
+
+    Args:
+        targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels; N may be 0.
+        batch_size: B.
+
+    Returns:
+        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of objects in one image, at least 1.
+        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less: Ultralytics takes it for padding.
+    """
+    raise NotImplementedError("exercise losses.pad_targets: course/06_loss_and_nan.ipynb")
+
+
+class DetectionLoss(nn.Module):
+    """The whole loss of a YOLOv8 detector.
+
+    Args:
+        model: the detector; read for num_classes, reg_max and strides, not kept.
+        box_gain, cls_gain, dfl_gain: weights of the three parts.
+
+    Shape:
+        three raw maps, targets (N, 6) image index, class, x1 y1 x2 y2 in pixels -> `LossParts`
+
+    Ultralytics multiplies its loss by the batch size before the backward pass; this one does not.
+    """
+
+    def __init__(self, model: nn.Module, box_gain: float = 7.5, cls_gain: float = 0.5, dfl_gain: float = 1.5):
+        super().__init__()
+        self.reg_max, self.strides = model.reg_max, model.strides
+        self.gains = {"box": box_gain, "cls": cls_gain, "dfl": dfl_gain}
+        self.assigner = TaskAlignedAssigner(model.num_classes)
+        self.box_loss = BoxLoss(model.reg_max)
+
+    def forward(self, maps: list[Tensor], targets: Tensor) -> LossParts:
+        raise NotImplementedError("exercise losses.DetectionLoss: course/06_loss_and_nan.ipynb")
+        parts = {name: part * self.gains[name] for name, part in parts.items()}
+        return LossParts(sum(parts.values()), **parts)
+
+
+def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
+    """The sum of a number over all processes of a distributed run, and how many they are; the number itself and 1 without one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value, 1
+    value = value.clone()
+    torch.distributed.all_reduce(value)
+    return value, torch.distributed.get_world_size()

@@ -1,0 +1,170 @@
+"""Backbone, neck and head: from an image to three raw maps.
+
+The backbone halves the map five times and hands on P2 … P5 (strides 4, 8, 16, 32). The neck mixes them, first downward in
+resolution (C, X), then upward again (Y, Z). The head predicts, at every position of X, Y and Z, four distributions of R bins (how
+far are the left, top, right and bottom edges?) and C class logits.
+
+    image ─ stem ─ P2 ─ P3 ───────────── X ──────────────── head, stride 8
+                         └─ P4 ───── C ──┴─── Y ─────────── head, stride 16
+                             └─ P5 ──┴────────┴── Z ─────── head, stride 32
+
+Sources: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml` and `nn/modules/head.py`; the neck is PANet, Liu et al. 2018, figure 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import SPPF, ConvModule, CSPLayer_2Conv
+
+STRIDES = (8, 16, 32)  # pixels per position of the three output maps
+
+
+class Size(NamedTuple):
+    """How one member of the family is scaled: width `w` of every layer, ratio `r` of the last stage's, depth `n` of every row."""
+
+    width: float
+    ratio: float
+    depth: float
+
+
+SIZES = {
+    "n": Size(0.25, 2.0, 0.33),
+    "s": Size(0.50, 2.0, 0.33),
+    "m": Size(0.75, 1.5, 0.67),
+    "l": Size(1.00, 1.0, 1.00),
+    "x": Size(1.25, 1.0, 1.00),
+}
+
+
+def scale_channels(channels: int, width: float, ratio: float = 1.0) -> int:
+    """Scale a number of channels and round it up to a multiple of 8.
+
+    Args:
+        channels: the number that the full-size network (l) has.
+        width, ratio: factors of `Size`; the ratio is for the last stage only.
+
+    Returns:
+        A whole number: a convolution takes no `16.0`.
+
+    Source: Ultralytics `utils/ops.py`, make_divisible. Multiples of 8 keep the processor's vector units full.
+    """
+    raise NotImplementedError("exercise network.scale_channels: course/03_network.ipynb")
+
+
+def scale_repeats(repeats: int, depth: float) -> int:
+    """How many bottlenecks a row keeps, at least one."""
+    return max(1, round(repeats * depth))
+
+
+class Backbone(nn.Module):
+    """From the image to P2, P3, P4 and P5.
+
+    Args:
+        size: the scaling, see `Size`.
+
+    Attributes:
+        channels: the channels of P2 … P5, for whoever builds on them.
+
+    Shape:
+        (B, 3, H, W) -> P2 (B, 128w, H/4, W/4), P3 (B, 256w, H/8, W/8), P4 (B, 512w, H/16, W/16), P5 (B, 512wr, H/32, W/32)
+    """
+
+    def __init__(self, size: Size):
+        super().__init__()
+        c1, c2, c3, c4 = (scale_channels(c, size.width) for c in (64, 128, 256, 512))
+        c5 = scale_channels(512, size.width, size.ratio)
+        few, many = scale_repeats(3, size.depth), scale_repeats(6, size.depth)
+        self.channels = (c2, c3, c4, c5)
+        raise NotImplementedError("exercise network.Backbone: course/03_network.ipynb")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        raise NotImplementedError("exercise network.Backbone: course/03_network.ipynb")
+
+
+class Neck(nn.Module):
+    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y, Z).
+
+    Args:
+        channels: channels of P3, P4 and P5.
+        size: the scaling, see `Size`.
+
+    Shape:
+        P3, P4, P5 -> C (like P4), X (like P3), Y (like P4), Z (like P5)
+    """
+
+    def __init__(self, channels: tuple[int, int, int], size: Size):
+        super().__init__()
+        c3, c4, c5 = channels
+        few = scale_repeats(3, size.depth)
+        raise NotImplementedError("exercise network.Neck: course/03_network.ipynb")
+
+    def forward(self, p3: Tensor, p4: Tensor, p5: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        raise NotImplementedError("exercise network.Neck: course/03_network.ipynb")
+
+
+class Head(nn.Module):
+    """At every position: four distributions over R bins, and C class logits, from two branches that share nothing.
+
+    Args:
+        channels: channels of X, Y and Z.
+        num_classes: C.
+        reg_max: R, bins of each distribution.
+
+    Shape:
+        X, Y, Z -> three maps (B, 4·R + C, H/s, W/s); the first 4·R channels are left, top, right, bottom, R bins each
+
+    Source: Ultralytics `nn/modules/head.py`, class Detect, with its `bias_init`.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], num_classes: int, reg_max: int):
+        super().__init__()
+        c_box = max(16, channels[0] // 4, 4 * reg_max)
+        c_cls = max(channels[0], min(num_classes, 100))
+        raise NotImplementedError("exercise network.Head: course/03_network.ipynb")
+        for box, cls, stride in zip(self.box, self.cls, STRIDES, strict=True):
+            nn.init.constant_(box[-1].bias, 2.0)
+            # start from the belief that a 640-pixel image holds five objects, spread over all positions and classes
+            nn.init.constant_(cls[-1].bias, math.log(5 / num_classes / (640 / stride) ** 2))
+
+    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
+        raise NotImplementedError("exercise network.Head: course/03_network.ipynb")
+
+
+class YOLO(nn.Module):
+    """The detector: backbone, neck, head.
+
+    Args:
+        num_classes: C.
+        size: n, s, m, l or x.
+        reg_max: R, bins of each distribution; the farthest edge lies R - 1 strides away.
+
+    Shape:
+        images (B, 3, H, W) in 0…1, H and W multiples of 32 -> three raw maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32
+
+    Errors: ValueError for an unknown size and for an image whose sides 32 does not divide.
+    """
+
+    strides = STRIDES
+
+    def __init__(self, num_classes: int, size: str = "n", reg_max: int = 16):
+        super().__init__()
+        if size not in SIZES:
+            raise ValueError(f"unknown size {size!r}; known sizes: {', '.join(SIZES)}")
+        self.num_classes, self.size, self.reg_max = num_classes, size, reg_max
+        raise NotImplementedError("exercise network.YOLO: course/03_network.ipynb")
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.features(images)["outputs"]
+
+    def features(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
+        """Every named map on the way: P2 … P5, C, X, Y, Z, and the three `outputs`."""
+        if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
+            height, width = images.shape[-2:]
+            raise ValueError(f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)")
+        raise NotImplementedError("exercise network.YOLO: course/03_network.ipynb")
+        return {"P2": p2, "P3": p3, "P4": p4, "P5": p5, "C": c, "X": x, "Y": y, "Z": z, "outputs": outputs}

@@ -1,0 +1,99 @@
+"""Where the sources of a course lie, and its editions by word: `mine`, `reference`, `stub`, `hybrid`."""
+
+import tomllib
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .edition import Edition, EditionError, Module, module_names, read_module, strip, transplant
+
+REST = {"mine": "hybrid", "reference": "mine"}  # "reference:losses" is the reference for losses; what the other modules are
+WORDS = '"mine", "reference", "hybrid", "reference:losses,assigner" (the rest mine) or "mine:losses" (the rest hybrid)'
+
+
+@dataclass(frozen=True)
+class Course:
+    """A repository with `solutions/`, the package that a learner fills in, and `course/course.toml`."""
+
+    root: Path
+    package: str  # the import package, and its folder under `root`
+    notebooks: Mapping[str, str]  # exercise module -> the notebook that asks for it
+    keep: tuple[str, ...] = ()  # given subpackages that import no exercise module: they outlive a change of edition
+
+    @classmethod
+    def open(cls, root: Path, package: str) -> "Course":
+        file = root / "course" / "course.toml"
+        table = tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
+        return cls(root, package, table.get("notebooks", {}), tuple(table.get("keep", ())))
+
+    @property
+    def solutions(self) -> Path:
+        return self.root / "solutions"
+
+    @property
+    def mine(self) -> Path:
+        return self.root / self.package
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The exercise modules."""
+        return module_names(self.solutions) or list(self.notebooks)
+
+    def edition(self, word: str, accept: Callable[[str, str], bool] | None = None) -> Edition:
+        """The edition that a word names, read from disk now."""
+        plan = self.plan(word)
+        return Edition({name: self.module(plan[name], name, accept) for name in self.names})
+
+    def plan(self, word: str) -> dict[str, str]:
+        """Exercise module -> "mine", "reference", "hybrid" or "stub"."""
+        kind, colon, listed = word.partition(":")
+        chosen = [name.strip() for name in listed.split(",")] if colon else self.names
+        if kind not in ("mine", "reference", "hybrid", "stub") or (colon and kind not in REST):
+            raise EditionError(f"there is no edition {word!r}. Write {WORDS}.")
+        if unknown := [name for name in chosen if name not in self.names]:
+            raise EditionError(f"{word!r} names no exercise module with {unknown[0]!r}. They are {', '.join(self.names) or 'none'}.")
+        plan = {name: kind if name in chosen else REST[kind] for name in self.names}
+        if {*plan.values(), kind} != {"mine"} and not self.solutions.is_dir():
+            raise EditionError(f"{word!r} needs the reference, and there is no folder {self.solutions}. Only 'mine' can be used here.")
+        return plan
+
+    def module(self, kind: str, name: str, accept: Callable[[str, str], bool] | None = None) -> Module:
+        """One module of one of the four whole editions."""
+        if kind == "mine":
+            return read_module(self.mine / f"{name}.py")
+        reference = Edition({name: read_module(self.solutions / f"{name}.py")})
+        if kind == "reference":
+            return reference[name]
+        stub = strip(reference, self.notebooks)
+        return stub[name] if kind == "stub" else self._hybrid(name, reference, stub, accept)[name]
+
+    def filled_in(self, name: str) -> list[str]:
+        """The definitions of one module that are no longer the stub's. Raises SyntaxError for a file that cannot be read."""
+        mine, stub = self.module("mine", name), self.module("stub", name)
+        return [d for d in dict.fromkeys(stub.definitions) if (own := mine.find(d)) and not own.same_as(stub.find(d))]
+
+    def _hybrid(self, name: str, reference: Edition, stub: Edition, accept: Callable[[str, str], bool] | None) -> Edition:
+        """The reference, with each definition of mine in its place that is filled in and accepted.
+
+        accept: takes module and definition, says whether mine is good enough (the judge, once there is one).
+        """
+        file = self.mine / f"{name}.py"
+        try:
+            mine = Edition({name: read_module(file)})
+        except (SyntaxError, FileNotFoundError) as error:
+            reason = error.msg if isinstance(error, SyntaxError) else "the file is missing"
+            line = getattr(error, "lineno", None) or 1
+            warnings.warn_explicit(f"{reason}; the reference stands in for all of {name}", EditionWarning, str(file), line)
+            return reference
+        hybrid = reference
+        for definition in dict.fromkeys(stub[name].definitions):
+            own = mine[name].find(definition)
+            if own and not own.same_as(stub[name].find(definition)) and (accept is None or accept(name, definition)):
+                hybrid = transplant(hybrid, f"{name}.{definition}", mine)
+        return hybrid
+
+
+class EditionWarning(UserWarning):
+    """A part of an edition could not be had, and something else stands in for it."""

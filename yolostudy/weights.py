@@ -1,0 +1,113 @@
+"""Weights from elsewhere: the same numbers under other names.
+
+A checkpoint is a table from names to tensors. Ultralytics counts its layers (`model.9.cv1.conv.weight`); here they have names
+(`backbone.sppf.cv1.conv.weight`). Renaming is all that lies between the two, because the layers themselves are equal.
+
+Source: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml`, whose line numbers are the layers' numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+# Ultralytics' number of each layer that has weights -> its name here
+LAYERS = {
+    "0": "backbone.stem",
+    "1": "backbone.down2",
+    "2": "backbone.csp2",
+    "3": "backbone.down3",
+    "4": "backbone.csp3",
+    "5": "backbone.down4",
+    "6": "backbone.csp4",
+    "7": "backbone.down5",
+    "8": "backbone.csp5",
+    "9": "backbone.sppf",
+    "12": "neck.csp_c",
+    "15": "neck.csp_x",
+    "16": "neck.down_x",
+    "18": "neck.csp_y",
+    "19": "neck.down_y",
+    "21": "neck.csp_z",
+    "22.cv2": "head.box",
+    "22.cv3": "head.cls",
+}
+CONSTANTS = ("model.22.dfl.conv.weight",)  # 0 … R - 1, which `expected_distance` makes itself
+
+
+@dataclass
+class TransferReport:
+    """What became of every name.
+
+    Attributes:
+        matched, missing, unexpected, wrong_shape: names; of the model's for the first two and the last, of the source's for the third.
+        share: numbers that were copied, of all those that were asked for, in 0…1.
+    """
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    wrong_shape: list[str] = field(default_factory=list)
+    share: float = 0.0
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{len(getattr(self, name))} {name.replace('_', ' ')}" for name in ("matched", "missing", "unexpected", "wrong_shape"))
+        return f"{counts}; {self.share:.1%} of the numbers copied"
+
+
+class TransferError(ValueError):
+    """Too little of a checkpoint fits the model; `.report` says what."""
+
+    def __init__(self, message: str, report: TransferReport):
+        super().__init__(message)
+        self.report = report
+
+
+def rename_key(key: str) -> str | None:
+    """This package's name for a name of Ultralytics'.
+
+    Args:
+        key: such as `model.9.cv1.conv.weight`.
+
+    Returns:
+        Such as `backbone.sppf.cv1.conv.weight`; None for a constant that needs no place here; any other key unchanged.
+    """
+    raise NotImplementedError("exercise weights.rename_key: course/08_pretrained.ipynb")
+
+
+@torch.no_grad()
+def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all", minimum_share: float = 0.9) -> TransferReport:
+    """Copy the weights that fit into a model, and say what became of every name.
+
+    Args:
+        state_dict: names of Ultralytics' or of this package, mapped to tensors of any float type.
+        model: takes the weights in place; its own type stays.
+        part: "all", or "backbone": only names that begin with `backbone.` are asked for.
+        minimum_share: less than this share of the numbers asked for is an error, and the model stays as it was.
+
+    Returns:
+        A `TransferReport`.
+
+    Errors: ValueError for an unknown part; TransferError when too little fits.
+    """
+    if part not in ("all", "backbone"):
+        raise ValueError(f"unknown part {part!r}; choose all or backbone")
+    raise NotImplementedError("exercise weights.transfer: course/08_pretrained.ipynb")
+    if report.share < minimum_share:
+        raise TransferError(
+            f"only {report.share:.1%} of the weights fit ({report}); expected at least {minimum_share:.0%}. First missing: "
+            f"{', '.join(report.missing[:3]) or 'none'}; first of another shape: {', '.join(report.wrong_shape[:3]) or 'none'}. "
+            "Check the size of the model and its number of classes; for the backbone alone use part='backbone'.",
+            report,
+        )
+    return report
+
+
+def export_key(key: str) -> str:
+    """The way back: Ultralytics' name for a name of this package."""
+    for number, name in LAYERS.items():
+        if key.startswith(f"{name}."):
+            return f"model.{number}.{key.removeprefix(f'{name}.')}"
+    return key
