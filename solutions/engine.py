@@ -97,7 +97,8 @@ class Trainer:
                 if hasattr(self.loader, "set_epoch"):
                     self.loader.set_epoch(self.epoch)
                 self.call("before_epoch")
-                for index, self.batch in enumerate(self.loader):
+                for index, batch in enumerate(self.loader):
+                    self.batch = batch
                     self.call("before_step")
                     self.run_step(index)
                     self.call("after_step")

@@ -187,7 +187,9 @@ def train_step(
     return LossParts(*(part.detach() for part in parts))
 
 
-def build_optimizer(model: nn.Module, rate: float = 2e-3, weight_decay: float = 5e-4, name: str = "adamw", momentum: float = 0.9) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, rate: float = 2e-3, weight_decay: float = 5e-4, name: str = "adamw", momentum: float = 0.9
+) -> Optimizer:
     """AdamW or SGD over what is not frozen; weight decay only on tensors of two or more dimensions, not on biases and norms."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [

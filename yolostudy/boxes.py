@@ -19,7 +19,9 @@ STRIDES = (8, 16, 32)
 CLASS_OFFSET = 7680  # pixels between the planes on which boxes of different classes are compared, as in Ultralytics' NMS
 
 
-def make_anchors(sizes: Sequence[tuple[int, int]], strides: Sequence[int] = STRIDES, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def make_anchors(
+    sizes: Sequence[tuple[int, int]], strides: Sequence[int] = STRIDES, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """The anchor points of all levels, row by row, finest level first.
 
     Args:
@@ -96,7 +98,9 @@ def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
     raise NotImplementedError("exercise boxes.complete_iou: course/04_boxes.ipynb")
 
 
-def non_maximum_suppression(boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float = 0.7, max_detections: int = 300) -> Tensor:
+def non_maximum_suppression(
+    boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float = 0.7, max_detections: int = 300
+) -> Tensor:
     """Keep the best box of every heap: best score first, and out with all that overlap it and are of its class.
 
     Args:

@@ -35,7 +35,7 @@ class LossParts(NamedTuple):
 class DistributionFocalLoss:
     """Cross-entropy against the two bins around a real-valued distance, each in proportion to its nearness.
 
-        DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
+    DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
     """
 
     def __call__(self, logits: Tensor, distances: Tensor) -> Tensor:

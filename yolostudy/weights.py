@@ -53,7 +53,9 @@ class TransferReport:
     share: float = 0.0
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{len(getattr(self, name))} {name.replace('_', ' ')}" for name in ("matched", "missing", "unexpected", "wrong_shape"))
+        counts = ", ".join(
+            f"{len(getattr(self, name))} {name.replace('_', ' ')}" for name in ("matched", "missing", "unexpected", "wrong_shape")
+        )
         return f"{counts}; {self.share:.1%} of the numbers copied"
 
 

@@ -54,7 +54,7 @@ def test_training_mode_agrees_too_gradients_and_running_statistics_included():
     ours, theirs = pair("n")
     ours.train(), theirs.train()
     images = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(5))
-    for model, forward in ((ours, ours), (theirs, lambda x: oracle.raw_maps(theirs, x))):
+    for forward in (ours, lambda x: oracle.raw_maps(theirs, x)):
         sum(level.square().mean() for level in forward(images)).backward()
     probe = YOLO(20, "n")
     transfer(oracle.state_dict_for(theirs), probe)

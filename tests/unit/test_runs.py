@@ -164,7 +164,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         draft.write_text("half of the n")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(SaveError, match="No space left on device.*untouched"):
+    with pytest.raises(SaveError, match=r"No space left on device.*untouched"):
         replace_file(path, write)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 

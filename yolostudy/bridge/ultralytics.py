@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-import torchvision  # noqa: F401  Ultralytics takes torchvision's NMS only where torchvision is already imported
+import torchvision
 from torch import Tensor, nn
 
 VERSION = "8.4.190"  # outputs differ between versions that share names and keys, so this is exact

@@ -37,7 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     word = words.add_parser("train", help="train a detector", description="Train a detector. `yolostudy train --list` shows tags and keys.")
     word.add_argument("tags", nargs="?", default="", metavar="TAGS", help="such as planes.nano or mar20.nano.pretrained.cuda@0.batch@16")
     word.add_argument("settings", nargs="*", metavar=settings, help="such as profile=mini seed=3 minutes=5 weights=FILE")
-    word.add_argument("--resume", nargs="?", const="", default=None, metavar="RUN", help="go on with RUN, or with the newest run of that name")
+    word.add_argument(
+        "--resume", nargs="?", const="", default=None, metavar="RUN", help="go on with RUN, or with the newest run of that name"
+    )
     word.add_argument("--list", action="store_true", help="show all tags and keys with their defaults")
 
     word = words.add_parser("val", help="measure a detector's average precision", description="Measure weights on a split of a data set.")
@@ -46,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
     word.add_argument("--split", default="validation", help="train, validation, test or small (default: validation)")
 
     word = words.add_parser("predict", help="paint what a detector sees", description="Paint detections into copies of images.")
-    word.add_argument("places", nargs="+", metavar="IMAGE|FOLDER", help="images, or folders of them; weights=FILE out=FOLDER score=0.25 size=640")
+    word.add_argument(
+        "places", nargs="+", metavar="IMAGE|FOLDER", help="images, or folders of them; weights=FILE out=FOLDER score=0.25 size=640"
+    )
 
     word = words.add_parser("data", help="make, check or export a data set")
     kinds = word.add_subparsers(dest="kind", metavar="planes|check|export", required=True)
@@ -78,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return globals()[f"run_{options.word}"](options) or 0
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing is left half-written. `yolostudy train --resume` goes on with an interrupted training.", file=sys.stderr)
+        print(
+            "\ninterrupted; nothing is left half-written. `yolostudy train --resume` goes on with an interrupted training.", file=sys.stderr
+        )
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -150,7 +156,9 @@ def run_predict(options: argparse.Namespace) -> int:
     unknown = settings.keys() - {"weights", "out", "score", "size", "device"}
     if unknown or not places:
         what = f"unknown key {sorted(unknown)[0]!r}" if unknown else "no image is named"
-        raise ValueError(f"predict: {what}. Give images or folders, and weights=FILE out=FOLDER score=0.25 size=640 device=cpu as you need them.")
+        raise ValueError(
+            f"predict: {what}. Give images or folders, and weights=FILE out=FOLDER score=0.25 size=640 device=cpu as you need them."
+        )
     settle_edition()
     from ..lens import painter
     from . import predict as prediction
@@ -165,7 +173,11 @@ def run_predict(options: argparse.Namespace) -> int:
 
     painted = tqdm(prediction.predict(detector, images, score), total=len(images), unit="image", delay=2, leave=False)
     sums = painter.paint_to_folder(painted, out)
-    judged = f"; of {sums['truths']} true objects {sums['hits']} hit, {sums['misses']} missed, {sums['false_alarms']} false alarms" if sums["truths"] else ""
+    judged = (
+        f"; of {sums['truths']} true objects {sums['hits']} hit, {sums['misses']} missed, {sums['false_alarms']} false alarms"
+        if sums["truths"]
+        else ""
+    )
     print(f"{sums['images']} image(s), {sums['predictions']} detections{judged}. Painted into {out}")
     return 0
 

@@ -57,7 +57,9 @@ def default_weights() -> Path:
     """The shipped detector of planes."""
     shipped = sorted(SHIPPED.glob("planes-n-mini*.safetensors"))
     if not shipped:
-        raise FileNotFoundError(f"{SHIPPED}: no weights are shipped here. Train some with `yolostudy train planes.nano` and give weights=FILE.")
+        raise FileNotFoundError(
+            f"{SHIPPED}: no weights are shipped here. Train some with `yolostudy train planes.nano` and give weights=FILE."
+        )
     return shipped[0]
 
 

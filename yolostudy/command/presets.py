@@ -12,7 +12,15 @@ from dataclasses import asdict, dataclass, fields, replace
 
 PROFILES = {
     # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter turns and flips are all it needs
-    "mini": {"image_size": 160, "batch": 16, "minutes": 5.0, "quarter_turns": True, "flip_ud": 0.5, "validate_seconds": 25.0, "save_seconds": 10.0},
+    "mini": {
+        "image_size": 160,
+        "batch": 16,
+        "minutes": 5.0,
+        "quarter_turns": True,
+        "flip_ud": 0.5,
+        "validate_seconds": 25.0,
+        "save_seconds": 10.0,
+    },
     # 640-pixel images for a graphics card with 8 GB; the founding assignment's sizes
     "laptop": {
         "image_size": 640,
@@ -63,7 +71,8 @@ class Preset:
         split: of the training images. classes: names to keep; none keeps all. on_bad: "fail" or "skip" bad entries.
         size: n, s, m, l or x. image_size, batch: pixels, images a step. accumulate: steps an update.
         epochs, minutes: when to stop; minutes, if given, decide, and the schedule follows the clock.
-        optimizer, rate, weight_decay, warmup, final, clip: the recipe; warmup in steps, final as a share of the rate.
+        optimizer, rate, weight_decay, warmup, final, clip, cls_gain: the recipe; warmup in steps, final as a share of the rate, the gain of
+            the class loss.
         schedule: "cosine" or "plateau". ema, ema_ramp: decay of the averaged weights, 0 for none.
         patience: epochs without a better mAP50-95 before an early stop; 0 for never.
         precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
@@ -88,6 +97,7 @@ class Preset:
     warmup: int = 60
     final: float = 0.02
     clip: float = 10.0
+    cls_gain: float = 0.5
     schedule: str = "cosine"
     ema: float = 0.999
     ema_ramp: float = 200.0

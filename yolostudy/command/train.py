@@ -116,11 +116,13 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
         raise PresetError("minutes= works with one process, because each process has its own clock; give epochs= under torchrun.")
     train_set, val_set = (open_data(preset, split) for split in (preset.split, "validation"))
     if train_set.class_names != val_set.class_names:
-        raise DataError(f"{train_set.name}: the training split has classes {train_set.class_names}, the validation split {val_set.class_names}.")
+        raise DataError(
+            f"{train_set.name}: the training split has classes {train_set.class_names}, the validation split {val_set.class_names}."
+        )
     model = build_model(preset, len(train_set.class_names))
     device = device_of(preset)
     precision = Precision(device, preset.precision)
-    loss = DetectionLoss(model)
+    loss = DetectionLoss(model, cls_gain=preset.cls_gain)
     optimizer = build_optimizer(model, preset.rate, preset.weight_decay, preset.optimizer)
     averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None
     judged = averaging.average.model if averaging else model
@@ -132,7 +134,9 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
     chief = rank == 0
     parts = [
         hooks.NaNGuard(folder if chief else None),
-        hooks.Schedule(WarmupCosine(preset.warmup, preset.final)) if preset.schedule == "cosine" else hooks.Plateau(warmup_steps=preset.warmup),
+        hooks.Schedule(WarmupCosine(preset.warmup, preset.final))
+        if preset.schedule == "cosine"
+        else hooks.Plateau(warmup_steps=preset.warmup),
         hooks.Freezing("backbone", preset.freeze_epochs) if preset.freeze_epochs else None,
         averaging,
         validation,
@@ -145,7 +149,9 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
     ]
     loader = loader_of(preset, train_set, True, rank, world_size)
     step = partial(train_step, clip=preset.clip, accumulate=preset.accumulate)
-    trainer = Trainer(model, loss, loader, optimizer, step, precision, [part for part in parts if part], preset.epochs, preset.minutes or None)
+    trainer = Trainer(
+        model, loss, loader, optimizer, step, precision, [part for part in parts if part], preset.epochs, preset.minutes or None
+    )
     return Run(preset, folder, trainer, validation, names)
 
 
@@ -208,7 +214,9 @@ def val(preset: Preset, split: str = "validation") -> tuple[Evaluation, Detectio
         raise PresetError("val needs weights: add weights=FILE, such as runs/NAME/best.safetensors or one of datasets/weights/.")
     detection_set = open_data(preset, split)
     model = build_model(preset, len(detection_set.class_names))
-    return validate(model, loader_of(preset, detection_set, False), Precision(device_of(preset), preset.precision), detection_set.class_names), detection_set
+    return validate(
+        model, loader_of(preset, detection_set, False), Precision(device_of(preset), preset.precision), detection_set.class_names
+    ), detection_set
 
 
 def table(evaluation: Evaluation, detection_set: DetectionSet, title: str) -> str:

@@ -56,7 +56,12 @@ def open_set(spec: str | Path, split: str = "train", *, classes: str | Sequence[
         return found
     if isinstance(classes, str):
         classes = source.groups.get(classes) or [name.strip() for name in classes.split(",")]
-    return found.select(classes)
+    chosen = found.select(classes)
+    if not chosen.records:
+        from .records import DataError
+
+        raise DataError(f"{source.path}: none of the {len(found)} images of {split} shows {', '.join(classes)}. Choose other classes.")
+    return chosen
 
 
 def splits(spec: str | Path) -> list[str]:

@@ -61,6 +61,9 @@ class Profile:
 
 
 PROFILES = {
+    "sample": Profile(
+        "sample", 160, (24, 8, 8), (0.3, 0.45, 0.25), (45, 105), 256
+    ),  # shipped with the course, so that there is something to look at
     "mini": Profile("mini", 160, (1200, 200, 200), (0.3, 0.45, 0.25), (45, 105), 256),
     "laptop": Profile("laptop", 640, (2930, 408, 504), (4, 7, 9, 11, 12, 12, 11, 9, 8, 6, 4, 3, 2, 2), (45, 220), 512),
 }

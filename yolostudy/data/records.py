@@ -177,13 +177,17 @@ def checked_flip(where: Path | str, flip: Sequence[int], keypoint_names: Sequenc
     return flip
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, whichever line ends it has, with or without a byte order mark."""
+def read_text(path: Path, problems: Problems | None = None) -> str | None:
+    """The text of a file, whichever line ends it has, with or without a byte order mark; None for what is no text, if it may be skipped."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(str(Problem(place(path, line), "this is not UTF-8 text", "Save the file as UTF-8."))) from None
+        problem = Problem(place(path, line), "this is not UTF-8 text", "Save the file as UTF-8, or restore it.")
+        if problems is None:
+            raise DataError(str(problem)) from None
+        problems.found.append(problem)
+        return None
 
 
 def sort_splits(names: Iterable[str]) -> list[str]:
@@ -194,9 +198,13 @@ def sort_splits(names: Iterable[str]) -> list[str]:
 
 def misplaced(text: str, root: Path) -> tuple[str, str]:
     """What to say of a path in a list or description that leads nowhere below `root`: (what, remedy)."""
+    remedy = "correct the path, or put the file there"
     if text.startswith(("/", "\\")):
-        return f"'{text}' is not there", f"Paths here are looked up relative to {root}; remove the leading {text[0]}."
-    return f"'{text}' is not there", f"Paths here are looked up relative to {root}; correct the path or put the file there."
+        found = (root / text.lstrip("/\\")).exists()
+        remedy = (
+            f"remove the leading {text[0]}" if found else "this one is absolute, perhaps from another machine: write it relative to that"
+        )
+    return f"'{text}' is not there", f"Paths here are looked up relative to {root}; {remedy}."
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------------------------

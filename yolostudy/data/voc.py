@@ -28,7 +28,6 @@ from .records import (
     checked_flip,
     digits,
     mirror,
-    misplaced,
     natural,
     place,
     read_text,
@@ -178,15 +177,12 @@ def _entries(root: Path, split: str, images: dict, annotations: dict, problems: 
             continue
         name = Path(entry).name
         stem = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in (*IMAGE_SUFFIXES, ".xml") else name
-        known = stem in images or stem in annotations
         if Path(entry).is_absolute() or entry.startswith(("/", "\\")):
             stripped = entry.lstrip("/\\")
-            if known and not (root / stripped).exists() and stripped != name:
-                what, remedy = f"'{entry}' is an absolute path", f"Write only the image's name, {stem}: it is looked up in {root}."
-            else:
-                what, remedy = misplaced(entry, root)
-            problems.add(file, what, remedy, line=line)
-        elif not known:
+            remedy = f"Images are looked up relative to {root}; "
+            remedy += "remove the leading /." if (root / stripped).exists() or stripped == name else f"write only the image's name, {stem}."
+            problems.add(file, f"'{entry}' is an absolute path", remedy, line=line)
+        elif stem not in images and stem not in annotations:
             near = suggest(stem, sorted(annotations, key=natural))
             problems.add(file, f"'{entry}' is the name of no image and of no annotation", f"Correct or delete the line. {near}", line=line)
         elif name != entry and not (root / entry).exists():

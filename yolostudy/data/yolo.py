@@ -71,9 +71,12 @@ def read(data_yaml: str | Path, split: str = "train", *, class_names: Sequence[s
             continue
         classes, boxes, points, lines = [], [], [], []
         source = label if label.is_file() else None  # an image without one is background
-        for line, text in enumerate(read_text(source).splitlines() if source else (), start=1):
-            if text.strip():
-                complaint = _read_row(text.split(), names, columns, dimensions, size, classes, boxes, points)
+        text = read_text(source, problems) if source else ""
+        if text is None:
+            continue
+        for line, row in enumerate(text.splitlines(), start=1):
+            if row.strip():
+                complaint = _read_row(row.split(), names, columns, dimensions, size, classes, boxes, points)
                 if complaint:
                     problems.add(label, *complaint, line=line)
                 else:

@@ -67,11 +67,13 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 card = json.loads((file.metadata() or {}).get("card", "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, card  # noqa: SIM118 - it is no dictionary
+                return {name: file.get_tensor(name) for name in file.keys()}, card
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: cannot be read as weights ({reason}). Give a .safetensors file, or a .pt that holds tensors only.") from error
+        raise ValueError(
+            f"{path}: cannot be read as weights ({reason}). Give a .safetensors file, or a .pt that holds tensors only."
+        ) from error
     return content.get("average") or content.get("model") or content, content.get("card", {})
 
 

@@ -63,7 +63,9 @@ class NaNGuard(Hook):
         where = f"epoch {trainer.epoch + 1}, step {trainer.steps + 1}"
         kept_as = f" The batch and the weights before it are kept in {path}." if path else ""
         listed = ", ".join(images[:4]) + (f" and {len(images) - 4} more" if len(images) > 4 else "")
-        raise NonFiniteLoss(f"{where}: {', '.join(broken) or 'the sum of the losses is not finite'}. Images: {listed}.{kept_as}", path, parts)
+        raise NonFiniteLoss(
+            f"{where}: {', '.join(broken) or 'the sum of the losses is not finite'}. Images: {listed}.{kept_as}", path, parts
+        )
 
 
 class Results(Hook):

@@ -12,6 +12,7 @@ _HOME = {  # public name -> the module that defines it
     "paint": "painter",
     "paint_to_folder": "painter",
     "sheet": "painter",
+    "Picture": "style",
     "browse": "gallery",
     "contact_sheet": "gallery",
     "plot_runs": "curves",

@@ -115,6 +115,19 @@ def image_as_png(image: np.ndarray | Image.Image, limit: int = MAX_BYTES) -> byt
         picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS)
 
 
+class Picture:
+    """An image as the last value of a cell: (H, W, 3) uint8, RGB."""
+
+    def __init__(self, image: np.ndarray):
+        self.image = image
+
+    def __repr__(self) -> str:
+        return f"Picture({self.image.shape[1]} × {self.image.shape[0]})"
+
+    def _repr_jpeg_(self) -> bytes:
+        return as_jpeg(self.image)
+
+
 def as_jpeg(image: np.ndarray, limit: int = MAX_BYTES) -> bytes:
     """A photograph, (H, W, 3) uint8, as JPEG of at most `limit` bytes: the best quality that fits, else fewer pixels."""
     picture = Image.fromarray(image)
