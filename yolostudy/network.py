@@ -126,10 +126,25 @@ class Head(nn.Module):
         c_box = max(16, channels[0] // 4, 4 * reg_max)
         c_cls = max(channels[0], min(num_classes, 100))
         raise NotImplementedError("exercise network.Head: course/03_network.ipynb")
-        for box, cls, stride in zip(self.box, self.cls, STRIDES, strict=True):
+        for box in self.box:
             nn.init.constant_(box[-1].bias, 2.0)
-            # start from the belief that a 640-pixel image holds five objects, spread over all positions and classes
-            nn.init.constant_(cls[-1].bias, math.log(5 / num_classes / (640 / stride) ** 2))
+        self.set_prior(640)
+
+    def set_prior(self, image_size: int, objects: float = 5.0) -> None:
+        """Start from the belief that an image holds so many objects, spread over all positions and classes.
+
+        Without it the first thousand steps go into learning that nearly everything is background. The belief has to fit the image:
+        that of a 640-pixel image is sixteen times too low for one of 160 pixels.
+
+        Args:
+            image_size: side of the training images, in pixels.
+            objects: expected in one image; Ultralytics expects five in 640 pixels.
+
+        Source: Lin et al. 2017, Focal Loss, section 4.1.
+        """
+        for cls, stride in zip(self.cls, STRIDES, strict=True):
+            positions = (image_size / stride) ** 2
+            nn.init.constant_(cls[-1].bias, math.log(objects / cls[-1].out_channels / positions))
 
     def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
         raise NotImplementedError("exercise network.Head: course/03_network.ipynb")

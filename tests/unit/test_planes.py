@@ -150,7 +150,7 @@ def test_classes_are_balanced_and_numbers_are_as_stated(profile):
     counts = np.bincount(np.concatenate(dealt), minlength=20)
     assert len(dealt) == planes.PROFILES[profile].counts[0] and np.ptp(counts) <= 1
     mean = np.mean([len(classes) for classes in dealt])
-    assert 1.8 < mean < 2.1 if profile == "mini" else 5.5 < mean < 6.5
+    assert 5.5 < mean < 6.5 if profile == "laptop" else 3.7 < mean < 4.5
 
 
 def test_few_shot_takes_enough_of_each_class_and_not_much_more():
