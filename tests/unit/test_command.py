@@ -1,6 +1,9 @@
 """The `yolostudy` command as its user meets it: words, errors in one sentence, exit statuses."""
 
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -113,6 +116,18 @@ def test_weights_of_other_classes_are_refused_with_what_to_check(trained, capsys
     run = trained[1]
     assert main(["train", "planes.nano", f"data={other}", "classes=bar", f"weights={run}/best.safetensors", *QUICK]) == 1
     assert "Check the size of the model and its number of classes" in capsys.readouterr().err
+
+
+def test_two_processes_train_together(trained, tmp_path):
+    """The whole command under torchrun: one run folder, written by one of them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "yolostudy.command"]
+    command += ["train", "planes.nano", f"data={trained[0]}", "name=pair", "freeze_epochs=1", *QUICK, "epochs=2", "batch=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pair"]
+    rows = (tmp_path / "runs" / "pair" / "results.csv").read_text().splitlines()
+    assert len(rows) == 3 and "2 epochs in" in done.stdout
 
 
 # ---- predict, data ---------------------------------------------------------------------------------------------------

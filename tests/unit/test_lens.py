@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 import weakref
+from base64 import b64decode
 from types import SimpleNamespace
 
 import numpy as np
@@ -299,7 +300,7 @@ def test_the_browser_walks_and_filters(detection_set):
         "split": "train", "class": None, "index": 0, "images": 8, "objects": 7, "per_class": {"A1": 5, "A2": 2}, "shown": 0,
     }  # fmt: skip
     bundle = browser._repr_mimebundle_()
-    assert bundle["text/plain"] == "Browser(train, test)" and bundle["image/jpeg"] == browser.picture.value
+    assert bundle["text/plain"] == "Browser(train, test)" and b64decode(bundle["image/jpeg"]) == browser.picture.value
     assert "application/vnd.jupyter.widget-view+json" in bundle
     browser.step(-1)
     assert browser.numbers["index"] == 7 and browser.numbers["shown"] == 1

@@ -143,7 +143,11 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
     averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None
     judged = averaging.average.model if averaging else model
     if world_size > 1:
-        model = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+        model = DistributedDataParallel(
+            model,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            find_unused_parameters=preset.freeze_epochs > 0,  # a frozen backbone sends no gradients
+        )
     names = train_set.class_names
     validation = hooks.Validation(judged, loader_of(preset, val_set, False), precision, names, seconds_between=preset.validate_seconds)
     card = {"classes": list(names), "preset": to_dict(preset)}
@@ -205,6 +209,10 @@ def train(preset: Preset, folder: Path | None = None, extra_hooks: Sequence = ()
         torch.distributed.init_process_group("nccl" if device_of(preset).type == "cuda" else "gloo")
     try:
         keep_freed_memory()
+        if distributed:
+            if torch.distributed.get_rank() == 0:
+                open_data(preset, "validation")  # makes planes that are not there yet; the others wait for them
+            torch.distributed.barrier()
         folder = folder or new_folder(preset)
         run = prepare(preset, folder, extra_hooks)
         if int(os.environ.get("RANK", 0)) == 0:

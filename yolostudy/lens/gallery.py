@@ -7,6 +7,7 @@ one is read, painted and let go.
 from __future__ import annotations
 
 import html
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -151,7 +152,7 @@ class Browser:
 
     def _repr_mimebundle_(self, **options) -> dict:
         # Where no widget can run, a stored notebook still shows the picture; the plain text holds no pixels, nbval compares it.
-        return {**self.widget._repr_mimebundle_(**options), "image/jpeg": self.picture.value, "text/plain": repr(self)}
+        return {**self.widget._repr_mimebundle_(**options), "image/jpeg": b64encode(self.picture.value).decode(), "text/plain": repr(self)}
 
 
 def browse(splits: DetectionSet | Mapping[str, DetectionSet]) -> Browser:

@@ -19,6 +19,7 @@ from .edition import EditionError, Statement, read_module, replace_file
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}  # without the patch version of this Python
 RAISES = {"raises-exception", "nbval-raises-exception"}  # tags of a cell that is meant to fail
+PIXELS = ("image/png", "image/jpeg")  # base64: nothing to read, and long enough to keep a pattern busy for minutes
 PROGRESS = re.compile(r"[^\n]*\d+%\|[^\n]*\n?|[^\n]*\d+it \[[^\n]*\n?")  # what tqdm draws
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 # A place on somebody's machine, or a package registry: neither belongs in a shipped output.
@@ -174,7 +175,7 @@ def _clean(course: Course, output):
     for kind, value in output.data.items():
         if kind == "application/vnd.jupyter.widget-view+json":
             output.data[kind] = {**value, "model_id": ""}  # Lab hides a view without a model until the cell is run
-        elif isinstance(value, str) and not kind.startswith("image/p"):
+        elif isinstance(value, str) and kind not in PIXELS:
             output.data[kind] = _scrub(course, value)
     return output
 
@@ -230,7 +231,7 @@ def _shown(output) -> str:
     if output.output_type == "error":
         return "\n".join([output.evalue, *output.traceback])
     data = output.get("data", {})
-    return "\n".join([output.get("text", ""), *(str(v) for kind, v in data.items() if not kind.startswith("image/p"))])
+    return "\n".join([output.get("text", ""), *(str(v) for kind, v in data.items() if kind not in PIXELS)])
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import NamedTuple
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 
 
-class EditionError(Exception):
+class EditionError(ValueError):
     """A course's sources are not as they must be. The message says where, and what to do."""
 
 
