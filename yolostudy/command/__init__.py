@@ -8,6 +8,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it is loaded: large pages for large tensors
+
 EXAMPLES = """\
 examples:
   yolostudy doctor                                       what this machine can do, and what is missing
@@ -74,7 +76,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 done, 1 a problem that the message names, 2 wrong words, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it is loaded: large pages for large tensors
     if argv[:1] == ["author"]:
         from ..study.author import main as author
 

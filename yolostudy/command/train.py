@@ -74,13 +74,17 @@ def open_data(preset: Preset, split: str) -> DetectionSet:
     return data.open_set(spec, split, classes=list(preset.classes) or None, on_bad=preset.on_bad)
 
 
-def build_model(preset: Preset, num_classes: int) -> nn.Module:
-    """The network on its device, seeded, with the preset's weights if it names any."""
+def build_model(preset: Preset, num_classes: int, minimum_share: float = 0.9) -> nn.Module:
+    """The network on its device, seeded, with the preset's weights if it names any.
+
+    Args:
+        minimum_share: of the weights that have to fit. To train on, the class layer may be another; to measure, nothing may be missing.
+    """
     torch.manual_seed(preset.seed)
     model = YOLO(num_classes, preset.size)
     model.head.set_prior(preset.image_size)
     if preset.weights:
-        report = transfer(hooks.load_weights(preset.weights)[0], model, preset.part)
+        report = transfer(hooks.load_weights(preset.weights)[0], model, preset.part, minimum_share)
         print(f"weights {preset.weights}: {report}")
     elif preset.part == "backbone":
         raise PresetError("the tag pretrained needs weights: add weights=FILE, such as one of datasets/weights/.")
@@ -127,6 +131,7 @@ def loader_of(preset: Preset, detection_set: DetectionSet, training: bool, rank:
 
 def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
     """Everything that training needs, in the state in which it begins."""
+    keep_freed_memory()
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     if world_size > 1 and preset.minutes:
         raise PresetError("minutes= works with one process, because each process has its own clock; give epochs= under torchrun.")
@@ -208,7 +213,6 @@ def train(preset: Preset, folder: Path | None = None, extra_hooks: Sequence = ()
     if distributed:
         torch.distributed.init_process_group("nccl" if device_of(preset).type == "cuda" else "gloo")
     try:
-        keep_freed_memory()
         if distributed:
             if torch.distributed.get_rank() == 0:
                 open_data(preset, "validation")  # makes planes that are not there yet; the others wait for them
@@ -238,7 +242,7 @@ def val(preset: Preset, split: str = "validation") -> tuple[Evaluation, Detectio
     if not preset.weights:
         raise PresetError("val needs weights: add weights=FILE, such as runs/NAME/best.safetensors or one of datasets/weights/.")
     detection_set = open_data(preset, split)
-    model = build_model(preset, len(detection_set.class_names))
+    model = build_model(preset, len(detection_set.class_names), minimum_share=1.0)
     return validate(
         model, loader_of(preset, detection_set, False), Precision(device_of(preset), preset.precision), detection_set.class_names
     ), detection_set
