@@ -33,6 +33,7 @@ def test_the_first_notebook_detects_planes(lab, page, tmp_path):
     outputs = lab.run(page, START.name, seconds=300)
     picture = page.locator(".jp-OutputArea-output img").first
     picture.scroll_into_view_if_needed()
+    page.wait_for_timeout(2000)  # JupyterLab draws the cells in view a moment after it has scrolled
     page.screenshot(path=tmp_path / "00_start.png")
     print(f"screenshot: {tmp_path / '00_start.png'}")
     assert errors(outputs) == []

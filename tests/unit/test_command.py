@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -126,6 +128,28 @@ def test_two_processes_train_together(trained, tmp_path):
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pair"]
     rows = (tmp_path / "runs" / "pair" / "results.csv").read_text().splitlines()
     assert len(rows) == 3 and "2 epochs in" in done.stdout
+
+
+def test_an_empty_exercise_is_named_with_the_way_round_it(trained, tmp_path):
+    command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK]
+    environment = os.environ | {"YOLOSTUDY_USE": "mine", "YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 1
+    assert "exercise network." in done.stderr and "YOLOSTUDY_USE=hybrid" in done.stderr.splitlines()[-1]
+
+
+def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path):
+    command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK, "epochs=500", "save_seconds=0"]
+    environment = os.environ | {"YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    last = tmp_path / "runs" / "own-n-mini-s0" / "last.pt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "yolostudy train --resume" in printed.splitlines()[-1] and "Traceback" not in printed
+    assert not list(last.parent.glob(".*.part"))
 
 
 # ---- predict, data ---------------------------------------------------------------------------------------------------

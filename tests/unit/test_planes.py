@@ -212,7 +212,7 @@ def test_make_refuses_what_it_would_overwrite(folder, tmp_path, monkeypatch):
     (tmp_path / "letters" / "dear.txt").write_text("mother")
     with pytest.raises(DataError, match="not a planes set"):
         planes.make(tmp_path / "letters", "tiny")
-    with pytest.raises(DataError, match=r"unknown profile 'huge'\. Known profiles: mini"):
+    with pytest.raises(DataError, match=r"unknown profile 'huge'\. Known profiles: sample, mini"):
         planes.make(tmp_path / "new", "huge")
     assert not (tmp_path / "new").exists()
 
