@@ -1,4 +1,4 @@
-"""How fast a detector learns, from scratch, on planes: ours in three seeds, and Ultralytics' trainer with its own defaults on the same files.
+"""How fast a detector learns from scratch on planes: ours in three seeds, Ultralytics' trainer with its own defaults on the same files.
 
     python -m tests.benchmarks.learning [--minutes 1.5 5] [--seeds 0 1 2] [--theirs-budget 600] [--skip-theirs] [--keep FOLDER]
 
@@ -31,7 +31,7 @@ print("RESULT", json.dumps([result.seconds_to(0.5), last.wall_seconds, last.map5
 def run(command: list[str], folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"YOLOSTUDY_USE": "reference", "YOLOSTUDY_HOME": str(folder)}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
     return done.stdout

@@ -139,7 +139,8 @@ def test_an_empty_exercise_is_named_with_the_way_round_it(trained, tmp_path):
 
 
 def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path):
-    command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK, "epochs=500", "save_seconds=0"]
+    command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK]
+    command += ["epochs=500", "save_seconds=0"]
     environment = os.environ | {"YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     last = tmp_path / "runs" / "own-n-mini-s0" / "last.pt"

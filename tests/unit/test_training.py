@@ -19,7 +19,17 @@ from yolostudy.data.loader import make_loader
 from yolostudy.losses import DetectionLoss
 from yolostudy.metrics import evaluate
 from yolostudy.network import YOLO
-from yolostudy.training import ExponentialMovingAverage, Precision, WarmupCosine, build_optimizer, freeze, to_unit, train_step, unfreeze
+from yolostudy.training import (
+    ExponentialMovingAverage,
+    Precision,
+    WarmupCosine,
+    build_optimizer,
+    freeze,
+    to_unit,
+    train,
+    train_step,
+    unfreeze,
+)
 
 
 def random_batch(count: int = 2, seed: int = 0, side: int = 64) -> SimpleNamespace:
@@ -198,3 +208,13 @@ def test_two_processes_give_the_gradients_of_one_with_the_doubled_batch(tmp_path
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split("WORST")[1]) <= 1e-4
+
+
+def test_the_short_way_to_train(tmp_path):
+    """As the README shows it: a model, a loss, a loader, nothing else."""
+    loader = make_loader(data.open_set(tiny.make(tmp_path / "tiny")), 64, 4, shuffle=True)
+    model = YOLO(2)
+    before = state_of(model)
+    trainer = train(model, DetectionLoss(model), loader, epochs=2)
+    assert (trainer.epoch, trainer.steps, trainer.progress) == (2, 8, 1.0)
+    assert not torch.equal(model.state_dict()["head.cls.0.2.bias"], before["head.cls.0.2.bias"])
