@@ -144,7 +144,7 @@ def predict(
         multi_label: every class above the threshold makes a detection (what evaluation wants), not only the best one.
 
     Returns:
-        Per image (n, 6): x1 y1 x2 y2 in pixels, score, class; best score first.
+        Per image (n, 6) on the CPU: x1 y1 x2 y2 in pixels, score, class; best score first.
     """
     detections = []
     for boxes, scores in zip(*decode(maps, reg_max), strict=True):  # (A, 4), (A, C)
@@ -155,6 +155,8 @@ def predict(
             best, label = scores.max(dim=-1)
             anchor = (best > score_threshold).nonzero(as_tuple=True)[0]
             score, label = best[anchor], label[anchor]
-        kept = non_maximum_suppression(boxes[anchor], score, label, iou_threshold, max_detections)
-        detections.append(torch.cat((boxes[anchor[kept]], score[kept, None], label[kept, None].float()), dim=1))
+        # suppression goes one box at a time, which a processor does sooner than a graphics card
+        found, score, label = boxes[anchor].cpu(), score.cpu(), label.cpu()
+        kept = non_maximum_suppression(found, score, label, iou_threshold, max_detections)
+        detections.append(torch.cat((found[kept], score[kept, None], label[kept, None].float()), dim=1))
     return detections

@@ -90,6 +90,26 @@ def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):
     assert "map50" in run.trainer.metrics  # measured at the end, whatever the clock says
 
 
+def test_an_early_stop_ends_the_run_after_its_patience_and_says_why(tiny_data, tmp_path):
+    """With a learning rate of nothing no epoch is better than the first."""
+    run = train.train(preset_for(tiny_data, rate=0.0, ema=0.0, freeze_epochs=99, patience=2, epochs=9), tmp_path / "run")
+    assert run.trainer.epoch < 9 and "no better mAP50-95 than" in run.trainer.stop_reason
+    assert run.trainer.stop_reason in train.summary(run)
+
+
+def test_the_backbone_learns_again_when_its_epochs_are_over(tiny_data, tmp_path):
+    seen = []
+
+    class Watch(hooks.learning.Hook):
+        def before_epoch(self, trainer):
+            seen.append(all(p.requires_grad for p in trainer.model.backbone.parameters()))
+
+    run = train.prepare(preset_for(tiny_data, freeze_epochs=2), tmp_path)
+    run.trainer.hooks.append(Watch())
+    run.trainer.train()
+    assert seen == [False, False, True]
+
+
 # ---- a number that is none -------------------------------------------------------------------------------------------
 
 
