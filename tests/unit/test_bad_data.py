@@ -14,7 +14,7 @@ from PIL import Image
 
 from yolostudy import data
 from yolostudy.data import check
-from yolostudy.data.records import DataError, DetectionSet, Record
+from yolostudy.data.records import DataError, DetectionSet, Problems, Record
 
 SIZE = (100, 80)
 POSE = ("nose", "left wing tip", "right wing tip")
@@ -325,6 +325,14 @@ def test_a_set_that_is_not_there(spec, says, tmp_path, monkeypatch):
 def test_unknown_class_selection_names_the_known(tmp_path):
     with pytest.raises(DataError, match=r"unknown class A7. Known classes: A1, A2"):
         data.open_set(make(tmp_path, "voc"), classes=["A7"])
+
+
+def test_a_broken_image_is_named_also_once_ultralytics_has_replaced_pillows_open(tmp_path):
+    pytest.importorskip("ultralytics.utils.patches")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture at all")
+    problems = Problems("skip")
+    assert check.image_size(tmp_path / "broken.jpg", problems) is None
+    assert "not an image" in str(problems.found[0])
 
 
 def test_on_bad_takes_two_words(tmp_path):

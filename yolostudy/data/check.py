@@ -45,7 +45,7 @@ def image_size(path: Path, problems: Problems) -> tuple[int, int] | None:
             if ending and not _ends_with(path, ending):
                 Image.open(path).load()
             return (height, width) if turned else (width, height)
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # once Ultralytics is imported, its Image.open looks for a decoder that may be missing
         what = "this file is empty" if path.stat().st_size == 0 else "this is not an image in a format that can be read"
         problems.add(path, what, REPLACE)
     except (OSError, SyntaxError, ValueError) as error:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from .check import image_size, keep_good, progress
+from .export import Export
 from .records import (
     DetectionSet,
-    Export,
     Problems,
     Record,
     canonical_split,

@@ -18,15 +18,14 @@ from xml.parsers import expat
 import numpy as np
 
 from .check import IMAGE_SUFFIXES, image_size, keep_good, progress
+from .export import Export, digits
 from .records import (
     DataError,
     DetectionSet,
-    Export,
     Problems,
     Record,
     canonical_split,
     checked_flip,
-    digits,
     mirror,
     natural,
     place,

@@ -20,14 +20,13 @@ import numpy as np
 import yaml
 
 from .check import IMAGE_SUFFIXES, image_size, keep_good, progress
+from .export import Export, digits
 from .records import (
     DetectionSet,
-    Export,
     Problems,
     Record,
     canonical_split,
     checked_flip,
-    digits,
     mirror,
     misplaced,
     natural,
