@@ -142,12 +142,22 @@ def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path)
     command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK]
     command += ["epochs=500", "save_seconds=0"]
     environment = os.environ | {"YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell starts what runs in the background deaf to Ctrl-C
+    )
     last = tmp_path / "runs" / "own-n-mini-s0" / "last.pt"
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    try:
+        while not last.exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, printed = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "yolostudy train --resume" in printed.splitlines()[-1] and "Traceback" not in printed
     assert not list(last.parent.glob(".*.part"))
