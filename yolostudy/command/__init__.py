@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it is loaded: large pages for large tensors
@@ -229,6 +228,3 @@ def run_doctor(options: argparse.Namespace) -> int:
     from . import doctor
 
     return doctor.report()
-
-
-warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
