@@ -133,8 +133,8 @@ class Head(nn.Module):
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
         """Start from the belief that an image holds so many objects, spread over all positions and classes.
 
-        Without it the first thousand steps go into learning that nearly everything is background. The belief has to fit the image:
-        that of a 640-pixel image is sixteen times too low for one of 160 pixels.
+        Without it training begins by learning that nearly everything is background. The belief has to fit the image: that of a
+        640-pixel image is sixteen times too low for one of 160 pixels.
 
         Args:
             image_size: side of the training images, in pixels.

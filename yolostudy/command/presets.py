@@ -20,7 +20,7 @@ PROFILES = {
         "flip_ud": 0.5,
         "rate": 3e-3,
         "cls_gain": 2.0,  # boxes are learned in seconds there, twenty shapes are not
-        "ema": 0.99,  # of about 1,900 steps in five minutes; an average over 1,000 would lag behind
+        "ema": 0.99,  # of about 2,000 steps in five minutes; an average over 1,000 would lag behind
         "ema_ramp": 50.0,
         "validate_seconds": 25.0,
         "save_seconds": 10.0,
