@@ -109,7 +109,10 @@ def replace_file(file: Path, content: bytes) -> None:
     """Writes a file so that at every moment it holds either the old content or the new."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        draft.write_bytes(content)
+        with open(draft, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())  # or a power cut could leave an empty file under the new name
         os.replace(draft, file)
     finally:
         draft.unlink(missing_ok=True)
