@@ -1,5 +1,6 @@
 """Where the sources of a course lie, and its editions by word: `mine`, `reference`, `stub`, `hybrid`."""
 
+import re
 import tomllib
 import warnings
 from collections.abc import Callable, Mapping
@@ -35,6 +36,21 @@ class Course:
     @property
     def mine(self) -> Path:
         return self.root / self.package
+
+    @property
+    def exercises(self) -> Path:
+        return self.root / "course" / "exercises"
+
+    @property
+    def state(self) -> Path:
+        """Where the machine keeps what it must remember about this learner."""
+        return self.root / f".{self.package}"
+
+    @cached_property
+    def exercise_names(self) -> list[str]:
+        """Every exercise that a file of `exercises` names: read, not imported, because those files import what they look at."""
+        texts = [file.read_text("utf-8") for file in sorted(self.exercises.glob("[!_.]*.py"))]
+        return [name for text in texts for name in re.findall(r"\bExercise\(\s*\"(\w+\.\w+)\"", text)]
 
     @cached_property
     def names(self) -> list[str]:

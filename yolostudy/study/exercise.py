@@ -1,0 +1,112 @@
+"""Exercises: what is asked for, the probes that look at an answer, and the mistakes that are known by name.
+
+A probe takes a loaded package and returns observations; it asserts nothing. A misconception is a small patch on the reference, with the
+reason why it is wrong. `course/exercises/*.py` holds one file for each exercise module.
+"""
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+
+from .edition import Edition, Statement, parse
+from .regions import EditionError
+
+Look = Callable[[object], object]  # a loaded package -> observations
+
+
+@dataclass(frozen=True)
+class Probe:
+    name: str  # what is looked at, as the card says it
+    look: Look
+    rtol: float  # floats may differ by atol + rtol · |expected|
+    atol: float
+
+
+@dataclass(frozen=True)
+class Misconception:
+    name: str  # the mistake, as the card quotes it
+    swaps: tuple[tuple[str, str], ...]  # text in the reference's definition -> what the mistaken one says instead
+    because: str  # why it is wrong, what it leads to, what to do
+    museum: int | None = None  # its row in the bug museum
+
+    def edition(self, reference: Edition, exercise: str) -> Edition:
+        """The reference with this mistake in it. Raises EditionError if the patch does not fit any more."""
+        module, where = exercise.partition(".")[0], f"{exercise}: misconception {self.name!r}"
+        right = reference.find(exercise)
+        if right is None:
+            raise EditionError(f"{where}: the reference defines no {exercise}.")
+        text = right.text
+        for old, new in self.swaps:
+            if (count := text.count(old)) != 1:
+                raise EditionError(f"{where}: {old!r} stands {count} times in the solution; a swap needs it exactly once.")
+            text = text.replace(old, new)
+        try:
+            wrong = parse(text, right.file).statements
+        except SyntaxError as error:
+            raise EditionError(f"{where}: what the swaps make is not Python: {error.msg}, line {error.lineno} of the definition.") from None
+        statements: list[Statement] = []
+        for statement in reference[module].statements:
+            statements += [replace(s, future=right.future) for s in wrong] if statement is right else [statement]
+        return Edition({**reference, module: replace(reference[module], statements=tuple(statements))})
+
+
+@dataclass
+class Exercise:
+    """One top-level definition that a learner writes."""
+
+    name: str  # module.Name
+    stage: int
+    points: int
+    minutes: int  # that it takes most learners
+    goal: str  # one sentence
+    hints: Sequence[str]  # three, each says more
+    after: str | Sequence[str] = ()  # exercises that it builds on
+    probes: list[Probe] = field(default_factory=list)
+    misconceptions: list[Misconception] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.after = tuple(filter(None, (self.after,))) if isinstance(self.after, str) else tuple(self.after)
+
+    @property
+    def module(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def definition(self) -> str:
+        return self.name.partition(".")[2]
+
+    def probe(self, name: str, rtol: float = 1e-4, atol: float = 1e-5) -> Callable[[Look], Look]:
+        """Decorates a function that takes a loaded package and returns observations: plain data and tensors."""
+
+        def add(look: Look) -> Look:
+            self.probes.append(Probe(name, look, rtol, atol))
+            return look
+
+        return add
+
+    def misconception(self, name: str, swap: Sequence, because: str, museum: int | None = None) -> None:
+        """Names a mistake. `swap` is one pair (old, new) or several; each `old` stands once in the solution's definition."""
+        swaps = (tuple(swap),) if isinstance(swap[0], str) else tuple(map(tuple, swap))
+        self.misconceptions.append(Misconception(name, swaps, because, museum))
+
+
+_numbers = itertools.count(1)
+
+
+def read_exercises(folder: Path) -> dict[str, Exercise]:
+    """The exercises of a folder of files, by name, in the order of their stages; within a stage as they are written down."""
+    package = f"_exercises_{next(_numbers)}"
+    shell = ModuleType(package)
+    shell.__path__ = [str(folder)]
+    sys.modules[package] = shell  # stays: probes look their module's names up when they are called
+    found: dict[str, Exercise] = {}
+    for file in sorted(folder.glob("[!_.]*.py")):
+        module = importlib.import_module(f"{package}.{file.stem}")
+        for exercise in vars(module).values():
+            if isinstance(exercise, Exercise) and found.setdefault(exercise.name, exercise) is not exercise:
+                raise EditionError(f"{file}: there are two exercises {exercise.name}. Remove one.")
+    return dict(sorted(found.items(), key=lambda item: item[1].stage))

@@ -1,0 +1,439 @@
+"""The judge: is an answer right, where does it first differ, and which known mistake is it?
+
+An exercise is judged with the reference around it, so an error never cascades: the reference edition with one definition of mine in it is
+loaded, the exercise's probes look at it, and what they see is compared with what they see of the reference and of each misconception.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from .course import Course
+from .edition import Edition, Package, Statement, load, read_module, replace_file, transplant
+from .exercise import Exercise, Misconception, Probe, read_exercises
+from .observation import Difference, Frame, Raised, Seen, first_difference, plain
+from .regions import EditionError
+
+PATIENCE = 30.0  # seconds that the probes of one exercise may take: they need a tenth of one
+PASSED, NOT_YET, NOT_ATTEMPTED = "passed", "not yet", "not attempted"
+WORDS = {PASSED: "PASS", NOT_YET: "FAIL", NOT_ATTEMPTED: "TODO"}
+PRINTED_LINES = 12  # of what an answer prints while it is looked at
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one probe found."""
+
+    probe: str
+    difference: Difference | None  # None: the same as the reference
+    error: Raised | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says about one exercise."""
+
+    exercise: Exercise
+    state: str  # passed, not yet, not attempted
+    results: tuple[Result, ...] = ()
+    misconception: Misconception | None = None
+    problem: str = ""  # why the probes could not look at all, in a sentence
+    notes: tuple[str, ...] = ()  # what is not wrong and should be known
+    printed: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> int:
+        return sum(result.difference is None for result in self.results)
+
+    @property
+    def total(self) -> int:
+        return len(self.exercise.probes)
+
+    @property
+    def first(self) -> Result | None:
+        """The first probe that saw something else."""
+        return next((result for result in self.results if result.difference), None)
+
+    @property
+    def line(self) -> str:
+        """One plain line, without a float: what nbval compares."""
+        return f"{WORDS[self.state]} {self.exercise.name} {self.passed}/{self.total}"
+
+    def __bool__(self) -> bool:
+        return self.state == PASSED
+
+    def __str__(self) -> str:
+        lines = [f"{self.exercise.name:<72}{self.passed} of {self.total}"]
+        if self.problem:
+            lines.append(f"  {self.problem}")
+        if self.first:
+            lines.append(f"  {self.first.probe}: {self.first.difference}")
+            lines += [f"    {f.file}:{f.line} in {f.function}: {f.code}" for f in (self.first.error.frames if self.first.error else ())]
+        if self.misconception:
+            lines.append(f'  This is exactly what "{self.misconception.name}" does. {self.misconception.because}')
+        if self.printed:
+            lines += ["  printed:", *(f"    {line}" for line in self.printed.splitlines())]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+@dataclass
+class Judge:
+    course: Course
+    patience: float = PATIENCE
+    _seen: dict = field(default_factory=dict)  # (exercise, misconception or None) -> what the probes saw so far
+
+    # ---- what there is -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def exercises(self) -> dict[str, Exercise]:
+        return read_exercises(self.course.exercises)
+
+    @cached_property
+    def reference(self) -> Edition:
+        return self.course.edition("reference")
+
+    @cached_property
+    def stub(self) -> Edition:
+        return self.course.edition("stub")
+
+    def exercise(self, name: str) -> Exercise:
+        """The exercise of that name; `SPPF` alone does where no other module has one. Raises EditionError with what there is."""
+        found = [e for e in self.exercises.values() if name in (e.name, e.definition)]
+        if len(found) == 1:
+            return found[0]
+        import difflib
+
+        if found:
+            raise EditionError(f"{name!r} could be {' or '.join(e.name for e in found)}. Write the module too.")
+        near = difflib.get_close_matches(name, [*self.exercises, *(e.definition for e in self.exercises.values())], 1, 0.5)
+        modules = {e.module: [] for e in self.exercises.values()}
+        for e in self.exercises.values():
+            modules[e.module].append(e.definition)
+        known = "; ".join(f"{module}: {', '.join(own)}" for module, own in modules.items())
+        raise EditionError(f"there is no exercise {name!r}." + (f" Did you mean {near[0]}?" if near else "") + f" There are {known}.")
+
+    def select(self, word: str) -> list[Exercise]:
+        """The exercises that a word names: blocks.SPPF, a module, a stage such as 2; all of them for the empty word."""
+        if not word:
+            return [*self.exercises.values()]
+        stage = [e for e in self.exercises.values() if word in (e.module, str(e.stage), f"{e.stage:02}")]
+        return stage or [self.exercise(word)]
+
+    # ---- judging -----------------------------------------------------------------------------------------------------
+
+    def check(self, name: str, mine: Edition | None = None) -> Verdict:
+        """Judges one definition.
+
+        Args:
+            name: the exercise.
+            mine: an edition that holds the answer; by default the learner's file as it stands on disk.
+        """
+        started = time.perf_counter()
+        exercise = self.exercise(name)
+        try:
+            mine = mine or self._mine(exercise)
+        except FileNotFoundError:
+            file = self._shown(self.course.mine / f"{exercise.module}.py")
+            return Verdict(exercise, NOT_ATTEMPTED, problem=f"{file} is missing. `yolostudy reset {exercise.name}` puts the stub back.")
+        except SyntaxError as error:
+            return Verdict(exercise, NOT_YET, problem=self._syntax(error))
+        own = mine.find(exercise.name)
+        if not own or not own.definition:
+            return Verdict(exercise, NOT_ATTEMPTED if not own else NOT_YET, problem=self._missing(exercise, mine, own))
+        if own.same_as(self.stub.find(exercise.name)):
+            return Verdict(exercise, NOT_ATTEMPTED)
+        expected = self._reference_seen(exercise)
+        edition = transplant(self.reference, exercise.name, mine)
+        stream = io.StringIO()
+        try:
+            seen = self.look(exercise, edition, (str(own.file),), stream)
+        except _Stopped as stopped:
+            place = "".join(f" It was in {self._shown(f.file)}:{f.line}, {f.function}: {f.code}" for f in stopped.frames[-1:])
+            return Verdict(exercise, NOT_YET, problem=f"{stopped}{place}", seconds=time.perf_counter() - started)
+        results = tuple(self._result(probe, *pair) for probe, pair in zip(exercise.probes, zip(expected, seen, strict=True), strict=True))
+        right = all(result.difference is None for result in results)
+        return Verdict(
+            exercise,
+            PASSED if right else NOT_YET,
+            results,
+            None if right else self.diagnose(exercise, seen),
+            notes=tuple(self._notes(exercise, own)),
+            printed=_short(stream.getvalue()),
+            seconds=time.perf_counter() - started,
+        )
+
+    def look(self, exercise: Exercise, edition: Edition, files: tuple[str, ...] = (), stream: io.StringIO | None = None) -> list[Seen]:
+        """What each probe of an exercise sees in an edition. `files` are those whose frames a traceback shows."""
+        with untouched(stream or io.StringIO()), time_limit(self.patience, exercise, files):
+            package = load(edition, "judged")
+            return [self._look(probe, package, files) for probe in exercise.probes]
+
+    def _look(self, probe: Probe, package: Package, files: tuple[str, ...]) -> Seen:
+        try:
+            return Seen(values=plain(probe.look(package)))
+        except (Exception, SystemExit) as error:
+            frames = tuple(Frame(self._shown(f.file), f.line, f.function, f.code) for f in _frames(error, files))
+            message = f"your code called exit({error})" if isinstance(error, SystemExit) else str(error)
+            if len(message) > 2000:
+                message = message[:2000]
+            return Seen(error=Raised(type(error).__name__, message, frames))
+
+    def diagnose(self, exercise: Exercise, seen: list[Seen]) -> Misconception | None:
+        """The misconception whose observations are exactly these."""
+        return next((m for m in exercise.misconceptions if self._matches(exercise, m, seen)), None)
+
+    def _matches(self, exercise: Exercise, misconception: Misconception, seen: list[Seen]) -> bool:
+        wrong = self._seen.get((exercise.name, misconception.name))
+        if wrong is None:
+            wrong = self._seen[exercise.name, misconception.name] = self.look(
+                exercise, misconception.edition(self.reference, exercise.name)
+            )
+        return all(same(*item) for item in zip(exercise.probes, wrong, seen, strict=True))
+
+    def _reference_seen(self, exercise: Exercise) -> list[Seen]:
+        if (exercise.name, None) not in self._seen:
+            seen = self.look(exercise, self.reference, (str(self.reference[exercise.module].file),))
+            for probe, one in zip(exercise.probes, seen, strict=True):
+                if one.error:
+                    raise EditionError(f"{exercise.name}: the probe {probe.name!r} fails on the reference: {one.error}")
+            self._seen[exercise.name, None] = seen
+        return self._seen[exercise.name, None]
+
+    def _result(self, probe: Probe, expected: Seen, seen: Seen) -> Result:
+        error = seen.error
+        if error and error.kind == "NotImplementedError" and error.message.startswith("exercise "):
+            place = f" ({error.frames[-1].function}, {error.frames[-1].file}:{error.frames[-1].line})" if error.frames else ""
+            return Result(probe.name, Difference("", f"a part is not filled in yet{place}"), error)
+        return Result(probe.name, first_difference(expected, seen, probe.rtol, probe.atol), error)
+
+    # ---- hybrid ------------------------------------------------------------------------------------------------------
+
+    def accepts(self, module: str, definition: str) -> bool:
+        """Whether mine passes, for the hybrid edition. Verdicts are kept on disk, so that an import does not have to judge."""
+        name = f"{module}.{definition}"
+        if name not in self.course.exercise_names:
+            return True  # what no exercise asks for is mine wherever it is filled in
+        mark = self.fingerprint(name)
+        kept = self._kept()
+        if mark not in kept:
+            kept[mark] = self.check(name).state == PASSED
+            self.course.state.mkdir(exist_ok=True)
+            replace_file(self._verdicts, json.dumps(dict([*kept.items()][-500:])).encode())
+        return kept[mark]
+
+    def remember(self, verdict: Verdict) -> None:
+        """Keeps a verdict on the learner's file, so that `accepts` need not judge it again."""
+        with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
+            kept = self._kept() | {self.fingerprint(verdict.exercise.name): bool(verdict)}
+            self.course.state.mkdir(exist_ok=True)
+            replace_file(self._verdicts, json.dumps(dict([*kept.items()][-500:])).encode())
+
+    def fingerprint(self, name: str) -> str:
+        """Changes with my definition, its helpers, the reference, and the exercise's file."""
+        module = name.partition(".")[0]
+        mine = Edition({module: read_module(self.course.mine / f"{module}.py")})
+        answer = transplant(Edition({module: self.course.module("reference", module)}), name, mine)[module].text
+        around = [file.read_bytes() for folder in (self.course.solutions, self.course.exercises) for file in sorted(folder.glob("*.py"))]
+        return hashlib.sha256(b"\0".join([name.encode(), answer.encode(), *around])).hexdigest()
+
+    @property
+    def _verdicts(self) -> Path:
+        return self.course.state / "verdicts.json"
+
+    def _kept(self) -> dict[str, bool]:
+        try:
+            return json.loads(self._verdicts.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    # ---- sentences ---------------------------------------------------------------------------------------------------
+
+    def _mine(self, exercise: Exercise) -> Edition:
+        return Edition({exercise.module: read_module(self.course.mine / f"{exercise.module}.py")})
+
+    def _shown(self, file: object) -> str:
+        return str(file).removeprefix(f"{self.course.root}/")
+
+    def _syntax(self, error: SyntaxError) -> str:
+        line = f": {error.text.strip()}" if error.text else ""
+        return f"Python cannot read {self._shown(error.filename)}, line {error.lineno}: {error.msg}{line}"
+
+    def _missing(self, exercise: Exercise, mine: Edition, own: Statement | None) -> str:
+        file = self._shown(mine[exercise.module].file)
+        if own:
+            kind = "imported" if own.text.lstrip().startswith(("from", "import")) else "assigned"
+            return f"{exercise.definition} is {kind} in {file}:{own.line}. Define it there, as a class or function of its own."
+        for other in self.reference.keys() - {exercise.module}:
+            with contextlib.suppress(SyntaxError, FileNotFoundError):
+                found = read_module(self.course.mine / f"{other}.py").find(exercise.definition)
+                if found and found.definition and not self.reference[other].find(exercise.definition):
+                    place = f"{self._shown(found.file)}:{found.line}"
+                    return f"{file} does not define {exercise.definition}; {place} does. Move it into {file}."
+        return f"{file} does not define {exercise.definition} any more. `yolostudy reset {exercise.name}` puts the stub back."
+
+    def _notes(self, exercise: Exercise, own: Statement) -> Iterator[str]:
+        given, yours = _signatures(self.stub.find(exercise.name)), _signatures(own)
+        for function, signature in given.items():
+            if function in yours and yours[function] != signature:
+                yield f"{function} was given as {function}({signature}), yours is {function}({yours[function]}): others call it so."
+
+
+def same(probe: Probe, one: Seen, other: Seen) -> bool:
+    return first_difference(one, other, probe.rtol, probe.atol) is None
+
+
+def _signatures(statement: Statement) -> dict[str, str]:
+    """The arguments of each function of a definition, by its name."""
+    import ast
+
+    functions = [node for node in ast.walk(statement.nodes[0]) if isinstance(node, ast.FunctionDef)]
+    inner = {id(n) for f in functions for n in ast.walk(f) if n is not f and isinstance(n, ast.FunctionDef)}
+    return {
+        f.name: ", ".join(a.arg for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs)) for f in functions if id(f) not in inner
+    }
+
+
+def _short(printed: str) -> str:
+    lines = printed.splitlines()
+    rest = [f"... {len(lines) - PRINTED_LINES} more lines"] if len(lines) > PRINTED_LINES else []
+    return "\n".join([line[:160] for line in lines[:PRINTED_LINES]] + rest)
+
+
+# ---- an answer is looked at without leaving traces ---------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    def __init__(self, message: str, frames: tuple[Frame, ...]):
+        super().__init__(message)
+        self.frames = frames
+
+
+def _frames(error: BaseException, files: tuple[str, ...]) -> tuple[Frame, ...]:
+    return tuple(
+        Frame(f.filename, f.lineno or 0, f.name, f.line or "") for f in traceback.extract_tb(error.__traceback__) if f.filename in files
+    )
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> Iterator[None]:
+    """Ends what runs for longer, or is interrupted, as `_Stopped`. Only the main thread can be timed, and only where there are signals."""
+
+    class Overdue(BaseException):  # no `except Exception` of the answer may swallow it
+        pass
+
+    def ring(number, frame):
+        raise Overdue
+
+    timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    started = time.monotonic()
+    if timed:
+        handler, (remaining, interval) = signal.signal(signal.SIGALRM, ring), signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except Overdue as error:
+        raise _Stopped(
+            f"{exercise.name} was still running after {seconds:g} seconds. Is there a loop that never ends?", _frames(error, files)
+        ) from None
+    except KeyboardInterrupt as error:
+        raise _Stopped(f"interrupted while {exercise.name} was being checked.", _frames(error, files)) from None
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            if remaining:
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, remaining - (time.monotonic() - started)), interval)
+
+
+@contextlib.contextmanager
+def untouched(stream: io.StringIO) -> Iterator[None]:
+    """What runs inside changes no random state and no setting of torch's outside, and prints into `stream`."""
+    torch, numpy = sys.modules.get("torch"), sys.modules["numpy"]
+    states: list[tuple[Callable, object]] = [(random.setstate, random.getstate()), (numpy.random.set_state, numpy.random.get_state())]
+    if torch:
+        states += [(torch.set_rng_state, torch.get_rng_state()), (torch.set_default_dtype, torch.get_default_dtype())]
+        states += [(torch.set_grad_enabled, torch.is_grad_enabled()), (torch.set_num_threads, torch.get_num_threads())]
+        torch.set_grad_enabled(True)
+    try:
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for put_back, state in states:
+            put_back(state)
+
+
+# ---- what a course may ship -----------------------------------------------------------------------------------------------
+
+
+def mistaken(judge: Judge, name: str, misconception: str) -> Package:
+    """The reference with one named mistake in it, loaded: for a crime scene."""
+    exercise = judge.exercise(name)
+    for known in exercise.misconceptions:
+        if known.name == misconception:
+            return load(known.edition(judge.reference, exercise.name), "mistaken")
+    raise EditionError(
+        f"{exercise.name} knows no misconception {misconception!r}. It knows {', '.join(m.name for m in exercise.misconceptions)}."
+    )
+
+
+def faults(judge: Judge, names: list[str] | None = None) -> Iterator[str]:
+    """What is wrong with the exercises themselves, one sentence each: nothing, before they ship."""
+    for exercise in judge.exercises.values():
+        if names is None or exercise.name in names:
+            yield from _faults(judge, exercise)
+
+
+def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
+    where = f"course/exercises/{exercise.module}.py: {exercise.name}"
+    solution = judge.reference.find(exercise.name)
+    if not solution or solution.same_as(judge.stub.find(exercise.name)):
+        yield f"{where}: the reference has no marked region in it."
+        return
+    if unknown := [name for name in exercise.after if name not in judge.exercises]:
+        yield f"{where}: it comes after {unknown[0]}, which is no exercise."
+    if len(exercise.hints) != 3 or len({len(hint) for hint in exercise.hints}) < 2 or len({*exercise.hints}) < 3:
+        yield f"{where}: there must be three hints, each of which says more."
+    lines = {line.strip() for line in solution.text.splitlines()} - {
+        line.strip() for line in judge.stub.find(exercise.name).text.splitlines()
+    }
+    for number, hint in enumerate(exercise.hints, start=1):
+        flat = "".join(hint.split())
+        if given := next((line for line in lines if len(line) > 14 and "".join(line.partition("  #")[0].split()) in flat), None):
+            yield f"{where}: hint {number} gives a line of the solution away: {given}"
+    if not exercise.probes:
+        yield f"{where}: there is no probe."
+        return
+    try:
+        right = judge._reference_seen(exercise)
+        if first_again := next(
+            (p.name for p, *two in zip(exercise.probes, right, judge.look(exercise, judge.reference)) if not same(p, *two)), None
+        ):
+            yield f"{where}: the probe {first_again!r} sees something else each time."
+        empty = judge.look(exercise, transplant(judge.reference, exercise.name, judge.stub))
+        if any(same(*item) for item in zip(exercise.probes, right, empty)):
+            passing = [item[0].name for item in zip(exercise.probes, right, empty) if same(*item)]
+            yield f"{where}: the stub passes the probe {passing[0]!r}."
+        known: list[tuple[str, list[Seen]]] = []
+        for misconception in exercise.misconceptions:
+            seen = judge.look(exercise, misconception.edition(judge.reference, exercise.name))
+            if all(same(*item) for item in zip(exercise.probes, right, seen)):
+                yield f"{where}: misconception {misconception.name!r} is not told from the solution by any probe."
+            for other, its in known:
+                if all(same(*item) for item in zip(exercise.probes, its, seen)):
+                    yield f"{where}: misconceptions {other!r} and {misconception.name!r} look the same to the probes."
+            known.append((misconception.name, seen))
+    except (EditionError, _Stopped) as error:
+        yield f"{where}: {error}"
