@@ -13,8 +13,20 @@ __all__ = ["describe", "use", "using"]
 def __getattr__(name: str):
     if name in __all__:  # the course machine is imported when it is first asked for
         return getattr(importlib.import_module(".study.overlay", __name__), name)
+    if name == "study":
+        return importlib.import_module(".study", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-if os.environ.get("YOLOSTUDY_USE", "mine") not in ("", "mine"):
+def load_ipython_extension(shell) -> None:
+    """`%load_ext yolostudy`: fill cells, cards, and the words check, hint, solve, reset, undo, diff, progress."""
+    importlib.import_module(".study.notebook", __name__).load(shell)
+
+
+def unload_ipython_extension(shell) -> None:
+    importlib.import_module(".study.notebook", __name__).unload(shell)
+
+
+_kept = os.path.join(os.path.dirname(os.path.dirname(__file__)), ".yolostudy", "use")  # what `yolostudy use` wrote
+if os.environ.get("YOLOSTUDY_USE", "") != "mine" and (os.environ.get("YOLOSTUDY_USE") or os.path.exists(_kept)):
     importlib.import_module(".study.overlay", __name__).inherit()

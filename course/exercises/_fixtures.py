@@ -57,3 +57,8 @@ def gradient(scalar: Tensor, tensor: Tensor) -> Tensor | str:
         return "no gradient reaches it"
     found = torch.autograd.grad(scalar, tensor, retain_graph=True, allow_unused=True)[0]
     return "no gradient reaches it" if found is None else found
+
+
+def warm_up() -> None:
+    """Makes torch import what arithmetic on its meta device needs: seconds, once for each process."""
+    torch.arange(2, device="meta") + 0.5

@@ -11,6 +11,11 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch reads it when it is 
 
 EXAMPLES = """\
 examples:
+  yolostudy status                                       how far you are
+  yolostudy check blocks.SPPF                            judge one exercise; a module, a stage (2) or nothing: all of them
+  yolostudy hint|solve|reset|undo|diff blocks.SPPF       the next hint, the solution, the stub, the version before, yours beside ours
+  yolostudy watch                                        check what you change on every save
+  yolostudy grade FOLDER                                 judge another repository's answers, for instructors
   yolostudy doctor                                       what this machine can do, and what is missing
   yolostudy data planes profile=mini                     make the procedural data set
   yolostudy train planes.nano minutes=2 seed=3           train a detector from scratch in two minutes
@@ -20,9 +25,19 @@ examples:
   yolostudy data check mar20                             read a data set and say what is wrong in it
   yolostudy data export planes-mini yolo exports/planes  write it in another format
 
-Exercise modules come from the hybrid edition: yours where you have filled them in, the reference elsewhere. YOLOSTUDY_USE=mine,
-reference, hybrid or reference:losses,assigner changes that.
+Commands that train or predict run on the hybrid edition: yours where it passes its checks, the reference elsewhere. YOLOSTUDY_USE=mine,
+reference, hybrid or reference:losses,assigner changes that for a process, `yolostudy use WORD` for this folder.
 """
+
+LEARNERS = {
+    "check": "judge exercises as they stand in your files",
+    "hint": "the next hint",
+    "solve": "write the solution into your file; undo takes it back",
+    "reset": "put the stub back; undo takes it back",
+    "undo": "one version of a definition back, again for further back",
+    "diff": "yours beside the reference, once yours passes",
+    "status": "how far you are",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +82,25 @@ def build_parser() -> argparse.ArgumentParser:
     kind.add_argument("out", metavar="FOLDER")
     kind.add_argument("--on-bad", choices=("fail", "skip"), default="fail", help="what to do about a bad entry (default: fail)")
 
+    for name, text in LEARNERS.items():
+        word = words.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        needed = name not in ("check", "status")
+        word.add_argument(
+            "what", nargs=None if needed else "?", default="", metavar="EXERCISE|MODULE|STAGE", help="blocks.SPPF, SPPF, blocks or 2"
+        )
+        if name == "diff":
+            word.add_argument("--against", choices=("reference", "stub", "last"), default="reference", help="(default: reference)")
+        if name == "undo":
+            word.add_argument("--list", action="store_true", help="list every version that was ever written or seen")
+            word.add_argument("--to", type=int, metavar="NUMBER", help="back to that version")
+    words.add_parser("watch", help="check again what you change, on every save")
+    word = words.add_parser("use", help="which edition this folder runs on from now on", description="Which edition this folder runs on.")
+    word.add_argument(
+        "edition", nargs="?", default="", metavar="EDITION", help="mine, reference, hybrid, reference:losses,assigner, mine:losses"
+    )
+
     words.add_parser("doctor", help="versions, device, memory, what will run where, each problem with its remedy")
+    words.add_parser("grade", help="for instructors: judge learners' packages and write reports", add_help=False)
     words.add_parser("author", help="for authors: release, build, check", add_help=False)
     return parser
 
@@ -79,6 +112,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from ..study.author import main as author
 
         return author(argv[1:])
+    if argv[:1] == ["grade"]:
+        from ..study.grade import main as grade
+
+        return grade(argv[1:])
     options = build_parser().parse_args(argv)
     try:
         return globals()[f"run_{options.word}"](options) or 0
@@ -104,7 +141,7 @@ def settle_edition() -> None:
     """Hybrid unless told otherwise, and one line that says what this runs on."""
     import yolostudy
 
-    if not os.environ.get("YOLOSTUDY_USE"):
+    if yolostudy.using() == "mine" and not os.environ.get("YOLOSTUDY_USE"):
         yolostudy.use("hybrid")
     if os.environ.get("RANK", "0") == "0":
         print(yolostudy.describe())
@@ -124,6 +161,55 @@ def preset_of(options: argparse.Namespace):
     if len(tags) > 1:
         raise presets.PresetError(f"{tags[1]!r} is neither a tag nor key=value. Join tags by dots: {'.'.join(tags)}.")
     return presets.load(tags[0] if tags else "planes.nano", **settings)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.check(options.what)
+
+
+def run_hint(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.each(options.what, study.learner.hint)
+
+
+def run_solve(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.write(options.word, options.what, getattr(options, "list", False), getattr(options, "to", None))
+
+
+run_reset = run_undo = run_solve
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.diff(options.what, options.against)
+
+
+def run_status(options: argparse.Namespace) -> int:
+    from . import study
+
+    print(study.learner.progress(options.what))
+    return 0
+
+
+def run_watch(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.watch()
+
+
+def run_use(options: argparse.Namespace) -> int:
+    from ..study import overlay
+
+    if options.edition:
+        overlay.keep(options.edition)
+    print(overlay.describe())
+    return 0
 
 
 def run_train(options: argparse.Namespace) -> int:

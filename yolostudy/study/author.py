@@ -22,6 +22,7 @@ RAISES = {"raises-exception", "nbval-raises-exception"}  # tags of a cell that i
 PIXELS = ("image/png", "image/jpeg")  # base64: nothing to read, and long enough to keep a pattern busy for minutes
 PROGRESS = re.compile(r"[^\n]*\d+%\|[^\n]*\n?|[^\n]*\d+it \[[^\n]*\n?")  # what tqdm draws
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
+FILL = re.compile(r"\s*#\|[ \t]*fill[ \t]+([\w.]+)\s*")
 # A place on somebody's machine, or a package registry: neither belongs in a shipped output.
 LEAK = re.compile(
     r"(?<![\w.~/])/(?:home|root|Users|tmp|work|mnt|opt|usr|var)/[\w./-]*|\b[A-Z]:\\[\w.\\-]+"
@@ -101,7 +102,7 @@ def _build(course: Course, source: Path, execute: bool) -> Path:
     import nbformat
 
     file = source.parents[1] / f"{source.stem}.ipynb"
-    notebook = compose(source)
+    notebook = compose(course, source)
     if execute:
         _execute(course, notebook, file)
     elif file.exists():
@@ -113,8 +114,11 @@ def _build(course: Course, source: Path, execute: bool) -> Path:
     return file
 
 
-def compose(source: Path):
-    """The notebook of a MyST text, not executed. A cell's id is made from its content."""
+def compose(course: Course, source: Path):
+    """The notebook of a MyST text, not executed. A cell's id is made from its content.
+
+    A cell that says `#| fill module.Name` and nothing else gets the stub below it.
+    """
     import jupytext
     import nbformat
 
@@ -123,6 +127,10 @@ def compose(source: Path):
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     seen = Counter()
     for cell in notebook.cells:
+        if cell.cell_type == "code" and (asked := FILL.fullmatch(cell.source)):
+            if not (stub := course.edition("stub").find(asked[1])):
+                raise EditionError(f"{source}: a cell fills {asked[1]}, and the reference defines no such thing.")
+            cell.source = f"{cell.source.strip()}\n{stub.text.rstrip()}"
         content = f"{cell.cell_type}\n{cell.source}"
         cell.id = hashlib.sha256(f"{content}\n{seen[content]}".encode()).hexdigest()[:12]
         seen[content] += 1
@@ -204,18 +212,44 @@ def check(course: Course) -> list[str]:
     strays = {file.stem for file in course.mine.glob("[!_.]*.py")} - {*stub}
     found += [f"{course.mine / name}.py: no module of that name in {course.solutions}. Remove it." for name in sorted(strays)]
     for source in sources(course):
-        found += _check_notebook(source)
+        found += _check_notebook(course, source)
+    return [*found, *_check_exercises(course)]
+
+
+def _check_exercises(course: Course) -> list[str]:
+    """The exercises against the solutions, and against the notebooks that ask for them."""
+    from tqdm import tqdm
+
+    from .judge import Judge, faults
+
+    judge = Judge(course)
+    try:
+        names = [*judge.exercises]
+    except Exception as error:  # a fault in an exercise file, of whatever kind
+        return [f"{course.exercises}: {type(error).__name__}: {error}"]
+    modules = {name.partition(".")[0] for name in names}
+    asked = [name for name in judge.reference.exercises(judge.stub) if name.partition(".")[0] in modules]
+    found = [f"{course.exercises}: no exercise for {name}, which has a marked region." for name in asked if name not in names]
+    for name in names:
+        notebook = course.root / "course" / "source" / f"{course.notebooks.get(judge.exercises[name].module, 'none')}.md"
+        cells = (
+            len(re.findall(rf"^#\|[ \t]*fill[ \t]+{re.escape(name)}[ \t]*$", notebook.read_text("utf-8"), re.M)) if notebook.exists() else 0
+        )
+        if cells != 1:
+            found.append(f"{notebook}: {cells} cells fill {name}; there must be one.")
+    for name in tqdm(names, unit="exercise", delay=2, leave=False):
+        found += faults(judge, [name])
     return found
 
 
-def _check_notebook(source: Path) -> list[str]:
+def _check_notebook(course: Course, source: Path) -> list[str]:
     import nbformat
 
     file = source.parents[1] / f"{source.stem}.ipynb"
     if not file.exists():
         return [f"{file}: not built. Run: yolostudy author build --execute {source.stem}"]
     notebook, found = nbformat.read(file, as_version=4), []
-    if [(c.cell_type, c.source) for c in notebook.cells] != [(c.cell_type, c.source) for c in compose(source).cells]:
+    if [(c.cell_type, c.source) for c in notebook.cells] != [(c.cell_type, c.source) for c in compose(course, source).cells]:
         found.append(f"{file}: not in step with {source}. Run: yolostudy author build --execute {source.stem}")
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):

@@ -7,7 +7,6 @@ loaded, the exercise's probes look at it, and what they see is compared with wha
 import contextlib
 import hashlib
 import io
-import json
 import random
 import signal
 import sys
@@ -18,10 +17,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from .course import Course
-from .edition import Edition, Package, Statement, load, read_module, replace_file, transplant
+from .edition import Edition, Package, Statement, load, read_module, transplant
 from .exercise import Exercise, Misconception, Probe, read_exercises
 from .observation import Difference, Frame, Raised, Seen, first_difference, plain
 from .regions import EditionError
@@ -134,12 +132,13 @@ class Judge:
 
     # ---- judging -----------------------------------------------------------------------------------------------------
 
-    def check(self, name: str, mine: Edition | None = None) -> Verdict:
+    def check(self, name: str, mine: Edition | None = None, look: Callable | None = None) -> Verdict:
         """Judges one definition.
 
         Args:
             name: the exercise.
             mine: an edition that holds the answer; by default the learner's file as it stands on disk.
+            look: how the answer is run, `self.look` if left out; grading runs it in a sandbox.
         """
         started = time.perf_counter()
         exercise = self.exercise(name)
@@ -159,8 +158,8 @@ class Judge:
         edition = transplant(self.reference, exercise.name, mine)
         stream = io.StringIO()
         try:
-            seen = self.look(exercise, edition, (str(own.file),), stream)
-        except _Stopped as stopped:
+            seen = (look or self.look)(exercise, edition, (str(own.file),), stream)
+        except Stopped as stopped:
             place = "".join(f" It was in {self._shown(f.file)}:{f.line}, {f.function}: {f.code}" for f in stopped.frames[-1:])
             return Verdict(exercise, NOT_YET, problem=f"{stopped}{place}", seconds=time.perf_counter() - started)
         results = tuple(self._result(probe, *pair) for probe, pair in zip(exercise.probes, zip(expected, seen, strict=True), strict=True))
@@ -219,45 +218,16 @@ class Judge:
             return Result(probe.name, Difference("", f"a part is not filled in yet{place}"), error)
         return Result(probe.name, first_difference(expected, seen, probe.rtol, probe.atol), error)
 
-    # ---- hybrid ------------------------------------------------------------------------------------------------------
-
-    def accepts(self, module: str, definition: str) -> bool:
-        """Whether mine passes, for the hybrid edition. Verdicts are kept on disk, so that an import does not have to judge."""
-        name = f"{module}.{definition}"
-        if name not in self.course.exercise_names:
-            return True  # what no exercise asks for is mine wherever it is filled in
-        mark = self.fingerprint(name)
-        kept = self._kept()
-        if mark not in kept:
-            kept[mark] = self.check(name).state == PASSED
-            self.course.state.mkdir(exist_ok=True)
-            replace_file(self._verdicts, json.dumps(dict([*kept.items()][-500:])).encode())
-        return kept[mark]
-
-    def remember(self, verdict: Verdict) -> None:
-        """Keeps a verdict on the learner's file, so that `accepts` need not judge it again."""
-        with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
-            kept = self._kept() | {self.fingerprint(verdict.exercise.name): bool(verdict)}
-            self.course.state.mkdir(exist_ok=True)
-            replace_file(self._verdicts, json.dumps(dict([*kept.items()][-500:])).encode())
-
     def fingerprint(self, name: str) -> str:
-        """Changes with my definition, its helpers, the reference, and the exercise's file."""
+        """Changes with my definition, its helpers, the reference, and the files of the exercises. Needs no exercise to be imported."""
         module = name.partition(".")[0]
         mine = Edition({module: read_module(self.course.mine / f"{module}.py")})
         answer = transplant(Edition({module: self.course.module("reference", module)}), name, mine)[module].text
-        around = [file.read_bytes() for folder in (self.course.solutions, self.course.exercises) for file in sorted(folder.glob("*.py"))]
-        return hashlib.sha256(b"\0".join([name.encode(), answer.encode(), *around])).hexdigest()
+        return hashlib.sha256(f"{name}\0{answer}\0{self._around()}".encode()).hexdigest()
 
-    @property
-    def _verdicts(self) -> Path:
-        return self.course.state / "verdicts.json"
-
-    def _kept(self) -> dict[str, bool]:
-        try:
-            return json.loads(self._verdicts.read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
+    def _around(self) -> str:
+        files = [file for folder in (self.course.solutions, self.course.exercises) for file in sorted(folder.glob("*.py"))]
+        return "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
 
     # ---- sentences ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +248,7 @@ class Judge:
             return f"{exercise.definition} is {kind} in {file}:{own.line}. Define it there, as a class or function of its own."
         for other in self.reference.keys() - {exercise.module}:
             with contextlib.suppress(SyntaxError, FileNotFoundError):
-                found = read_module(self.course.mine / f"{other}.py").find(exercise.definition)
+                found = read_module(mine[exercise.module].file.with_name(f"{other}.py")).find(exercise.definition)
                 if found and found.definition and not self.reference[other].find(exercise.definition):
                     place = f"{self._shown(found.file)}:{found.line}"
                     return f"{file} does not define {exercise.definition}; {place} does. Move it into {file}."
@@ -315,8 +285,10 @@ def _short(printed: str) -> str:
 # ---- an answer is looked at without leaving traces ---------------------------------------------------------------------
 
 
-class _Stopped(Exception):
-    def __init__(self, message: str, frames: tuple[Frame, ...]):
+class Stopped(Exception):
+    """An answer was ended from outside while it was looked at; `frames` say where it was."""
+
+    def __init__(self, message: str, frames: tuple[Frame, ...] = ()):
         super().__init__(message)
         self.frames = frames
 
@@ -329,7 +301,7 @@ def _frames(error: BaseException, files: tuple[str, ...]) -> tuple[Frame, ...]:
 
 @contextlib.contextmanager
 def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> Iterator[None]:
-    """Ends what runs for longer, or is interrupted, as `_Stopped`. Only the main thread can be timed, and only where there are signals."""
+    """Ends what runs for longer, or is interrupted, as `Stopped`. Only the main thread can be timed, and only where there are signals."""
 
     class Overdue(BaseException):  # no `except Exception` of the answer may swallow it
         pass
@@ -344,11 +316,11 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
     try:
         yield
     except Overdue as error:
-        raise _Stopped(
+        raise Stopped(
             f"{exercise.name} was still running after {seconds:g} seconds. Is there a loop that never ends?", _frames(error, files)
         ) from None
     except KeyboardInterrupt as error:
-        raise _Stopped(f"interrupted while {exercise.name} was being checked.", _frames(error, files)) from None
+        raise Stopped(f"interrupted while {exercise.name} was being checked.", _frames(error, files)) from None
     finally:
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -435,5 +407,5 @@ def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
                 if all(same(*item) for item in zip(exercise.probes, its, seen)):
                     yield f"{where}: misconceptions {other!r} and {misconception.name!r} look the same to the probes."
             known.append((misconception.name, seen))
-    except (EditionError, _Stopped) as error:
+    except (EditionError, Stopped) as error:
         yield f"{where}: {error}"

@@ -32,7 +32,7 @@ def use(word: str) -> None:
     """
     install(word)
     os.environ[VARIABLE] = word
-    _purge()
+    forget()
 
 
 def using() -> str:
@@ -45,16 +45,40 @@ def install(word: str) -> None:
     global _word
     here = course()
     plan = here.plan(word)
-    edition.serving[PACKAGE] = lambda name: here.module(plan[name], name) if plan.get(name, "mine") != "mine" else None
+    edition.serving[PACKAGE] = lambda name: here.module(plan[name], name, _accepts) if plan.get(name, "mine") != "mine" else None
     _word = word
 
 
 def inherit() -> None:
-    """Serves what the environment says, as `import yolostudy` does in a process that inherits it."""
+    """Serves what the environment says, else what was kept for this folder, as `import yolostudy` does."""
+    word, source = os.environ.get(VARIABLE), f"the environment variable {VARIABLE}"
+    if not word:
+        word, source = _kept().read_text("utf-8").strip(), f"{_kept()} (`yolostudy use mine` removes it)"
     try:
-        install(os.environ[VARIABLE])
+        install(word)
     except edition.EditionError as error:
-        raise edition.EditionError(f"the environment variable {VARIABLE}: {error}") from None
+        raise edition.EditionError(f"{source}: {error}") from None
+
+
+def keep(word: str) -> None:
+    """Makes `word` what this folder's processes use unless their environment says otherwise; "mine" goes back to the plain import."""
+    install(word)
+    file = _kept()
+    if word == "mine":
+        file.unlink(missing_ok=True)
+    else:
+        file.parent.mkdir(exist_ok=True)
+        edition.replace_file(file, word.encode())
+
+
+def _kept() -> Path:
+    return course().state / "use"
+
+
+def _accepts(module: str, definition: str) -> bool:
+    from .learner import accepts  # the judge needs numpy, and torch when it has to judge: only hybrid asks
+
+    return accepts(module, definition)
 
 
 def describe() -> str:
@@ -65,18 +89,20 @@ def describe() -> str:
         given = [name for name in plan if name not in mine]
         ours, theirs = f"mine for {', '.join(mine)}", f"the reference for {', '.join(given)}"
         return "running on " + ("mine" if not given else "the reference" if not mine else f"{theirs}; {ours}")
-    filled_in = [f"{name}.*" for name in mine]
+    right, wrong = [f"{name}.*" for name in mine], []
     for name in (name for name in plan if name not in mine):
         try:
-            filled_in += [f"{name}.{definition}" for definition in here.filled_in(name)]
+            for definition in here.filled_in(name):
+                (right if _accepts(name, definition) else wrong).append(f"{name}.{definition}")
         except (SyntaxError, FileNotFoundError):
             continue  # the reference stands in, and importing it warns
-    if not filled_in:
-        return "running on the reference (no exercise filled in yet)"
-    return f"running on hybrid: mine {', '.join(filled_in)}; the rest is the reference"
+    left_out = f"; not passing yet, so the reference: {', '.join(wrong)}" if wrong else ""
+    if not right:
+        return f"running on the reference ({left_out.removeprefix('; ') or 'no exercise filled in yet'})"
+    return f"running on hybrid: mine {', '.join(right)}; the rest is the reference{left_out}"
 
 
-def _purge() -> None:
+def forget() -> None:
     """Forgets the exercise modules, and the given ones, which may hold names of theirs. `study` and `keep` hold none."""
     here, package = course(), sys.modules[PACKAGE]
     loaded = {name: name.split(".")[1] for name in sys.modules if name.startswith(f"{PACKAGE}.")}

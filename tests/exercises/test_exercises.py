@@ -1,0 +1,95 @@
+"""Every stub fails, every solution passes, every misconception is caught and named as itself, and right answers written otherwise pass."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolostudy.study import overlay
+from yolostudy.study.edition import read, transplant
+from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, faults
+
+JUDGE = Judge(overlay.course())
+NAMES = [*JUDGE.exercises]
+MISTAKES = [(name, m) for name, exercise in JUDGE.exercises.items() for m in exercise.misconceptions]
+ALTERNATIVES = sorted(Path(__file__).parent.joinpath("alternatives").iterdir())
+ANSWERS = [(folder, name) for folder in ALTERNATIVES for name in NAMES if (folder / f"{name.partition('.')[0]}.py").exists()]
+
+
+def answer(folder: Path, name: str):
+    return read(folder, [name.partition(".")[0]])
+
+
+def told(verdict) -> str:
+    return f"{verdict}\nnamed: {verdict.misconception and verdict.misconception.name}"
+
+
+def test_the_course_asks_for_what_the_stages_name():
+    stages = {stage: sum(e.stage == stage for e in JUDGE.exercises.values()) for stage in range(2, 7)}
+    assert stages == {2: 4, 3: 5, 4: 7, 5: 5, 6: 4}
+    assert len(MISTAKES) >= 70
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_exercise_is_sound(name):
+    """The stub fails every probe, hints, distinct misconceptions: what `yolostudy author check` says."""
+    assert [*faults(JUDGE, [name])] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stub_is_not_attempted_and_the_solution_passes(name):
+    assert JUDGE.check(name, JUDGE.stub).state == NOT_ATTEMPTED
+    verdict = JUDGE.check(name, JUDGE.reference)
+    assert verdict.state == PASSED, told(verdict)
+    assert verdict.line == f"PASS {name} {verdict.total}/{verdict.total}"
+
+
+@pytest.mark.parametrize(("name", "mistake"), MISTAKES, ids=lambda value: getattr(value, "name", value))
+def test_the_mistake_is_caught_and_named(name, mistake):
+    verdict = JUDGE.check(name, mistake.edition(JUDGE.reference, name))
+    assert verdict.state == NOT_YET
+    assert verdict.misconception is mistake, told(verdict)
+
+
+@pytest.mark.parametrize(("folder", "name"), ANSWERS, ids=lambda value: getattr(value, "name", value))
+def test_a_right_answer_written_otherwise_passes(folder, name):
+    mine = answer(folder, name)
+    assert not mine.find(name).same_as(JUDGE.reference.find(name)), "this is the solution itself"
+    verdict = JUDGE.check(name, mine)
+    assert verdict.state == PASSED, told(verdict)
+
+
+def test_every_exercise_has_two_further_right_answers():
+    assert [name for name in NAMES if sum(name == other and bool(answer(f, name).find(name)) for f, other in ANSWERS) < 2] == []
+
+
+@pytest.fixture
+def settings():
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_right_answers_pass_with_other_thread_counts(settings, threads):
+    torch.set_num_threads(threads)
+    wrong = [told(v) for folder, name in ANSWERS if not (v := JUDGE.check(name, answer(folder, name)))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_right_answers_pass_in_float64(settings):
+    """The reference was looked at in float32; the answers run with float64 as the default type."""
+    for name in NAMES:
+        JUDGE.check(name, JUDGE.reference)
+    torch.set_default_dtype(torch.float64)
+    wrong = [told(v) for folder, name in ANSWERS if not (v := JUDGE.check(name, answer(folder, name)))]
+    wrong += [told(v) for name in NAMES if not (v := JUDGE.check(name, JUDGE.reference))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_definition_depends_on_no_other_of_mine():
+    """Every other exercise of the module is still a stub, and the one that is filled in passes: errors do not cascade."""
+    for name in NAMES:
+        verdict = JUDGE.check(name, transplant(JUDGE.stub, name, JUDGE.reference))
+        assert verdict.state == PASSED, told(verdict)

@@ -1,0 +1,192 @@
+"""The card under an exercise cell: what passed, where it first differs, which mistake it is, what to do next.
+
+HTML with its own few styles, in the colours of JupyterLab's theme. The card of a passed exercise is the same everywhere: nbval compares it.
+"""
+
+import difflib
+import html
+
+import numpy as np
+
+from .desk import Change
+from .judge import NOT_ATTEMPTED, PASSED, Verdict
+from .observation import Difference
+
+GREEN, AMBER, GREY = "#00874e", "#b35c00", "#8b93a3"
+SIDE = 14  # positions of a heat map at most
+STYLE = (
+    "border:1px solid var(--jp-border-color1,#c3c9d4);border-left:6px solid {colour};border-radius:4px;"
+    "padding:8px 14px;margin:4px 0;max-width:62em;"
+    "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5;color:var(--jp-ui-font-color1,#1f2430);"
+    "background:var(--jp-layout-color1,#fff)"
+)
+CODE = "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre-wrap;margin:4px 0"
+
+
+def card(verdict: Verdict, change: Change | None = None) -> str:
+    """A verdict as HTML."""
+    exercise, state = verdict.exercise, verdict.state
+    colour = {PASSED: GREEN, NOT_ATTEMPTED: GREY}.get(state, AMBER)
+    parts = [_head(exercise.name, colour, _bar(verdict), f"{verdict.passed} of {verdict.total}, {state}")]
+    if change and change.message and state != PASSED:
+        parts.append(_line(change.message, faint=True))
+    if state == NOT_ATTEMPTED and not verdict.problem:
+        parts.append(_line(f"{exercise.goal} About {exercise.minutes} minutes, {exercise.points} points."))
+    if verdict.problem:
+        parts.append(_line(verdict.problem))
+    if first := verdict.first:
+        parts.append(f"<div><b>{html.escape(first.probe)}</b>: {html.escape(str(first.difference))}</div>{_drawn(first.difference)}")
+        frames = first.error.frames if first.error else ()
+        if frames:
+            lines = "\n".join(f"{f.file}:{f.line} in {f.function}\n    {f.code}" for f in frames)
+            parts.append(f'<pre style="{CODE}">{html.escape(lines)}</pre>')
+    if wrong := verdict.misconception:
+        parts.append(
+            f'<div style="border-left:3px solid {colour};padding-left:8px;margin:6px 0">This is exactly what '
+            f"<b>“{html.escape(wrong.name)}”</b> does. {html.escape(wrong.because)}</div>"
+        )
+    if verdict.printed:
+        parts.append(f'<div>Printed while it was checked:</div><pre style="{CODE}">{html.escape(verdict.printed)}</pre>')
+    parts += [_line(note) for note in verdict.notes]
+    if state == PASSED:
+        parts.append(_line(f'diff("{exercise.name}") shows yours beside the reference.', faint=True))
+    return _box(colour, parts)
+
+
+def notice(name: str, message: str, diff: str = "", colour: str = AMBER) -> str:
+    """A card without a verdict: something was refused, or has been written."""
+    parts = [_head(name, colour), _line(message)]
+    if diff:
+        parts.append(f'<pre style="{CODE}">{_coloured(diff)}</pre>')
+    return _box(colour, parts)
+
+
+def side_by_side(mine: str, reference: str, name: str) -> str:
+    """Two texts in two columns; lines that only one of them has are marked."""
+    left, right = mine.splitlines(), reference.splitlines()
+    columns: tuple[list[str], list[str]] = ([], [])
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        height = max(b - a, d - c)
+        for column, lines in zip(columns, (left[a:b], right[c:d])):
+            ground = "" if kind == "equal" else "background:rgba(230,159,0,.18);"
+            column += [f'<div style="{ground}min-height:1.4em">{html.escape(line) or " "}</div>' for line in lines]
+            column += ['<div style="min-height:1.4em"> </div>'] * (height - len(lines))
+    cells = "".join(
+        f'<div style="flex:1 1 0;min-width:24em;overflow-x:auto"><b>{title}</b>'
+        f'<div style="{CODE};white-space:pre">{"".join(column)}</div></div>'
+        for title, column in zip(("yours", "the reference"), columns)
+    )
+    return _box(GREEN, [_head(name, GREEN), f'<div style="display:flex;gap:16px;flex-wrap:wrap">{cells}</div>']).replace(
+        "max-width:62em;", ""
+    )
+
+
+def _box(colour: str, parts: list[str]) -> str:
+    return f'<div class="yolostudy-card" style="{STYLE.format(colour=colour)}">{"".join(parts)}</div>'
+
+
+def _head(name: str, colour: str, middle: str = "", right: str = "") -> str:
+    return (
+        f'<div style="display:flex;gap:12px;align-items:center"><b style="font-size:14px">{html.escape(name)}</b>{middle}'
+        f'<span style="margin-left:auto;color:{colour};font-weight:600">{html.escape(right)}</span></div>'
+    )
+
+
+def _bar(verdict: Verdict) -> str:
+    """One square for each probe: full where it passed, hollow where not; its name on hovering."""
+    squares = []
+    for number, probe in enumerate(verdict.exercise.probes):
+        right = number < len(verdict.results) and verdict.results[number].difference is None
+        fill = GREEN if right else "transparent"
+        edge = GREEN if right else GREY if not verdict.results else AMBER
+        tip = html.escape(f"{probe.name}: {'passed' if right else 'not yet'}", quote=True)
+        squares.append(
+            f'<span title="{tip}" style="display:inline-block;width:22px;height:9px;border:1.5px solid {edge};background:{fill}"></span>'
+        )
+    return f'<span style="display:inline-flex;gap:3px">{"".join(squares)}</span>'
+
+
+def _line(text: str, faint: bool = False) -> str:
+    return f'<div style="{"opacity:.75" if faint else ""}">{html.escape(text)}</div>'
+
+
+def _coloured(diff: str) -> str:
+    grounds = {"+": "rgba(0,179,104,.16)", "-": "rgba(230,120,0,.16)"}
+    return "\n".join(
+        f'<span style="background:{grounds[line[0]]}">{html.escape(line)}</span>' if line[:1] in grounds else html.escape(line)
+        for line in diff.splitlines()
+    )
+
+
+# ---- the first difference, drawn -------------------------------------------------------------------------------------------
+
+
+def _drawn(difference: Difference) -> str:
+    one, other = difference.expected, difference.yours
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
+        return ""
+    if one.shape != other.shape:
+        return _shapes(one.shape, other.shape)
+    if one.size < 4 or one.dtype.kind not in "biuf":
+        return ""
+    return _heat(one, other)
+
+
+def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
+    """Both shapes as rows of bars, one bar an axis."""
+    longest = max((*one, *other, 1))
+    rows = []
+    for place, (title, shape) in enumerate((("expected", one), ("yours", other))):
+        parts, x = [f'<text x="0" y="{place * 28 + 16}" font-size="11" fill="currentColor">{title}</text>'], 70
+        for axis, length in enumerate(shape):
+            width = 18 + 90 * length / longest
+            same = axis < min(len(one), len(other)) and len(one) == len(other) and one[axis] == other[axis]
+            parts.append(
+                f'<rect x="{x}" y="{place * 28 + 3}" width="{width:.0f}" height="18" rx="2" fill="{GREY if same else AMBER}"/>'
+                f'<text x="{x + width / 2:.0f}" y="{place * 28 + 16}" font-size="11" text-anchor="middle" fill="white">{length}</text>'
+            )
+            x += width + 6
+        rows.append("".join(parts))
+    return f'<svg width="560" height="58" role="img" aria-label="the two shapes" style="display:block;margin:4px 0">{"".join(rows)}</svg>'
+
+
+def _heat(one: np.ndarray, other: np.ndarray) -> str:
+    """The two-dimensional slice around the first difference, expected, yours and where they differ, side by side."""
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    wrong = np.argwhere(~np.isclose(one, other, 1e-4, 1e-5, equal_nan=True))
+    while one.ndim > 2:  # fix the leading axes where the first difference is
+        place = int(wrong[0][0]) if len(wrong) else 0
+        one, other = one[place], other[place]
+        wrong = np.argwhere(~np.isclose(one, other, 1e-4, 1e-5, equal_nan=True))
+    one, other = np.atleast_2d(one), np.atleast_2d(other)
+    start = [max(0, min(int(wrong[0][a]) - SIDE // 2, one.shape[a] - SIDE)) if len(wrong) and wrong.shape[1] == 2 else 0 for a in (0, 1)]
+    window = tuple(slice(s, s + SIDE) for s in start)
+    one, other = one[window], other[window]
+    finite = np.concatenate([a[np.isfinite(a)] for a in (one, other)])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    cell = 10
+    width = one.shape[1] * cell
+    panels = []
+    differs = ~np.isclose(one, other, 1e-4, 1e-5, equal_nan=True)
+    for number, (title, values) in enumerate((("expected", one), ("yours", other), ("differ", differs.astype(float)))):
+        squares = []
+        for (row, column), value in np.ndenumerate(values):
+            fill = _shade(value, low, high) if number < 2 else AMBER if value else "#eef0f4"
+            squares.append(f'<rect x="{column * cell}" y="{row * cell + 14}" width="{cell}" height="{cell}" fill="{fill}"/>')
+        caption = f'<text y="10" font-size="11" fill="currentColor">{title}</text>'
+        panels.append(f'<g transform="translate({number * (max(width, 60) + 18)},0)">{caption}{"".join(squares)}</g>')
+    total = 3 * (max(width, 60) + 18)
+    note = f"light {low:.3g}, dark {high:.3g}" + (", red: not a number" if finite.size < one.size + other.size else "")
+    return (
+        f'<svg width="{total}" height="{one.shape[0] * cell + 16}" role="img" aria-label="expected and yours as heat maps" '
+        f'style="display:block;margin:4px 0">{"".join(panels)}</svg><div style="opacity:.75;font-size:11px">{note}</div>'
+    )
+
+
+def _shade(value: float, low: float, high: float) -> str:
+    """Light to dark blue; red for what is no number."""
+    if not np.isfinite(value):
+        return "#d62728"
+    share = (value - low) / (high - low) if high > low else 0.5
+    light, dark = (236, 243, 250), (8, 48, 107)
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark))

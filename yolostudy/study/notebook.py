@@ -1,0 +1,275 @@
+"""In the notebook: `%load_ext yolostudy`.
+
+A cell whose first line is `#| fill blocks.SPPF` is plain Python. After it has run, its definition is written into the learner's file, the
+package is read again, names in the notebook follow, and the card shows the verdict.
+"""
+
+import builtins
+import importlib
+import os
+import re
+import sys
+import traceback
+
+from . import card, learner, overlay
+from .edition import EditionError, parse
+from .judge import NOT_YET, Verdict
+
+FILL = re.compile(r"(?:[ \t]*\n)*#\|[ \t]*fill[ \t]+([\w.]+)[ \t]*(?:\n|$)")
+SAYS = ("check", "hint", "solve", "reset", "undo", "diff", "progress")
+USAGE = """%yolostudy stage N       mine for the modules of stage N, hybrid for the rest
+%yolostudy use WORD      mine, reference, hybrid, reference:losses,assigner, mine:losses
+%yolostudy check|hint|solve|reset|undo|diff [EXERCISE]
+%yolostudy status        the progress map"""
+
+
+class Notebook:
+    """One kernel's side of the course. `last` is the exercise that a bare `check()` or `hint()` means."""
+
+    def __init__(self, shell):
+        self.shell, self.last = shell, ""
+        word = os.environ.get(overlay.VARIABLE, "")
+        self.preset = word if word not in ("", "mine") else ""  # somebody outside decided, and `%yolostudy stage` leaves that
+        self.stamps = self._stamps()
+
+    # ---- hooks -------------------------------------------------------------------------------------------------------
+
+    def before(self, info) -> None:
+        """Before each cell: follow the files that were edited; lend a fill cell the names that its module has and the notebook lacks."""
+        if self._stamps() != self.stamps:
+            self.follow()
+        raw = info.raw_cell or ""
+        if not (match := FILL.match(raw)):
+            return
+        try:
+            module = match[1].partition(".")[0]
+            wanted = frozenset().union(*(s.uses for s in parse(raw, overlay.course().mine / f"{module}.py").statements))
+            lacking = [n for n in wanted if n not in self.shell.user_ns and not hasattr(builtins, n)]
+            lender = self._module(module) if lacking else None
+            self.shell.user_ns.update({name: vars(lender)[name] for name in lacking if name in vars(lender)})
+        except (EditionError, SyntaxError):
+            pass  # after the cell the card says what is wrong
+
+    def after(self, result) -> None:
+        """After each cell: a fill cell is written down and judged."""
+        if not (match := FILL.match(result.info.raw_cell or "")):
+            return
+        try:
+            self.fill(match[1], result.info.raw_cell, result.error_before_exec, result.error_in_exec)
+        except EditionError as error:
+            self.say(match[1], str(error), getattr(error, "diff", ""))
+        except Exception:  # a fault of the machine: IPython would swallow the traceback
+            traceback.print_exc()
+
+    def fill(self, name: str, text: str, unread: BaseException | None = None, raised: BaseException | None = None) -> None:
+        exercise = learner.judge().exercise(name)
+        self.last = exercise.name
+        if isinstance(unread, SyntaxError):
+            where = f"line {unread.lineno} of this cell: {unread.msg}"
+            self.show(Verdict(exercise, NOT_YET, problem=f"Nothing was written, because Python cannot read {where}."))
+            return
+        change = None
+        if not learner.uses_reference(exercise.module):
+            change = learner.fill(exercise.name, text, os.environ.get("JPY_SESSION_NAME", ""))
+        self.follow([exercise])
+        if isinstance(raised, KeyboardInterrupt):
+            message = f"{change.message if change else ''} The cell was interrupted, so nothing was checked: check() does it."
+            self.say(exercise.name, message.strip())
+            return
+        self.show(learner.check(exercise.name), change)
+
+    # ---- what is bound in the notebook ---------------------------------------------------------------------------------
+
+    def follow(self, exercises=()) -> None:
+        """Reads the package again; names of the notebook that came from it, and the given exercises, are bound to what it holds now."""
+        bound = {}
+        for name, value in list(self.shell.user_ns.items()):
+            home = getattr(value, "__name__" if isinstance(value, type(sys)) else "__module__", None)
+            if isinstance(home, str) and home.startswith(f"{overlay.PACKAGE}.") and self._from_package(value, home):
+                bound[name] = (home, getattr(value, "__qualname__", ""))
+        overlay.forget()
+        self.stamps = self._stamps()
+        for name, (home, qualified) in bound.items():
+            module = self._module(home.removeprefix(f"{overlay.PACKAGE}."))
+            value = getattr(module, qualified, None) if qualified else module
+            if value is not None:
+                self.shell.user_ns[name] = value
+        for exercise in exercises:
+            value = getattr(self._module(exercise.module), exercise.definition, None)
+            if value is not None:
+                self.shell.user_ns[exercise.definition] = value
+
+    @staticmethod
+    def _from_package(value, home: str) -> bool:
+        if isinstance(value, type(sys)):
+            return True
+        qualified = getattr(value, "__qualname__", "")
+        return qualified.isidentifier() and vars(sys.modules.get(home, builtins)).get(qualified) is value
+
+    @staticmethod
+    def _module(name: str):
+        """A module of the package in use; the reference's where a file of mine cannot be imported."""
+        try:
+            return importlib.import_module(f"{overlay.PACKAGE}.{name}")
+        except EditionError:
+            raise
+        except Exception:
+            if name not in overlay.course().names:
+                return None
+            return getattr(learner.package("reference"), name)
+
+    @staticmethod
+    def _stamps() -> dict:
+        course = overlay.course()
+        files = [course.mine / f"{name}.py" for name in course.names]
+        return {file: (s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat())}
+
+    # ---- words -------------------------------------------------------------------------------------------------------
+
+    def name(self, name: str) -> str:
+        if not (name or self.last):
+            raise EditionError('say which exercise, such as check("blocks.ConvModule").')
+        if name not in overlay.course().names:
+            self.last = learner.judge().exercise(name or self.last).name
+            return self.last
+        return name
+
+    def check(self, name: str = ""):
+        """Judge an exercise, the last one if none is named; a stage (2) or module ("blocks") judges all of its exercises."""
+        chosen = learner.judge().select(str(name)) if name else [learner.judge().exercise(self.name(""))]
+        if len(chosen) == 1:
+            self.last = chosen[0].name
+            self.show(learner.check(self.last))
+            return
+        verdicts = [learner.check(exercise.name) for exercise in chosen]
+        for verdict in verdicts:
+            print(verdict.line)
+
+    def hint(self, name: str = "") -> None:
+        """The next hint for an exercise, the last one if none is named."""
+        name = self.name(name)
+        self.say(name, learner.hint(name), colour=card.GREY)
+
+    def solve(self, name: str = "") -> None:
+        """Write the reference's solution into my file. undo() takes it back."""
+        self._write("solve", self.name(name))
+
+    def reset(self, name: str = "") -> None:
+        """Put the stub back. undo() takes it back."""
+        self._write("reset", self.name(name))
+
+    def undo(self, name: str = "") -> None:
+        """One version of my definition back; again: further back."""
+        self._write("undo", self.name(name))
+
+    def diff(self, name: str = "") -> None:
+        """Mine beside the reference, once mine passes."""
+        name = self.name(name)
+        self.display(card.side_by_side(*learner.diff(name), name), f"{name}: mine and the reference")
+
+    def progress(self, word: str = ""):
+        """The progress map."""
+        return learner.progress(str(word))
+
+    def _write(self, word: str, name: str) -> None:
+        change = learner.write(word, name)
+        known = learner.judge().exercises.get(name)
+        self.follow([known] if known else [])
+        self.say(name, change.message, change.diff, card.GREY)
+        if known:
+            print(learner.check(name).line)
+
+    def magic(self, line: str) -> object:
+        """The words of `%yolostudy`."""
+        word, *rest = line.split() or [""]
+        if word == "stage" and len(rest) == 1:
+            return self.stage(rest[0])
+        if word == "use" and len(rest) == 1:
+            overlay.use(rest[0])
+            self.follow()
+            print(overlay.describe())
+        elif word == "status":
+            return self.progress(*rest)
+        elif word in SAYS and len(rest) < 2:
+            return getattr(self, word)(*rest)
+        else:
+            print(USAGE)
+
+    def stage(self, number: str) -> None:
+        """Mine for the modules of a stage, hybrid for the rest; what the environment said before stays in force."""
+        stages = sorted({e.stage for e in learner.judge().exercises.values()})
+        modules = list(dict.fromkeys(e.module for e in learner.judge().exercises.values() if str(e.stage) == number.lstrip("0")))
+        if not modules and number.strip("0"):
+            raise EditionError(f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}.")
+        if not self.preset:
+            overlay.use(f"mine:{','.join(modules)}" if modules else "hybrid")
+            self.follow()
+        print(overlay.describe())
+
+    # ---- showing -----------------------------------------------------------------------------------------------------
+
+    def show(self, verdict: Verdict, change=None) -> None:
+        """The card, and one plain line without a float under it. A card of what is not right yet has a button for the next hint."""
+        self.display(card.card(verdict, change), str(verdict))
+        if verdict.state == NOT_YET:
+            self._hint_button(verdict)
+        print(verdict.line)
+
+    def say(self, name: str, message: str, diff: str = "", colour: str = card.AMBER) -> None:
+        self.display(card.notice(name, message, diff, colour), f"{name}: {message}" + (f"\n{diff}" if diff else ""))
+
+    @staticmethod
+    def display(page: str, text: str) -> None:
+        from IPython.display import display
+
+        display({"text/html": page, "text/plain": text}, raw=True)
+
+    @staticmethod
+    def _hint_button(verdict: Verdict) -> None:
+        """Hint 1 is there at once; the button adds the others one by one."""
+        import html
+
+        import ipywidgets
+        from IPython.display import display
+
+        name, total = verdict.exercise.name, len(verdict.exercise.hints)
+        shown = max(1, learner.Progress(overlay.course()).get(name)["hints"])
+
+        def page() -> str:
+            return "".join(f"<div>Hint {n} of {total}: {html.escape(h)}</div>" for n, h in enumerate(verdict.exercise.hints[:shown], 1))
+
+        text = ipywidgets.HTML(page())
+        button = ipywidgets.Button(description="next hint", disabled=shown >= total)
+
+        def more(_) -> None:
+            nonlocal shown
+            shown += 1
+            learner.Progress(overlay.course()).put(name, hints=shown)
+            text.value, button.disabled = page(), shown >= total
+
+        button.on_click(more)
+        display(ipywidgets.VBox([text, button]))
+
+
+def load(shell) -> None:
+    """What `%load_ext yolostudy` does. Twice is harmless."""
+    unload(shell)
+    notebook = shell.yolostudy = Notebook(shell)
+    shell.events.register("pre_run_cell", notebook.before)
+    shell.events.register("post_run_cell", notebook.after)
+    shell.register_magic_function(notebook.magic, "line", overlay.PACKAGE)
+    shell.push({word: getattr(notebook, word) for word in SAYS})
+    shell.set_custom_exc((EditionError,), _short_error)
+
+
+def _short_error(shell, kind, error, trace, tb_offset=None):
+    """What the learner can mend is said in a sentence; the machine's own frames help nobody."""
+    print(f"{error}", file=sys.stderr)
+    return []
+
+
+def unload(shell) -> None:
+    if old := getattr(shell, "yolostudy", None):
+        shell.events.unregister("pre_run_cell", old.before)
+        shell.events.unregister("post_run_cell", old.after)
+        del shell.yolostudy
