@@ -82,7 +82,14 @@ def mutants(text: str, regions: list[tuple[int, int]]) -> Iterator[Mutant]:
             if whole not in seen:
                 seen.add(whole)
                 after = "(dropped)" if isinstance(replacement, ast.Pass) else ast.unparse(replacement)
-                yield Mutant(place.lineno, f"{_one_line(ast.unparse(place))} -> {_one_line(after)}", whole)
+                around = "" if isinstance(place, ast.stmt) else f"  in  {_one_line(_statement(places, place))}"
+                yield Mutant(place.lineno, f"{_one_line(ast.unparse(place))} -> {_one_line(after)}{around}", whole)
+
+
+def _statement(places: list[ast.AST], place: ast.AST) -> str:
+    """The statement around a place, without the body that it may have."""
+    around = [n for n in places if isinstance(n, ast.stmt) and any(inner is place for inner in ast.walk(n))]
+    return ast.unparse(min(around, key=lambda n: n.end_lineno - n.lineno)).partition("\n")[0] if around else ""
 
 
 def _replaced(tree: ast.AST, place: ast.AST, replacement: ast.AST) -> ast.AST:
@@ -202,7 +209,7 @@ def survivors(name: str) -> tuple[str, int, list[Mutant]]:
 
 
 def equivalents() -> dict[str, dict[str, str]]:
-    """Exercise -> change (`before -> after`, maybe with ` @ line`) -> why it means the same."""
+    """Exercise -> change, as the table lists it -> why it means the same."""
     return tomllib.loads(EQUIVALENTS.read_text("utf-8")) if EQUIVALENTS.exists() else {}
 
 

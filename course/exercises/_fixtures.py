@@ -13,12 +13,14 @@ def ramp(*shape: int) -> Tensor:
     """A fixed tensor of that shape within -1 … 1, smooth along its last axis and nowhere periodic in it."""
     count = math.prod(shape)
     steps = torch.arange(count, dtype=torch.float64)
-    return (torch.sin(0.7 * steps) * 0.5 + torch.cos(0.013 * steps * steps) * 0.5).float().reshape(shape)
+    return (torch.sin(0.7 * steps) * 0.5 + torch.cos(0.013 * steps * steps) * 0.5).to(torch.get_default_dtype()).reshape(shape)
 
 
 def values(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Tensor:
     """Fixed pseudo-random numbers of that shape in low … high."""
-    return low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).float()
+    return low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
+        torch.get_default_dtype()
+    )
 
 
 def seeded(module: nn.Module, train: bool = False) -> nn.Module:

@@ -7,7 +7,7 @@
 
 import importlib
 
-__all__ = ["check", "diff", "hint", "mistaken", "package", "progress"]
+__all__ = ["check", "diff", "hint", "mistaken", "package", "progress", "rehearse"]
 
 
 def __getattr__(name: str):

@@ -5,6 +5,7 @@ HTML with its own few styles, in the colours of JupyterLab's theme. The card of 
 
 import difflib
 import html
+import re
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .judge import NOT_ATTEMPTED, PASSED, Verdict
 from .observation import Difference
 
 GREEN, AMBER, GREY = "#00874e", "#b35c00", "#8b93a3"
+COLD, WARM = ((236, 243, 250), (8, 48, 107)), ((243, 243, 243), (150, 70, 0))  # the ends of the two scales of a heat map
 SIDE = 14  # positions of a heat map at most
 STYLE = (
     "border:1px solid var(--jp-border-color1,#c3c9d4);border-left:6px solid {colour};border-radius:4px;"
@@ -43,7 +45,7 @@ def card(verdict: Verdict, change: Change | None = None) -> str:
     if wrong := verdict.misconception:
         parts.append(
             f'<div style="border-left:3px solid {colour};padding-left:8px;margin:6px 0">This is exactly what '
-            f"<b>“{html.escape(wrong.name)}”</b> does. {html.escape(wrong.because)}</div>"
+            f"<b>“{html.escape(wrong.name)}”</b> does. {prose(wrong.because)}</div>"
         )
     if verdict.printed:
         parts.append(f'<div>Printed while it was checked:</div><pre style="{CODE}">{html.escape(verdict.printed)}</pre>')
@@ -85,6 +87,11 @@ def _box(colour: str, parts: list[str]) -> str:
     return f'<div class="yolostudy-card" style="{STYLE.format(colour=colour)}">{"".join(parts)}</div>'
 
 
+def prose(text: str) -> str:
+    """A sentence as HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+
+
 def _head(name: str, colour: str, middle: str = "", right: str = "") -> str:
     return (
         f'<div style="display:flex;gap:12px;align-items:center"><b style="font-size:14px">{html.escape(name)}</b>{middle}'
@@ -107,7 +114,7 @@ def _bar(verdict: Verdict) -> str:
 
 
 def _line(text: str, faint: bool = False) -> str:
-    return f'<div style="{"opacity:.75" if faint else ""}">{html.escape(text)}</div>'
+    return f'<div style="{"opacity:.75" if faint else ""}">{prose(text)}</div>'
 
 
 def _coloured(diff: str) -> str:
@@ -167,15 +174,15 @@ def _heat(one: np.ndarray, other: np.ndarray) -> str:
     cell = 10
     width = one.shape[1] * cell
     panels = []
-    differs = ~np.isclose(one, other, 1e-4, 1e-5, equal_nan=True)
-    for number, (title, values) in enumerate((("expected", one), ("yours", other), ("differ", differs.astype(float)))):
+    apart = np.where(np.isclose(one, other, 1e-4, 1e-5, equal_nan=True), 0, np.nan_to_num(np.abs(one - other), nan=np.inf))
+    for number, (title, values) in enumerate((("expected", one), ("yours", other), ("how far apart", apart))):
         squares = []
         for (row, column), value in np.ndenumerate(values):
-            fill = _shade(value, low, high) if number < 2 else AMBER if value else "#eef0f4"
+            fill = _shade(value, low, high) if number < 2 else _shade(value, 0, apart.max(), WARM)
             squares.append(f'<rect x="{column * cell}" y="{row * cell + 14}" width="{cell}" height="{cell}" fill="{fill}"/>')
         caption = f'<text y="10" font-size="11" fill="currentColor">{title}</text>'
-        panels.append(f'<g transform="translate({number * (max(width, 60) + 18)},0)">{caption}{"".join(squares)}</g>')
-    total = 3 * (max(width, 60) + 18)
+        panels.append(f'<g transform="translate({number * (max(width, 84) + 18)},0)">{caption}{"".join(squares)}</g>')
+    total = 3 * (max(width, 84) + 18)
     note = f"light {low:.3g}, dark {high:.3g}" + (", red: not a number" if finite.size < one.size + other.size else "")
     return (
         f'<svg width="{total}" height="{one.shape[0] * cell + 16}" role="img" aria-label="expected and yours as heat maps" '
@@ -183,10 +190,10 @@ def _heat(one: np.ndarray, other: np.ndarray) -> str:
     )
 
 
-def _shade(value: float, low: float, high: float) -> str:
-    """Light to dark blue; red for what is no number."""
+def _shade(value: float, low: float, high: float, ends: tuple = COLD) -> str:
+    """From light to dark; red for what is no number."""
     if not np.isfinite(value):
         return "#d62728"
-    share = (value - low) / (high - low) if high > low else 0.5
-    light, dark = (236, 243, 250), (8, 48, 107)
+    share = (value - low) / (high - low) if high > low else 0.0
+    light, dark = ends
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark))

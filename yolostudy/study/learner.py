@@ -128,3 +128,12 @@ def package(word: str = "reference") -> Package:
 def mistaken(name: str, misconception: str) -> Package:
     """The reference with one named mistake in it."""
     return _mistaken(judge(), name, misconception)
+
+
+def rehearse(name: str, misconception: str) -> Verdict:
+    """The verdict that a named mistake gets; nothing is written. For a demonstration."""
+    exercise = judge().exercise(name)
+    known = {m.name: m for m in exercise.misconceptions}
+    if misconception not in known:
+        raise EditionError(f"{exercise.name} knows no misconception {misconception!r}. It knows {', '.join(known)}.")
+    return judge().check(exercise.name, known[misconception].edition(judge().reference, exercise.name))

@@ -227,8 +227,6 @@ class Notebook:
     @staticmethod
     def _hint_button(verdict: Verdict) -> None:
         """Hint 1 is there at once; the button adds the others one by one."""
-        import html
-
         import ipywidgets
         from IPython.display import display
 
@@ -236,7 +234,7 @@ class Notebook:
         shown = max(1, learner.Progress(overlay.course()).get(name)["hints"])
 
         def page() -> str:
-            return "".join(f"<div>Hint {n} of {total}: {html.escape(h)}</div>" for n, h in enumerate(verdict.exercise.hints[:shown], 1))
+            return "".join(f"<div>Hint {n} of {total}: {card.prose(h)}</div>" for n, h in enumerate(verdict.exercise.hints[:shown], 1))
 
         text = ipywidgets.HTML(page())
         button = ipywidgets.Button(description="next hint", disabled=shown >= total)
