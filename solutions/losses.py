@@ -123,7 +123,9 @@ class DetectionLoss(nn.Module):
     Shape:
         three raw maps, targets (N, 6) image index, class, x1 y1 x2 y2 in pixels -> `LossParts`
 
-    Ultralytics multiplies its loss by the batch size before the backward pass; this one does not.
+    No gradient flows through the assignment, whatever the assigner: it is given detached scores and boxes. Maps may come in half
+    precision, as autocast makes them; the loss is computed in float32. Ultralytics multiplies its loss by the batch size before the
+    backward pass; this one does not.
     """
 
     def __init__(self, model: nn.Module, box_gain: float = 7.5, cls_gain: float = 0.5, dfl_gain: float = 1.5):

@@ -62,6 +62,38 @@ class Room:
         # END SOLUTION
 """
 
+EXERCISES = """\
+from yolostudy.study.exercise import Exercise
+
+HINTS = ("Keep the side.", "An area is a side times a side.", "Keep the side in __init__ and multiply it with itself in area.")
+
+square = Exercise("shapes.Square", stage=1, points=2, minutes=5, goal="Make a square.", hints=HINTS)
+
+
+@square.probe("areas")
+def _(course):
+    return {"areas": [course.shapes.Square(side).area() for side in (1.0, 2.0, 3.0)]}
+
+
+@square.probe("the side is kept")
+def _(course):
+    return {"area": course.shapes.Square(side=5.0).area(), "given": course.shapes.given()}
+
+
+square.misconception("a side is taken for an area", swap=("side * side * unit", "side * unit"), because="2 m give 4 square metres.")
+square.misconception("the side is halved", swap=("self.side = side", "self.side = side / 2"), because="Half a side is another square.")
+
+diagonal = Exercise("shapes.diagonal", stage=1, points=1, minutes=5, goal="Across the square.", hints=HINTS, after="shapes.Square")
+
+
+@diagonal.probe("a diagonal")
+def _(course):
+    return {"length": course.shapes.diagonal(course.shapes.Square(1.0))}
+
+
+diagonal.misconception("half the way round", swap=("math.hypot(square.side, square.side)", "2 * square.side"), because="Cut across.")
+"""
+
 NOTEBOOKS = {"shapes": "01_shapes", "rooms": "02_rooms"}
 
 
@@ -79,6 +111,11 @@ def write_course(root: Path) -> Course:
     (root / "yolostudy/lens/__init__.py").write_text("from ..rooms import Room\n")
     (root / "yolostudy/data/__init__.py").write_text("class Record: ...\n")
     return Course.open(root, "yolostudy")
+
+
+def write_exercises(course: Course) -> None:
+    course.exercises.mkdir(exist_ok=True)
+    (course.exercises / "shapes.py").write_text(EXERCISES)
 
 
 def fill(course: Course, module: str, old: str, new: str) -> Path:

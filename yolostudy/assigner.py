@@ -74,7 +74,7 @@ def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
 
 
 def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
-    """Give an anchor that several ground truths want to the one that its box overlaps most.
+    """Give an anchor that several ground truths want to the one, of all in its image, that its box overlaps most.
 
     Args:
         positive: (B, G, A) bool. overlaps: (B, G, A).
@@ -109,6 +109,6 @@ class TaskAlignedAssigner:
 
         Returns:
             An `Assignment`. The score of a positive is its metric, scaled so that the best positive of each ground truth
-            gets that ground truth's best overlap (TOOD, equation 4).
+            gets the best overlap among that ground truth's positives (TOOD, equation 4).
         """
         raise NotImplementedError("exercise assigner.TaskAlignedAssigner: course/05_assigner.ipynb")

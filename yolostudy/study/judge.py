@@ -96,13 +96,17 @@ class Verdict:
 class Judge:
     course: Course
     patience: float = PATIENCE
+    _dtype: object = None
     _seen: dict = field(default_factory=dict)  # (exercise, misconception or None) -> what the probes saw so far
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 
     @cached_property
     def exercises(self) -> dict[str, Exercise]:
-        return read_exercises(self.course.exercises)
+        found = read_exercises(self.course.exercises)
+        if torch := sys.modules.get("torch"):
+            self._dtype = torch.get_default_dtype()  # that the fixtures are made of: probes keep to it, whatever a notebook says later
+        return found
 
     @cached_property
     def reference(self) -> Edition:
@@ -181,7 +185,7 @@ class Judge:
 
     def look(self, exercise: Exercise, edition: Edition, files: tuple[str, ...] = (), stream: io.StringIO | None = None) -> list[Seen]:
         """What each probe of an exercise sees in an edition. `files` are those whose frames a traceback shows."""
-        with untouched(stream or io.StringIO()), time_limit(self.patience, exercise, files):
+        with untouched(stream or io.StringIO(), self._dtype), time_limit(self.patience, exercise, files):
             package = load(edition, "judged")
             return [self._look(probe, package, files) for probe in exercise.probes]
 
@@ -254,7 +258,8 @@ class Judge:
         for other in self.reference.keys() - {exercise.module}:
             with contextlib.suppress(SyntaxError, FileNotFoundError):
                 found = read_module(mine[exercise.module].file.with_name(f"{other}.py")).find(exercise.definition)
-                if found and found.definition and not self.reference[other].find(exercise.definition):
+                theirs = self.reference[other].find(exercise.definition)
+                if found and found.definition and not (theirs and theirs.definition):
                     place = f"{self._shown(found.file)}:{found.line}"
                     return f"{file} does not define {exercise.definition}; {place} does. Move it into {file}."
         return f"{file} does not define {exercise.definition} any more. `yolostudy reset {exercise.name}` puts the stub back."
@@ -335,7 +340,7 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
 
 
 @contextlib.contextmanager
-def untouched(stream: io.StringIO) -> Iterator[None]:
+def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
     """What runs inside changes no random state and no setting of torch's outside, and prints into `stream`."""
     torch, numpy = sys.modules.get("torch"), sys.modules["numpy"]
     states: list[tuple[Callable, object]] = [(random.setstate, random.getstate()), (numpy.random.set_state, numpy.random.get_state())]
@@ -343,6 +348,7 @@ def untouched(stream: io.StringIO) -> Iterator[None]:
         states += [(torch.set_rng_state, torch.get_rng_state()), (torch.set_default_dtype, torch.get_default_dtype())]
         states += [(torch.set_grad_enabled, torch.is_grad_enabled()), (torch.set_num_threads, torch.get_num_threads())]
         torch.set_grad_enabled(True)
+        torch.set_default_dtype(dtype or torch.get_default_dtype())
     try:
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream), warnings.catch_warnings():
             warnings.simplefilter("ignore")

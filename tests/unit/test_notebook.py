@@ -1,0 +1,292 @@
+"""The notebook's side of the course in a real kernel: fill cells, cards, words, and all that can go wrong in a cell."""
+
+import os
+import re
+import shutil
+import time
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+from tests.tiny_course import fill, write_course, write_exercises
+from yolostudy.study.author import release
+from yolostudy.study.edition import read_module
+
+SQUARE = '''#| fill shapes.Square
+class Square:
+    """A square."""
+
+    def __init__(self, side: float):
+        self.side = side
+
+    def area(self) -> float:
+        return self.side * self.side
+'''
+WRONG = SQUARE.replace("self.side * self.side", "self.side")
+
+
+class Kernel:
+    """A kernel in a tiny course, as one open notebook has it."""
+
+    def __init__(self, course, notebook="course/01_shapes.ipynb", use=None):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")}
+        environment |= {"PYTHONPATH": str(course.root), "JPY_SESSION_NAME": notebook} | ({"YOLOSTUDY_USE": use} if use else {})
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(env=environment, cwd=str(course.root))
+        self.client = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+        self.first = self.run("%load_ext yolostudy\n%yolostudy stage 1")
+
+    def run(self, code: str, interrupt_after: float | None = None) -> str:
+        """All that a cell shows, as text: streams, plain texts of displays, errors."""
+        message, shown = self.client.execute(code, store_history=True), []
+        if interrupt_after is not None:
+            time.sleep(interrupt_after)
+            self.manager.interrupt_kernel()
+        while True:
+            found = self.client.get_iopub_msg(timeout=60)
+            if found["parent_header"].get("msg_id") != message:
+                continue
+            kind, content = found["msg_type"], found["content"]
+            if kind == "status" and content["execution_state"] == "idle":
+                return "\n".join(shown)
+            if kind == "stream":
+                shown.append(content["text"])
+            elif kind in ("display_data", "execute_result"):
+                shown.append(content["data"].get("text/plain", ""))
+            elif kind == "error":
+                shown.append(f"{content['ename']}: {content['evalue']}")
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One course and one kernel for the whole file: a kernel takes seconds to start."""
+    course = write_course(tmp_path_factory.mktemp("course"))
+    write_exercises(course)
+    release(course)
+    kernel = Kernel(course)
+    yield course, kernel
+    kernel.close()
+
+
+@pytest.fixture
+def course(shared):
+    """The course as it was at first."""
+    course = shared[0]
+    shutil.rmtree(course.state, ignore_errors=True)
+    for file in course.mine.glob("*.py"):
+        if file.stem in course.names:
+            file.unlink()
+    release(course)
+    return course
+
+
+@pytest.fixture
+def kernel(course, shared):
+    """The kernel as it was at first."""
+    kernel = shared[1]
+    kernel.first = kernel.run("%reset -f\n%reload_ext yolostudy\n%yolostudy stage 1")
+    return kernel
+
+
+@pytest.fixture
+def open_notebook(course):
+    opened = []
+
+    def start(**options) -> Kernel:
+        opened.append(Kernel(course, **options))
+        return opened[-1]
+
+    yield start
+    for kernel in opened:
+        kernel.close()
+
+
+def mine(course, name="Square"):
+    return read_module(course.mine / "shapes.py").find(name)
+
+
+def test_a_stub_a_mistake_and_a_right_answer(course, kernel):
+    assert "running on hybrid: mine shapes.*" in kernel.first
+    stub = course.edition("stub").find("shapes.Square").text
+    before = (course.mine / "shapes.py").read_bytes()
+    assert "TODO shapes.Square 0/2" in kernel.run(f"#| fill shapes.Square\n{stub}")
+    assert (course.mine / "shapes.py").read_bytes() == before
+
+    shown = kernel.run(WRONG)
+    assert "areas: areas[1]: expected 4., yours 2." in shown
+    assert 'This is exactly what "a side is taken for an area" does.' in shown
+    assert "FAIL shapes.Square 0/2" in shown
+
+    shown = kernel.run(SQUARE)
+    assert "PASS shapes.Square 2/2" in shown
+    assert "PASS shapes.Square 2/2" in kernel.run(f"#| fill shapes.Square\n{stub}"), "an untouched stub cell overwrites nothing"
+    assert kernel.run("import yolostudy.shapes\nprint(Square is yolostudy.shapes.Square, Square(3).area())").strip() == "True 9"
+
+
+def test_the_words(course, kernel):
+    kernel.run(WRONG)
+    assert "Hint 1 of 3: Keep the side." in kernel.run("hint()")
+    assert "Hint 2 of 3" in kernel.run("hint()")
+    assert "does not pass yet, and diff shows the reference" in kernel.run("diff()")
+    assert "PASS shapes.Square 2/2" in kernel.run("solve()")
+    assert "mine and the reference" in kernel.run("diff()")
+    assert "FAIL shapes.Square 0/2" in kernel.run("undo()")
+    assert "TODO shapes.Square 0/2" in kernel.run("reset()")
+    assert "TODO shapes.diagonal 0/1" in kernel.run("check(1)")
+    assert "0 of 2 exercises, 0 of 3 points" in kernel.run("print(progress())")
+    assert "Did you mean shapes.Square?" in kernel.run('check("shapes.Sqare")')
+    assert "%yolostudy stage N" in kernel.run("%yolostudy nonsense")
+    assert "there are no exercises of stage '9'" in kernel.run("%yolostudy stage 9")
+
+
+def test_names_follow_the_file(course, kernel):
+    kernel.run(SQUARE)
+    kernel.run("from yolostudy import shapes\nfrom yolostudy.shapes import UNIT, given, Square as Quad")
+    fill(course, "shapes", "return self.side * self.side", "return 100 * self.side")
+    assert kernel.run("print(Square(2).area(), shapes.Square(2).area(), Quad(2).area())").strip() == "200 200 200"
+
+
+def test_helpers_in_the_cell_come_along_and_foreign_definitions_do_not(course, kernel):
+    text = SQUARE.replace("class Square", "def times(a, b):\n    return a * b\n\n\nclass Square")
+    text = text.replace("self.side * self.side", "times(self.side, self.side)")
+    assert "PASS shapes.Square 2/2" in kernel.run(text)
+    assert mine(course, "times")
+    assert "PASS shapes.Square 2/2" in kernel.run(SQUARE + "\n\ndef given():\n    return 'mine'\n")
+    assert '"given"' in mine(course, "given").text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SQUARE.replace("return", "return ("), "Nothing was written, because Python cannot read line 9 of this cell"),
+        (SQUARE.replace("class Square", "class Sqare"), "Square"),
+        (SQUARE.replace("fill shapes.Square", "fill shapes.Sqare"), "Did you mean shapes.Square?"),
+        (SQUARE + "Square = 3\n", "Square"),
+    ],
+    ids=["syntax error", "another name", "unknown exercise", "bound twice"],
+)
+def test_what_cannot_be_filled_changes_nothing(course, kernel, text, said):
+    kernel.run(SQUARE)
+    before = (course.mine / "shapes.py").read_bytes()
+    shown = kernel.run(text)
+    assert said in shown
+    assert "PASS" not in shown
+    assert (course.mine / "shapes.py").read_bytes() == before
+
+
+def test_a_cell_that_raises_is_filled_all_the_same(course, kernel):
+    shown = kernel.run(WRONG + "\nSquare(2).areas()\n")
+    assert "AttributeError" in shown
+    assert "FAIL shapes.Square 0/2" in shown
+    assert mine(course).same_as(read_text(WRONG))
+
+
+def read_text(text: str):
+    from pathlib import Path
+
+    from yolostudy.study.edition import parse
+
+    return parse(text, Path("cell.py")).find("Square")
+
+
+def test_tabs_and_line_ends(course, kernel):
+    assert "PASS shapes.Square 2/2" in kernel.run(SQUARE.replace("    ", "\t"))
+    (course.mine / "shapes.py").write_bytes(b"\xef\xbb\xbf" + (course.mine / "shapes.py").read_bytes().replace(b"\n", b"\r\n"))
+    assert "FAIL shapes.Square 0/2" in kernel.run(WRONG)
+    content = (course.mine / "shapes.py").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf") and content.count(b"\n") == content.count(b"\r\n")
+
+
+def test_a_renamed_argument_is_noticed(course, kernel):
+    shown = kernel.run(SQUARE.replace("side: float", "length: float").replace("= side", "= length"))
+    assert "FAIL shapes.Square 1/2" in shown
+    assert "__init__ was given as __init__(self, side), yours is __init__(self, length)" in shown
+
+
+def test_a_deleted_definition_and_one_in_another_file(course, kernel):
+    kernel.run(SQUARE)
+    file = course.mine / "shapes.py"
+    text = file.read_text()
+    moved = mine(course).text
+    file.write_text(text.replace(moved, ""))
+    assert "does not define Square any more. `yolostudy reset shapes.Square` puts the stub back." in kernel.run('check("shapes.Square")')
+    rooms = course.mine / "rooms.py"
+    rooms.write_text(rooms.read_text() + f"\n\n{moved}")
+    assert "yolostudy/rooms.py" in kernel.run('check("shapes.Square")')
+    assert "TODO shapes.Square 0/2" in kernel.run('reset("shapes.Square")')
+
+
+def test_a_file_that_python_cannot_read(course, kernel):
+    kernel.run(SQUARE)
+    fill(course, "shapes", "return self.side * self.side", "return self.side * (")
+    shown = kernel.run('check("shapes.Square")')
+    assert re.search(r"Python cannot read yolostudy/shapes.py, line \d+", shown)
+    assert "FAIL shapes.Square 0/2" in shown
+    shown = kernel.run(WRONG)
+    assert "syntax error in line 15" in shown and "Run the same cell again" in shown
+    assert "FAIL shapes.Square 0/2" in kernel.run(WRONG)
+    assert "PASS shapes.Square 2/2" in kernel.run(SQUARE)
+
+
+def test_edits_outside_the_regions_do_not_reach_the_judge(course, kernel):
+    fill(course, "shapes", "UNIT = 1.0", "UNIT = 7.0")
+    assert "PASS shapes.Square 2/2" in kernel.run(SQUARE.replace("self.side * self.side", "self.side * self.side * UNIT"))
+
+
+def test_an_endless_loop_is_interrupted(course, kernel):
+    loop = SQUARE.replace("return self.side * self.side", "while True: pass")
+    shown = kernel.run(loop, interrupt_after=3)
+    assert "interrupted while shapes.Square was being checked. It was in yolostudy/shapes.py" in shown
+    assert "FAIL shapes.Square 0/2" in shown
+    assert "PASS shapes.Square 2/2" in kernel.run(SQUARE)
+    shown = kernel.run(WRONG + "\nimport time\ntime.sleep(60)\n", interrupt_after=2)
+    assert "KeyboardInterrupt" in shown
+    assert "The cell was interrupted, so nothing was checked" in shown
+    assert mine(course).same_as(read_text(WRONG)), "what was written in the cell is in the file"
+
+
+def test_exit_is_told_and_ends_nothing(course, kernel):
+    shown = kernel.run(SQUARE.replace("return self.side", "exit(3)\n        return self.side"))
+    assert "SystemExit: your code called exit(3)" in shown
+    assert "FAIL shapes.Square 0/2" in shown
+
+
+def test_a_file_edited_since_is_not_overwritten_without_a_word(course, kernel):
+    kernel.run(SQUARE)
+    fill(course, "shapes", "return self.side * self.side", "return self.side**2")
+    shown = kernel.run(WRONG)
+    assert "-" in shown and "+" in shown and "PASS" not in shown and "FAIL" not in shown
+    assert "**2" in mine(course).text
+    assert "FAIL shapes.Square 0/2" in kernel.run(WRONG)
+    assert "PASS shapes.Square 2/2" in kernel.run("undo()")
+
+
+def test_two_notebooks_at_once(course, open_notebook):
+    first, second = open_notebook(), open_notebook(notebook="course/02_rooms.ipynb")
+    assert "PASS" in first.run(SQUARE)
+    shown = second.run(WRONG)
+    assert "FAIL" not in shown, "the other notebook's work is not overwritten without a word"
+    assert "FAIL shapes.Square 0/2" in second.run(WRONG)
+    assert "FAIL shapes.Square 0/2" in first.run("check()")
+    assert first.run("print(Square(5).area())").strip() == "5"
+
+
+def test_under_a_reference_nothing_is_written(course, open_notebook):
+    before = (course.mine / "shapes.py").read_bytes()
+    kernel = open_notebook(use="reference")
+    assert "running on the reference" in kernel.first
+    assert "PASS shapes.Square 2/2" in kernel.run(WRONG)
+    assert kernel.run("print(Square(5).area())").strip() == "25.0"
+    assert "nothing was written: the reference is in use for shapes" in kernel.run('solve("shapes.Square")')
+    assert (course.mine / "shapes.py").read_bytes() == before
+
+
+def test_loading_twice_is_harmless(course, kernel):
+    kernel.run("%load_ext yolostudy\n%reload_ext yolostudy")
+    assert kernel.run(SQUARE).count("PASS shapes.Square 2/2") == 1
