@@ -100,7 +100,7 @@ def _differences(what: str, expected, yours, rtol: float, atol: float) -> Iterat
         yield from _numeric(what, np.asarray(expected), np.asarray(yours), rtol, atol)
     elif isinstance(expected, dict) and isinstance(yours, dict):
         for key in expected:
-            inner = f"{what}.{key}" if what else key
+            inner = f"{what} / {key}" if what else key
             if key in yours:
                 yield from _differences(inner, expected[key], yours[key], rtol, atol)
             else:
