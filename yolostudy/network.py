@@ -158,6 +158,9 @@ class YOLO(nn.Module):
         size: n, s, m, l or x.
         reg_max: R, bins of each distribution; the farthest edge lies R - 1 strides away.
 
+    Attributes:
+        backbone, neck, head: the three parts; training and pretrained weights ask for them by these names.
+
     Shape:
         images (B, 3, H, W) in 0…1, H and W multiples of 32 -> three raw maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32
 

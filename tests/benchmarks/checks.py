@@ -30,11 +30,11 @@ def main() -> None:
         for misconception in exercise.misconceptions:
             edition = misconception.edition(judge.reference, exercise.name)
             wrong.append(timed(judge.check, exercise.name, edition))
-    for name, seconds in (("first check of an exercise", first), ("right answers", right), ("wrong answers, named", wrong)):
+    table = {"first check of an exercise": first, "right answers": right, "wrong answers, named": wrong}
+    for name, seconds in table.items():
         told = sorted(seconds)
-        print(
-            f"{name:<28}{len(told):>5} checks  median {statistics.median(told):.3f} s  95 % {told[int(0.95 * len(told))]:.3f} s  max {told[-1]:.3f} s"
-        )
+        median, late = statistics.median(told), told[int(0.95 * len(told))]
+        print(f"{name:<28}{len(told):>5} checks  median {median:.3f} s  95 % {late:.3f} s  max {told[-1]:.3f} s")
     slowest = max(diagnosis, key=diagnosis.get)
     print(f"first diagnosis over all misconceptions of an exercise: slowest {slowest}, {diagnosis[slowest]:.2f} s")
 

@@ -33,7 +33,9 @@ def clone(tmp_path) -> Path:
     """What a learner has after cloning: everything but history and outputs of runs, and stubs in the package."""
     folder = tmp_path / "clone"
     for part in ("yolostudy", "solutions", "course", "datasets"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "planes-mini", "runs", ".ipynb_checkpoints"))
+        shutil.copytree(
+            ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "planes-mini", "runs", ".ipynb_checkpoints")
+        )
     for name, module in overlay.course().edition("stub").items():
         (folder / "yolostudy" / f"{name}.py").write_bytes(module.encode())
     return folder

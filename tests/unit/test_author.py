@@ -6,9 +6,11 @@ import os
 import nbformat
 import pytest
 
-from tests.tiny_course import SHAPES, fill, write_course
-from yolostudy.study.author import LEAK, _clean, _scrub, build, check, drift, main, release, sources
+from tests.tiny_course import SHAPES, fill, write_course, write_exercises
+from yolostudy.study.author import LEAK, _clean, _scrub, build, check, drift, main, release, release_sealed, sources
+from yolostudy.study.course import Course
 from yolostudy.study.edition import EditionError
+from yolostudy.study.judge import Judge
 
 RAISE = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 
@@ -246,3 +248,28 @@ def test_the_command(course, capsys):
     (course.solutions / "shapes.py").write_text("def f():\n    # BEGIN SOLUTION\n    pass\n")
     assert main([*root, "check"]) == 1
     assert "shapes.py:2: the region is never closed" in capsys.readouterr().out
+
+
+# an exam -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sealed_course_judges_without_solutions(tmp_path):
+    course = write_course(tmp_path / "course")
+    write_exercises(course)
+    sealed = Course.open(release_sealed(course, tmp_path / "exam"), "yolostudy")
+    assert sealed.sealed and not sealed.solutions.exists()
+    solution = "return side * side * unit"
+    held = [file for file in sealed.root.rglob("*") if file.is_file() and solution.encode() in file.read_bytes()]
+    assert held == [], "the solution stands in it"
+    with pytest.raises(EditionError, match="needs the reference"):
+        sealed.edition("reference")
+
+    judge = Judge(sealed)
+    assert judge.check("shapes.Square").state == "not attempted"
+    assert "needs shapes.Square, which is not filled in yet" in str(judge.check("shapes.diagonal", course.edition("reference")))
+    sealed.mine.joinpath("shapes.py").write_text((course.solutions / "shapes.py").read_text())
+    assert Judge(sealed).check("shapes.Square") and Judge(sealed).check("shapes.diagonal")
+    fill(sealed, "shapes", "side * side * unit", "side * unit")
+    assert Judge(sealed).check("shapes.Square").misconception.name == "a side is taken for an area"
+    with pytest.raises(EditionError, match="exists"):
+        release_sealed(course, sealed.root)

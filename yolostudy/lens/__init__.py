@@ -21,6 +21,20 @@ _HOME = {  # public name -> the module that defines it
     "draw_map": "network_map",
     "clickable_map": "network_map",
     "yolo_nodes": "network_map",
+    "anchor_survey": "box_lab",
+    "draw_anchors": "box_lab",
+    "DflBench": "dfl_bench",
+    "draw_bench": "dfl_bench",
+    "read_distributions": "dfl_bench",
+    "IoUPlayground": "iou_playground",
+    "compare_boxes": "iou_playground",
+    "descend": "iou_playground",
+    "draw_comparison": "iou_playground",
+    "draw_descents": "iou_playground",
+    "draw_overlaps": "iou_playground",
+    "SuppressionBench": "suppression",
+    "draw_suppression": "suppression",
+    "suppress": "suppression",
 }
 
 __all__ = list(_HOME)

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import ast
 import hashlib
 import os
 import re
@@ -46,6 +47,49 @@ def release(course: Course, force: bool = False) -> list[str]:
     for name in pending:
         stub[name].write(files[name])
     return pending
+
+
+def release_sealed(course: Course, out: Path) -> Path:
+    """A copy of the course for an exam: stubs, and recorded observations in the place of solutions, tests and executed notebooks."""
+    import shutil
+
+    from .judge import Judge, recorded
+
+    if out.exists():
+        raise EditionError(f"{out} exists. Name a folder that does not.")
+    key = recorded(Judge(course))
+    draft = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(draft, ignore_errors=True)
+    leave = shutil.ignore_patterns("__pycache__", ".*", "*.ipynb", "source", "runs", "planes-mini", "planes-laptop", "mar20")
+    for part in ("course", "datasets", course.package):
+        if (course.root / part).exists():
+            shutil.copytree(course.root / part, draft / part, ignore=leave)
+    for file in course.root.iterdir():
+        if file.is_file() and not file.name.startswith("."):
+            shutil.copyfile(file, draft / file.name)
+    sealed = Course.open(draft, course.package)
+    sealed.stubs.mkdir()
+    for name, module in course.edition("stub").items():
+        module.write(sealed.mine / f"{name}.py")
+        module.write(sealed.stubs / f"{name}.py")
+    for file in sealed.exercises.glob("*.py"):
+        replace_file(file, _without_swaps(file.read_text("utf-8")).encode())
+    replace_file(sealed.key, key.encode())
+    os.replace(draft, out)
+    return out
+
+
+def _without_swaps(text: str) -> str:
+    """An exercise file without the patches of its misconceptions: they quote the solution."""
+    lines = text.encode().splitlines(keepends=True)  # the places that ast gives count bytes
+    starts = [sum(map(len, lines[:number])) for number in range(len(lines))]
+    calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "misconception"]
+    swaps = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "swap"]
+    content = text.encode()
+    for node in sorted(swaps, key=lambda n: -starts[n.lineno - 1] - n.col_offset):
+        begin, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+        content = content[:begin] + b"()" + content[end:]
+    return content.decode()
 
 
 def drift(course: Course) -> list[str]:
@@ -277,6 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = parser.add_subparsers(dest="word", required=True)
     word = words.add_parser("release", help="write the stubs made from solutions/ into the package")
     word.add_argument("--force", action="store_true", help="also over files that are filled in")
+    word.add_argument("--sealed", type=Path, metavar="OUT", help="an exam: a new folder with recorded observations instead of solutions")
     word = words.add_parser("build", help="make the notebooks from course/source")
     word.add_argument("--execute", action="store_true", help="and run them, on the reference")
     word.add_argument("names", nargs="*", metavar="NAME", help="02_blocks or 02; all when left out")
@@ -284,7 +329,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     course = Course.open(options.root.resolve(), overlay.PACKAGE) if options.root else overlay.course()
     try:
-        if options.word == "release":
+        if options.word == "release" and options.sealed:
+            print(f"sealed: {release_sealed(course, options.sealed)}")
+        elif options.word == "release":
             print(f"released: {', '.join(release(course, options.force)) or 'nothing, all stubs are up to date'}")
         elif options.word == "build":
             for file in build(course, options.names, options.execute):

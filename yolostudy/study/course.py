@@ -46,6 +46,20 @@ class Course:
         """Where the machine keeps what it must remember about this learner."""
         return self.root / f".{self.package}"
 
+    @property
+    def key(self) -> Path:
+        """In a sealed course: what the probes saw of the reference and of each mistake, in the place of solutions."""
+        return self.root / "course" / "key.json"
+
+    @property
+    def stubs(self) -> Path:
+        """In a sealed course: the stubs as they were released."""
+        return self.root / "course" / "stubs"
+
+    @property
+    def sealed(self) -> bool:
+        return self.key.exists() and not self.solutions.is_dir()
+
     @cached_property
     def exercise_names(self) -> list[str]:
         """Every exercise that a file of `exercises` names: read, not imported, because those files import what they look at."""
@@ -55,7 +69,7 @@ class Course:
     @cached_property
     def names(self) -> list[str]:
         """The exercise modules."""
-        return module_names(self.solutions) or list(self.notebooks)
+        return module_names(self.solutions) or module_names(self.stubs) or list(self.notebooks)
 
     def edition(self, word: str, accept: Callable[[str, str], bool] | None = None) -> Edition:
         """The edition that a word names, read from disk now."""
@@ -71,7 +85,7 @@ class Course:
         if unknown := [name for name in chosen if name not in self.names]:
             raise EditionError(f"{word!r} names no exercise module with {unknown[0]!r}. They are {', '.join(self.names) or 'none'}.")
         plan = {name: kind if name in chosen else REST[kind] for name in self.names}
-        if {*plan.values(), kind} != {"mine"} and not self.solutions.is_dir():
+        if {*plan.values(), kind} != {"mine"} and not self.solutions.is_dir() and not (self.sealed and kind == "stub"):
             raise EditionError(f"{word!r} needs the reference, and there is no folder {self.solutions}. Only 'mine' can be used here.")
         return plan
 
@@ -79,6 +93,8 @@ class Course:
         """One module of one of the four whole editions."""
         if kind == "mine":
             return read_module(self.mine / f"{name}.py")
+        if kind == "stub" and self.sealed:
+            return read_module(self.stubs / f"{name}.py")
         reference = Edition({name: read_module(self.solutions / f"{name}.py")})
         if kind == "reference":
             return reference[name]

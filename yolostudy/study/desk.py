@@ -91,8 +91,7 @@ class Desk:
             merged, own = page.merge(cell), {n for s in page.parts(cell)[:-1] for n in s.binds - page.given - {"*"}}
             page.ask_once(merged, writer)
             said = f"wrote {name} into {page.shown}" + (f", with {', '.join(sorted(own))}" if own else "")
-            others = [s for s in cell.statements if s is not new and not isinstance(s.nodes[0], ast.Import | ast.ImportFrom)]
-            left = {n for s in others for n in s.binds & page.given if (kept := merged.find(n)) and not kept.same_as(s)}
+            left = {n for s in page.foreign(cell) for n in s.binds & page.given if (kept := merged.find(n)) and not kept.same_as(s)}
             if left:
                 said += f"; {', '.join(sorted(left))} stayed as the file has it: a fill writes one definition and your own helpers"
             return page.write("fill", merged, said, writer=writer)
@@ -116,7 +115,7 @@ class Desk:
         with self._open(name, whole=True) as page:
             version = page.newest  # the file may not hold even this one: the definition is deleted or cannot be read
             while version:
-                if not (page.error and isinstance(_module(page.history.blob(version.sha)), SyntaxError)):
+                if not (page.error and isinstance(page.history.module(version.sha), SyntaxError)):
                     change = page.bring("undo", version, to=version.number)
                     if change.written:
                         return change
@@ -127,7 +126,7 @@ class Desk:
         """Brings any version back."""
         with self._open(name, whole=True) as page:
             if number not in page.versions:
-                raise Refusal(f"there is no version {number} of {name}. `yolostudy undo {name} --versions` lists those that there are.")
+                raise Refusal(f"there is no version {number} of {name}. `yolostudy undo {name} --list` lists those that there are.")
             return page.bring("restore", page.versions[number])
 
     def versions(self, name: str) -> list[Version]:
@@ -160,16 +159,15 @@ class Desk:
         module, _, definition = name.partition(".")
         history = History(self.course, module)
         self.course.plan("stub")  # says so if there are no solutions that a stub could be made of
-        with warnings.catch_warnings(), history.locked():
+        with history.locked(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns where the code is run; a second time would say nothing new
             stub = self.course.module("stub", module)
             if definition not in stub.definitions and not (whole and name == module):
                 known = ", ".join(f"{module}.{d}" for d in dict.fromkeys(stub.definitions))
                 raise Refusal(f"{module} has no definition {definition!r}. There are: {known}.")
             content = history.see()
-            mine = stub if content is None else _module(history.blob(_hash(content)))
-            shown = history.file.relative_to(self.course.root).as_posix()
-            yield _Page(name, module, definition, history, shown, content, stub, mine)
+            mine = stub if content is None else history.module(_hash(content))
+            yield _Page(name, module, definition, history, history.file.relative_to(self.course.root).as_posix(), content, stub, mine)
 
 
 class History:
@@ -178,7 +176,7 @@ class History:
     def __init__(self, course: Course, module: str):
         if module not in course.names:
             raise Refusal(f"there is no exercise module {module!r}. There are: {', '.join(course.names)}.")
-        self.module, self.file = module, course.mine / f"{module}.py"
+        self.name, self.file = module, course.mine / f"{module}.py"
         self.folder = course.root / ".yolostudy" / "history" / module
         self.log = self.folder / "log.jsonl"
 
@@ -197,6 +195,9 @@ class History:
     def blob(self, sha: str) -> Path:
         return self.folder / f"{sha}.py"
 
+    def module(self, sha: str) -> Module | SyntaxError:
+        return _module(self.blob(sha))
+
     def events(self) -> list[dict]:
         """The log, without a line that a crash cut in two."""
         events = []
@@ -210,7 +211,7 @@ class History:
         events, content = self.events(), self.content()
         if content is not None and (not events or events[-1]["sha"] != _hash(content)):
             self.keep(content)
-            self.add(content, "edited" if events else "found", self.module)
+            self.add(content, "edited" if events else "found", self.name)
         return content
 
     def keep(self, content: bytes) -> None:
@@ -261,15 +262,15 @@ class _Page:
                 whole = _checked(parse(parts[0] + self.stub.find(self.definition).text + parts[2], self.history.file))
                 return replace(whole, newline="\r\n" if b"\r\n" in self.content else "\n", encoding=encoding)
         raise Refusal(
-            f"{self.shown} has a syntax error in line {self.error.lineno} ({self.error.msg}), and {self.name} alone cannot be put right. "
-            f"Mend that line, or go back to the last version that could be read: `yolostudy undo {self.module}`."
+            f"{self.shown} has a syntax error in line {self.error.lineno or 1} ({self.error.msg}), and {self.name} alone cannot be put "
+            f"right. Mend that line, or go back to the last version that could be read: `yolostudy undo {self.module}`."
         )
 
     @property
     def text(self) -> str:
         """The definition as the file has it."""
         if not self.error:
-            return self.told(self.mine) or ""
+            return self.text_in(self.mine) or ""
         parts = _cut(_decode(self.content), self.definition)
         return parts[1].rstrip("\n") if parts else ""
 
@@ -281,7 +282,13 @@ class _Page:
             found += [s for s in module.statements if s.binds & own and s not in found]
         return [*sorted(found[1:], key=lambda s: sorted(s.binds)), found[0]]
 
-    def told(self, module: Module) -> str | None:
+    def foreign(self, donor: Module) -> list[Statement]:
+        """What is the course's and no import, and the donor has otherwise: it never comes along with another definition."""
+        others = [s for s in donor.statements if s is not donor.find(self.definition) and s.binds & self.given]
+        others = [s for s in others if not isinstance(s.nodes[0], ast.Import | ast.ImportFrom)]
+        return [s for s in others if not any(s.same_as(given) for given in self.stub.statements)]
+
+    def text_in(self, module: Module) -> str | None:
         return "\n\n".join(s.text for s in self.parts(module)).rstrip("\n") if module.find(self.definition) else None
 
     def merge(self, donor: Module) -> Module:
@@ -302,8 +309,10 @@ class _Page:
         swapped = [s if s not in twins or s.text == twins[s].text else replace(twins[s], lead=s.lead) for s in statements if s not in gone]
         place = max(i for i, s in enumerate(swapped) if self.definition in s.binds)
         swapped[place:place] = [s for s in donor.statements if s in helpers and s not in twins.values()]
-        target = Edition({self.module: replace(base, statements=tuple(swapped))})
-        return transplant(target, f"{self.module}.{self.definition}", Edition({self.module: donor}))[self.module]
+        target, foreign = replace(base, statements=tuple(swapped)), self.foreign(donor)
+        donor = replace(donor, statements=tuple(s for s in donor.statements if s not in foreign))
+        merged = transplant(Edition({self.module: target}), f"{self.module}.{self.definition}", Edition({self.module: donor}))
+        return merged[self.module]
 
     def _place(self) -> int:
         """Where a definition that was deleted belongs: above what follows it in the stub."""
@@ -317,10 +326,11 @@ class _Page:
         """By number, oldest first. A file that could not be read tells of no definition, only of the whole module."""
         found, newest = {}, None
         for event in self.history.events():
-            blob = self.history.blob(event["sha"])
-            module = _module(blob) if self.definition else None
-            text = self.told(module) if isinstance(module, Module) else None if self.definition else _decode(blob.read_bytes())
-            if text is None or (newest and (text == newest.text if self.definition else event["sha"] == newest.sha)):
+            if not self.definition:
+                text = _decode(self.history.blob(event["sha"]).read_bytes())
+            elif isinstance(module := self.history.module(event["sha"]), SyntaxError) or not (text := self.text_in(module)):
+                continue
+            if newest and (text == newest.text if self.definition else event["sha"] == newest.sha):
                 continue
             back = newest.number if newest else None
             if event["how"] == "undo" and event["name"] in (self.name, self.module):  # it stands where that version stood
@@ -348,7 +358,7 @@ class _Page:
         diff = _diff(_decode(self.content or b""), merged.text, self.shown, "this cell")
         if (self.error or strange) and told != _hash(diff):
             self.history.add(self.content, "refused", self.name, writer=writer, told=_hash(diff))
-            what = f"has a syntax error in line {self.error.lineno}" if self.error else "holds what this notebook did not write"
+            what = f"has a syntax error in line {self.error.lineno or 1}" if self.error else "holds what this notebook did not write"
             names = ", ".join(sorted({n for s in strange for n in s.binds})) or self.definition
             raise Refusal(
                 f"nothing was written: {self.shown} {what} ({names}). Run the same cell again to overwrite it; "
@@ -358,8 +368,7 @@ class _Page:
 
     def bring(self, how: str, version: Version, **event) -> Change:
         """Puts an old version into the file."""
-        blob = self.history.blob(version.sha)
-        new = self.merge(_module(blob)) if self.definition else blob.read_bytes()
+        new = self.merge(self.history.module(version.sha)) if self.definition else self.history.blob(version.sha).read_bytes()
         said = f"brought version {version.number} of {self.name} ({version.how}, {version.when}) back into {self.shown}"
         return self.write(how, new, said, **event)
 
@@ -368,16 +377,15 @@ class _Page:
         if content == self.content:
             return self.change(how, f"{self.shown} holds this {self.name} already")
         self.history.keep(content)
-        after, before = _module(self.history.blob(_hash(content))), self.base if self.definition else self.mine
+        after, before = self.history.module(_hash(content)), self.base if self.definition else self.mine
         if self.definition and isinstance(after, SyntaxError):
             raise Refusal(f"with this {self.name}, {self.shown} could not be read: {after.msg}, line {after.lineno}. Simplify it.")
-        had = {s.text for s in before.statements} if isinstance(before, Module) else ()
-        new = [s for s in after.statements if s.text not in had] if isinstance(after, Module) else ()
         if self.history.content() != self.content:
             raise Refusal(f"{self.shown} was saved by something else at this very moment. Do it again.")
-        wrote = {}
-        for statement in new:
-            wrote.setdefault(",".join(sorted(statement.binds)), []).append(_hash(statement.text))
+        had, wrote = {s.text for s in getattr(before, "statements", ())}, {}
+        for statement in getattr(after, "statements", ()):
+            if statement.text not in had:
+                wrote.setdefault(",".join(sorted(statement.binds)), []).append(_hash(statement.text))
         self.history.add(content, how, self.name, wrote=wrote, **event)
         Module((), content.decode("latin-1"), self.history.file, "\n", "latin-1").write(self.history.file)  # latin-1 keeps every byte
         return self.change(how, said, content)

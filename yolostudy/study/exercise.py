@@ -45,12 +45,12 @@ class Misconception:
                 raise EditionError(f"{where}: {old!r} stands {count} times in the solution; a swap needs it exactly once.")
             text = text.replace(old, new)
         try:
-            wrong = parse(text, right.file).statements
+            wrong = parse("\n" * (right.line - 1) + text, right.file).statements  # a traceback gives lines of the file
         except SyntaxError as error:
-            raise EditionError(f"{where}: what the swaps make is not Python: {error.msg}, line {error.lineno} of the definition.") from None
+            raise EditionError(f"{where}: what the swaps make is not Python: {error.msg}.") from None
         statements: list[Statement] = []
         for statement in reference[module].statements:
-            statements += [replace(s, future=right.future) for s in wrong] if statement is right else [statement]
+            statements += [replace(s, lead=right.lead, future=right.future) for s in wrong] if statement is right else [statement]
         return Edition({**reference, module: replace(reference[module], statements=tuple(statements))})
 
 
@@ -90,7 +90,7 @@ class Exercise:
 
     def misconception(self, name: str, swap: Sequence, because: str, museum: int | None = None) -> None:
         """Names a mistake. `swap` is one pair (old, new) or several; each `old` stands once in the solution's definition."""
-        swaps = (tuple(swap),) if isinstance(swap[0], str) else tuple(map(tuple, swap))
+        swaps = (tuple(swap),) if swap and isinstance(swap[0], str) else tuple(map(tuple, swap))
         self.misconceptions.append(Misconception(name, swaps, because, museum))
 
 

@@ -7,6 +7,7 @@ loaded, the exercise's probes look at it, and what they see is compared with wha
 import contextlib
 import hashlib
 import io
+import json
 import random
 import signal
 import sys
@@ -21,7 +22,7 @@ from functools import cached_property
 from .course import Course
 from .edition import Edition, Package, Statement, load, read_module, transplant
 from .exercise import Exercise, Misconception, Probe, read_exercises
-from .observation import Difference, Frame, Raised, Seen, first_difference, plain
+from .observation import Difference, Frame, Raised, Seen, dumps, first_difference, loads, plain
 from .regions import EditionError
 
 PATIENCE = 30.0  # seconds that the probes of one exercise may take: they need a tenth of one
@@ -108,9 +109,27 @@ class Judge:
             self._dtype = torch.get_default_dtype()  # that the fixtures are made of: probes keep to it, whatever a notebook says later
         return found
 
-    @cached_property
+    @property
     def reference(self) -> Edition:
+        """What stands around an answer: the reference; in a sealed course, where there is none, whatever else the learner has."""
+        return self._around_mine() if self.course.sealed else self._reference
+
+    @cached_property
+    def _reference(self) -> Edition:
         return self.course.edition("reference")
+
+    def _around_mine(self) -> Edition:
+        modules = dict(self.stub)
+        for name in modules:
+            with contextlib.suppress(SyntaxError, FileNotFoundError):
+                modules[name] = self.course.module("mine", name)
+        return Edition(modules)
+
+    @cached_property
+    def _key(self) -> dict[str, dict[str, list[Seen]]]:
+        """In a sealed course: exercise -> the mistake's name, or nothing for the reference -> what the probes saw."""
+        table = json.loads(self.course.key.read_text("utf-8"))
+        return {name: {mistake: loads(seen) for mistake, seen in recorded.items()} for name, recorded in table.items()}
 
     @cached_property
     def stub(self) -> Edition:
@@ -204,7 +223,9 @@ class Judge:
         return next((m for m in exercise.misconceptions if self._matches(exercise, m, seen)), None)
 
     def _matches(self, exercise: Exercise, misconception: Misconception, seen: list[Seen]) -> bool:
-        wrong = self._seen.get((exercise.name, misconception.name))
+        wrong = (
+            self._key[exercise.name].get(misconception.name) if self.course.sealed else self._seen.get((exercise.name, misconception.name))
+        )
         if wrong is None:
             wrong = self._seen[exercise.name, misconception.name] = self.look(
                 exercise, misconception.edition(self.reference, exercise.name)
@@ -212,6 +233,8 @@ class Judge:
         return all(same(*item) for item in zip(exercise.probes, wrong, seen, strict=True))
 
     def _reference_seen(self, exercise: Exercise) -> list[Seen]:
+        if self.course.sealed:
+            return self._key[exercise.name][""]
         if (exercise.name, None) not in self._seen:
             seen = self.look(exercise, self.reference, (str(self.reference[exercise.module].file),))
             for probe, one in zip(exercise.probes, seen, strict=True):
@@ -223,6 +246,9 @@ class Judge:
     def _result(self, probe: Probe, expected: Seen, seen: Seen) -> Result:
         error = seen.error
         if error and error.kind == "NotImplementedError" and error.message.startswith("exercise "):
+            other = error.message.removeprefix("exercise ").partition(":")[0]
+            if other in self.exercises and probe not in self.exercises[other].probes:  # only where no reference stands around it
+                return Result(probe.name, Difference("", f"needs {other}, which is not filled in yet"), error)
             place = f" ({error.frames[-1].function}, {error.frames[-1].file}:{error.frames[-1].line})" if error.frames else ""
             return Result(probe.name, Difference("", f"a part is not filled in yet{place}"), error)
         return Result(probe.name, first_difference(expected, seen, probe.rtol, probe.atol), error)
@@ -231,6 +257,8 @@ class Judge:
         """Changes with my definition, its helpers, the reference, and the files of the exercises. Needs no exercise to be imported."""
         module = name.partition(".")[0]
         mine = Edition({module: read_module(self.course.mine / f"{module}.py")})
+        if self.course.sealed:  # all of mine stands around it
+            return hashlib.sha256("\0".join([name, *(m.text for m in self.reference.values()), self._around()]).encode()).hexdigest()
         answer = transplant(Edition({module: self.course.module("reference", module)}), name, mine)[module].text
         return hashlib.sha256(f"{name}\0{answer}\0{self._around()}".encode()).hexdigest()
 
@@ -356,6 +384,15 @@ def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
     finally:
         for put_back, state in states:
             put_back(state)
+
+
+def recorded(judge: Judge) -> str:
+    """The key of a sealed course: what the probes see of the reference and of each mistake, as JSON."""
+    table = {}
+    for exercise in judge.exercises.values():
+        mistakes = {m.name: judge.look(exercise, m.edition(judge.reference, exercise.name)) for m in exercise.misconceptions}
+        table[exercise.name] = {name: dumps(seen) for name, seen in ({"": judge._reference_seen(exercise)} | mistakes).items()}
+    return json.dumps(table)
 
 
 # ---- what a course may ship -----------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ def hint(name: str) -> str:
 
 def write(word: str, name: str) -> Change:
     """`solve`, `reset` or `undo` one exercise; `undo` takes a module too."""
+    if word == "solve":
+        _needs_solutions()
     name = name if word == "undo" and name in overlay.course().names else judge().exercise(name).name
     _may_write(name)
     return getattr(desk(), word)(name)
@@ -84,8 +86,14 @@ def _may_write(name: str) -> None:
         raise Refusal(f'nothing was written: the reference is in use for {name.partition(".")[0]}. `yolostudy.use("mine")` changes that.')
 
 
+def _needs_solutions() -> None:
+    if overlay.course().sealed:
+        raise Refusal("this is a sealed edition, for an exam: there is no solution in it.")
+
+
 def diff(name: str) -> tuple[str, str]:
     """My definition and the reference's, as texts. Refused before mine passes: the hints and solve() are there for that."""
+    _needs_solutions()
     exercise = judge().exercise(name)
     if not uses_reference(exercise.module) and not check(exercise.name):
         raise Refusal(
@@ -127,11 +135,13 @@ def package(word: str = "reference") -> Package:
 
 def mistaken(name: str, misconception: str) -> Package:
     """The reference with one named mistake in it."""
+    _needs_solutions()
     return _mistaken(judge(), name, misconception)
 
 
 def rehearse(name: str, misconception: str) -> Verdict:
     """The verdict that a named mistake gets; nothing is written. For a demonstration."""
+    _needs_solutions()
     exercise = judge().exercise(name)
     known = {m.name: m for m in exercise.misconceptions}
     if misconception not in known:
