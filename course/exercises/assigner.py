@@ -57,6 +57,13 @@ def _(course):
     }
 
 
+@anchors_inside.probe("boxes whose middle lies between two pixels")
+def _(course):
+    points = torch.tensor([[10.25, 20], [32.75, 20], [9.75, 20], [33.25, 20], [20, 10.25], [20, 32.75], [20, 9.75], [20, 33.25]])
+    boxes = torch.tensor([[[10.0, 10, 33, 33], [12.5, 11.25, 31.25, 30.5]]])
+    return {"inside": course.assigner.anchors_inside(points, boxes, torch.ones(1, 2, dtype=torch.bool))}
+
+
 @anchors_inside.probe("padding")
 def _(course):
     boxes = torch.tensor(

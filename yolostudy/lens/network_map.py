@@ -1,17 +1,23 @@
 """A network drawn as a map: parts are columns, map sizes are rows, so the eye follows the picture down and up again.
 
 One layout feeds two renderers: a figure for print, and a page of plain SVG whose blocks open by a click. The SVG needs neither a kernel
-nor a script, so it works in a stored notebook as well.
+nor a script, so it works in a stored notebook as well. `live_map` lets the reader choose the network's size and the image's.
+
+Shapes are also the quickest witness of a wrong network: `record_shapes` writes them down layer by layer, also of a network that breaks
+off halfway, and `first_difference` says where two networks part.
 """
 
 from __future__ import annotations
 
 import hashlib
 import html
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
+import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path as Curve
 
@@ -21,6 +27,9 @@ BOX = (158, 60)  # pixels
 GAP = (56, 26)
 LEFT, TOP, MARGIN = 92, 34, 12  # room for the names of rows and columns
 PANEL = 92  # height of the SVG's strip for details
+MAP_NAMES = ("P2", "P3", "P4", "P5", "C", "X", "Y", "Z")  # of network.YOLO, in the order in which they are computed
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,256 @@ def clickable_map(nodes: Sequence[Node]) -> ClickableMap:
             "</g></g>",
         ]
     return ClickableMap("\n".join([*parts, "</svg>"]), _numbers(nodes))
+
+
+# Any size, any image ----------------------------------------------------------------------------------------------------------------
+
+
+def live_shapes(size: str = "n", side: int = 640, num_classes: int = 80, network: ModuleType | None = None) -> dict:
+    """The shapes that one member of the family makes of a square image, computed on torch's meta device: no values, no memory.
+
+    Args:
+        size: n, s, m, l or x.
+        side: of the image in pixels, a multiple of 32.
+        network: the module that has YOLO; `yolostudy.network` of the edition in use where none is given.
+
+    Returns:
+        as `yolo_nodes` takes it: name -> (C, H, W), and "outputs", a list of three.
+    """
+    import torch
+
+    if network is None:
+        from .. import network
+    with torch.device("meta"), torch.no_grad():
+        features = network.YOLO(num_classes, size).eval().features(torch.zeros(1, 3, side, side))
+    return {name: [_shape(m) for m in value] if name == "outputs" else _shape(value) for name, value in features.items()}
+
+
+class LiveMap:
+    """The clickable map under a choice of size and a slider for the image. `numbers` holds size, side, shapes, anchors and values.
+
+    Args:
+        num_classes: C.
+        network: as in `live_shapes`.
+    """
+
+    def __init__(self, size: str = "n", side: int = 640, num_classes: int = 80, network: ModuleType | None = None):
+        import ipywidgets as widgets
+
+        self.num_classes, self.network = num_classes, network
+        self.size = widgets.Dropdown(options=list("nsmlx"), value=size, description="size", layout={"width": "150px"})
+        self.side = widgets.IntSlider(
+            value=side, min=32, max=1280, step=32, description="image side", continuous_update=False, layout={"width": "460px"}
+        )
+        self.map = widgets.HTML()
+        self.numbers: dict = {}
+        self.nodes: list[Node] = []
+        for control in (self.size, self.side):
+            control.observe(lambda _: self._show(), "value")
+        self.widget = widgets.VBox([widgets.HBox([self.size, self.side]), self.map])
+        self._show()
+
+    def _show(self) -> None:
+        shapes = live_shapes(self.size.value, self.side.value, self.num_classes, self.network)
+        self.nodes = yolo_nodes(shapes)
+        drawn = clickable_map(self.nodes)
+        outputs = shapes.pop("outputs")
+        self.numbers = {
+            "size": self.size.value,
+            "side": self.side.value,
+            "shapes": {**shapes, **{f"stride {self.side.value // shape[1]}": shape for shape in outputs}},
+            "anchors": sum(rows * columns for _, rows, columns in outputs),
+            "values": drawn.numbers["values"],
+        }
+        self.map.value = drawn.svg
+
+    def __repr__(self) -> str:
+        return f"LiveMap(size {self.size.value}, {self.side.value} pixels)"
+
+    def _repr_mimebundle_(self, **options) -> dict:
+        # As the data browser: where no widget can run, a stored notebook still shows the picture.
+        picture = b64encode(style.as_png(draw_map(self.nodes)[0])).decode()
+        return {**self.widget._repr_mimebundle_(**options), "image/png": picture, "text/plain": repr(self)}
+
+
+def live_map(size: str = "n", side: int = 640, num_classes: int = 80, network: ModuleType | None = None) -> LiveMap:
+    """The map with controls, see `LiveMap`."""
+    return LiveMap(size, side, num_classes, network)
+
+
+# Where two networks part ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLog:
+    """What each layer gave, in the order in which they finished, and what stopped the network, if anything did.
+
+    Attributes:
+        shapes: (name, shape) of every layer that gave a tensor; a layer that is called twice stands there twice.
+        error: class and first line of the exception, or None.
+    """
+
+    shapes: tuple[tuple[str, Shape], ...]
+    error: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ShapeLog({len(self.shapes)} layers, {self.error or 'ran to the end'})"
+
+
+def record_shapes(model, *inputs, depth: int = 2) -> ShapeLog:
+    """Run a network and write down the shape that each of its layers gives. An exception ends the log and is kept in it.
+
+    Args:
+        model: any nn.Module. Its running statistics do not move: it runs in evaluation mode and goes back to the mode it was in.
+        inputs: what it is called with.
+        depth: how deep to look: 2 gives `backbone.sppf`, not the convolutions in it.
+    """
+    import torch
+
+    seen: list[tuple[str, Shape]] = []
+    handles = []
+    modes = [(module, module.training) for module in model.modules()]
+    error = None
+    try:
+        for name, module in model.named_modules():
+            if name and name.count(".") < depth:
+                handles.append(module.register_forward_hook(_note(name, seen)))
+        model.eval()
+        with torch.no_grad():
+            model(*inputs)
+    except Exception as caught:
+        error = f"{type(caught).__name__}: {str(caught).splitlines()[0] if str(caught) else ''}"
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes:
+            module.training = training
+    return ShapeLog(tuple(seen), error)
+
+
+def _note(name: str, seen: list):
+    def hook(module, inputs, output) -> None:
+        if hasattr(output, "shape"):
+            seen.append((name, tuple(int(side) for side in output.shape)))
+
+    return hook
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first place where two lists of shapes part. A shape is None where a list has ended.
+
+    Attributes:
+        index: position in the lists, from 0.
+        name: of the layer, by the first list (by the second where the first has ended).
+    """
+
+    index: int
+    name: str
+    expected: Shape | None
+    found: Shape | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: expected {_written(self.expected)}, found {_written(self.found)}"
+
+
+def _written(shape: Shape | None) -> str:
+    return "nothing" if shape is None else " × ".join(map(str, shape))
+
+
+def first_difference(expected, found) -> Difference | None:
+    """Compare two lists of named shapes by their order and give the first place where they differ; None where they agree.
+
+    Names do not count, so networks whose layers have other names can be compared.
+
+    Args:
+        expected, found: a `ShapeLog`, a list of (name, shape), or a dictionary name -> shape or tensor.
+    """
+    first, second = _named(expected), _named(found)
+    for index in range(max(len(first), len(second))):
+        left = first[index] if index < len(first) else None
+        right = second[index] if index < len(second) else None
+        if left is None or right is None or left[1] != right[1]:
+            return Difference(index, (left or right)[0], left and left[1], right and right[1])
+    return None
+
+
+def _named(shapes) -> list[tuple[str, Shape]]:
+    if isinstance(shapes, ShapeLog):
+        return list(shapes.shapes)
+    named = shapes.items() if isinstance(shapes, Mapping) else shapes
+    return [(name, tuple(int(side) for side in getattr(shape, "shape", shape))) for name, shape in named]
+
+
+class ShapeTable:
+    """Two lists of named shapes side by side, the first difference marked. `numbers`: rows, equal (rows before it), first."""
+
+    def __init__(self, expected, found, titles: tuple[str, str] = ("expected", "found")):
+        first, second = _named(expected), _named(found)
+        self.titles, self.error = titles, found.error if isinstance(found, ShapeLog) else None
+        self.difference = first_difference(expected, found)
+        self.rows = []
+        for index in range(max(len(first), len(second))):
+            left, right = (listed[index] if index < len(listed) else ("", None) for listed in (first, second))
+            self.rows.append((left[0] or right[0], _written(left[1]), _written(right[1])))
+        equal = len(self.rows) if self.difference is None else self.difference.index
+        self.numbers = {"rows": len(self.rows), "equal": equal, "first": self.difference and self.difference.name}
+
+    def __repr__(self) -> str:
+        return f"ShapeTable({self.difference or 'equal'})"
+
+    def _repr_html_(self) -> str:
+        cell = "style='text-align:left; padding:2px 14px'"
+        head = "".join(f"<th {cell}>{html.escape(text)}</th>" for text in ("layer", *self.titles))
+        body = ""
+        for index, row in enumerate(self.rows):
+            here = self.difference is not None and index == self.difference.index
+            mark = f" style='background:{style.MISS}; color:{style.INK}'" if here else ""
+            body += f"<tr{mark}>" + "".join(f"<td {cell}>{html.escape(text)}</td>" for text in row) + "</tr>"
+        if self.error:
+            body += f"<tr><td {cell} colspan='3'><b>then:</b> {html.escape(self.error)}</td></tr>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def compare_maps(expected: Mapping, found: Mapping) -> dict[str, float]:
+    """How far two networks' named maps lie apart: the largest absolute difference of each, 0 where they agree to the last bit.
+
+    Args:
+        expected, found: what `features` of two networks with the same weights gave on the same image.
+    """
+    differences = {name: _apart(expected[name], found[name]) for name in MAP_NAMES if name in expected}
+    for source, left, right in zip("XYZ", expected.get("outputs", ()), found.get("outputs", ()), strict=False):
+        differences[f"output of {source}"] = _apart(left, right)
+    return differences
+
+
+def _apart(left, right) -> float:
+    if left.shape != right.shape:
+        raise ValueError(f"compare_maps: shapes {tuple(left.shape)} and {tuple(right.shape)}. Compare the shapes first: first_difference.")
+    return float((left.detach() - right.detach()).abs().max())
+
+
+@style.house()
+def draw_differences(differences: Mapping[str, float], tolerance: float = 1e-5) -> style.StudyFigure:
+    """One bar for each map, in the order in which they are computed, on a logarithmic scale; equal ones have none."""
+    figure, axes = style.figure(height=0.9 + 0.27 * len(differences), width=7.5)
+    at = np.arange(len(differences))
+    floor = tolerance / 100  # a logarithmic axis has no zero
+    for y, (_, value) in zip(at, differences.items()):
+        wrong = value > tolerance
+        if value > floor:
+            axes.barh(y, value - floor, left=floor, height=0.65, color=style.FALSE_ALARM if wrong else style.HIT)
+        text = "equal" if value == 0 else f"{value:.2g}"
+        axes.annotate(text, (max(value, floor), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.axvline(tolerance, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2)
+    axes.annotate("tolerance", (tolerance, -0.75), xytext=(4, 0), textcoords="offset points", fontsize=9, va="center")
+    axes.set(xscale="log", xlim=(floor, 100 * max(tolerance, *differences.values())), ylim=(len(differences) - 0.4, -1.2))
+    axes.set(yticks=at, yticklabels=list(differences), xlabel="largest absolute difference")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+# The layout -------------------------------------------------------------------------------------------------------------------------
 
 
 def _laid_out(nodes: Sequence[Node]) -> _Layout:
