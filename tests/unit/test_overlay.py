@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.tiny_course import fill, run, write_course
+from tests.tiny_course import fill, run, write_course, write_exercises
 from yolostudy.study.author import release
 from yolostudy.study.edition import EditionError
 
@@ -208,3 +208,15 @@ def test_the_import_is_quick_and_needs_no_torch(course, word):
     best = min((lines(run(course, code, use=word)) for _ in range(5)), key=lambda printed: float(printed[0]))
     assert float(best[0]) < 0.1
     assert best[1] == f"False False {word is not None}"
+
+
+def test_hybrid_takes_only_what_passes_its_checks(course):
+    write_exercises(course)
+    fill(course, "shapes", RAISE, "return math.hypot(square.side, square.side)")
+    done = run(course, "import yolostudy; print(yolostudy.describe())", use="hybrid")
+    assert done.stdout.strip() == "running on hybrid: mine shapes.diagonal; the rest is the reference"
+    fill(course, "shapes", "return math.hypot(square.side, square.side)", "return 2 * square.side")
+    done = run(course, "import yolostudy; print(yolostudy.describe())", use="hybrid")
+    assert done.stdout.strip() == "running on the reference (not passing yet, so the reference: shapes.diagonal)"
+    done = run(course, "from yolostudy.shapes import Square, diagonal; print(round(diagonal(Square(1)), 2))", use="hybrid")
+    assert done.stdout.strip() == "1.41", done.stderr

@@ -424,8 +424,8 @@ def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
         return
     if unknown := [name for name in exercise.after if name not in judge.exercises]:
         yield f"{where}: it comes after {unknown[0]}, which is no exercise."
-    if len(exercise.hints) != 3 or len({len(hint) for hint in exercise.hints}) < 2 or len({*exercise.hints}) < 3:
-        yield f"{where}: there must be three hints, each of which says more."
+    if len(exercise.hints) != 3 or len({*exercise.hints}) != 3 or not all(exercise.hints):
+        yield f"{where}: there must be three hints that differ."
     lines = {line.strip() for line in solution.text.splitlines()} - {
         line.strip() for line in judge.stub.find(exercise.name).text.splitlines()
     }
