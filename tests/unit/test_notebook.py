@@ -290,3 +290,4 @@ def test_under_a_reference_nothing_is_written(course, open_notebook):
 def test_loading_twice_is_harmless(course, kernel):
     kernel.run("%load_ext yolostudy\n%reload_ext yolostudy")
     assert kernel.run(SQUARE).count("PASS shapes.Square 2/2") == 1
+    assert "running on hybrid: mine shapes.Square" in kernel.run("%yolostudy stage 0"), "a word of this kernel is not one from outside"

@@ -28,8 +28,6 @@ class Notebook:
 
     def __init__(self, shell):
         self.shell, self.last = shell, ""
-        word = os.environ.get(overlay.VARIABLE, "")
-        self.preset = word if word not in ("", "mine") else ""  # somebody outside decided, and `%yolostudy stage` leaves that
         self.stamps = self._stamps()
 
     # ---- hooks -------------------------------------------------------------------------------------------------------
@@ -201,7 +199,7 @@ class Notebook:
         modules = list(dict.fromkeys(e.module for e in learner.judge().exercises.values() if str(e.stage) == number.lstrip("0")))
         if not modules and number.strip("0"):
             raise EditionError(f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}.")
-        if not self.preset:
+        if not overlay.inherited():
             overlay.use(f"mine:{','.join(modules)}" if modules else "hybrid")
             self.follow()
         print(overlay.describe())

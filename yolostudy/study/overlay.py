@@ -16,6 +16,7 @@ from .course import Course
 PACKAGE = __name__.partition(".")[0]
 VARIABLE = f"{PACKAGE.upper()}_USE"
 _word = "mine"
+_inherited = os.environ.get(VARIABLE, "")  # before any `use` of this process
 
 
 def course() -> Course:
@@ -33,6 +34,11 @@ def use(word: str) -> None:
     install(word)
     os.environ[VARIABLE] = word
     forget()
+
+
+def inherited() -> str:
+    """The word that somebody outside this process decided on; empty if nobody did, or if it is only the default."""
+    return _inherited if _inherited != "mine" else ""
 
 
 def using() -> str:
