@@ -25,6 +25,19 @@ STYLE = (
 CODE = "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre-wrap;margin:4px 0"
 
 
+class Card:
+    """A verdict that shows itself in a notebook."""
+
+    def __init__(self, verdict: Verdict):
+        self.verdict = verdict
+
+    def __repr__(self) -> str:
+        return str(self.verdict)
+
+    def _repr_html_(self) -> str:
+        return card(self.verdict)
+
+
 def card(verdict: Verdict, change: Change | None = None) -> str:
     """A verdict as HTML."""
     exercise, state = verdict.exercise, verdict.state

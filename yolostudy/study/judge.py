@@ -74,11 +74,6 @@ class Verdict:
     def __bool__(self) -> bool:
         return self.state == PASSED
 
-    def _repr_html_(self) -> str:
-        from .card import card
-
-        return card(self)
-
     def __str__(self) -> str:
         lines = [f"{self.exercise.name:<72}{self.passed} of {self.total}"]
         if self.problem:

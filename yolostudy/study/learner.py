@@ -6,7 +6,8 @@ One judge and one desk serve a process. What is checked is what is in use: mine 
 import contextlib
 import functools
 
-from . import overlay
+from . import overlay, verdicts
+from .card import Card
 from .desk import Change, Desk, Refusal
 from .edition import Package, load
 from .judge import NOT_ATTEMPTED, PASSED, Judge, Verdict
@@ -15,9 +16,8 @@ from .progress import Map, Progress, Row
 from .regions import EditionError
 
 
-@functools.cache
 def judge() -> Judge:
-    return Judge(overlay.course())
+    return verdicts.judge_of(overlay.course())
 
 
 @functools.cache
@@ -37,25 +37,7 @@ def check(name: str) -> Verdict:
         return judge().check(exercise.name, judge().reference)
     with contextlib.suppress(OSError):
         desk().notice(exercise.module)
-    verdict = judge().check(exercise.name)
-    mark = ""
-    with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
-        mark = judge().fingerprint(exercise.name)
-    Progress(overlay.course()).put(exercise.name, state=verdict.state, passed=verdict.passed, total=verdict.total, mark=mark)
-    return verdict
-
-
-def accepts(module: str, definition: str) -> bool:
-    """Whether mine passes, for the hybrid edition. A verdict that is known already is not found out again, and needs no torch."""
-    name, course = f"{module}.{definition}", overlay.course()
-    if name not in course.exercise_names:
-        return True  # what no exercise asks for is mine wherever it is filled in
-    known = Progress(course).get(name)
-    if not known["mark"] or known["mark"] != judge().fingerprint(name):
-        verdict = judge().check(name)
-        Progress(course).put(name, state=verdict.state, passed=verdict.passed, total=verdict.total, mark=judge().fingerprint(name))
-        return verdict.state == PASSED
-    return known["state"] == PASSED
+    return verdicts.check(overlay.course(), exercise.name)
 
 
 def hint(name: str) -> str:
@@ -130,7 +112,7 @@ def progress(word: str = "") -> Map:
 
 def package(word: str = "reference") -> Package:
     """An edition as a package of its own, beside what is in use: `package("reference").blocks.SPPF`."""
-    return load(overlay.course().edition(word, accepts), word.partition(":")[0])
+    return load(overlay.course().edition(word, functools.partial(verdicts.accepts, overlay.course())), word.partition(":")[0])
 
 
 def mistaken(name: str, misconception: str) -> Package:
@@ -139,11 +121,11 @@ def mistaken(name: str, misconception: str) -> Package:
     return _mistaken(judge(), name, misconception)
 
 
-def rehearse(name: str, misconception: str) -> Verdict:
-    """The verdict that a named mistake gets; nothing is written. For a demonstration."""
+def rehearse(name: str, misconception: str) -> Card:
+    """The card that a named mistake gets; nothing is written. For a demonstration."""
     _needs_solutions()
     exercise = judge().exercise(name)
     known = {m.name: m for m in exercise.misconceptions}
     if misconception not in known:
         raise EditionError(f"{exercise.name} knows no misconception {misconception!r}. It knows {', '.join(known)}.")
-    return judge().check(exercise.name, known[misconception].edition(judge().reference, exercise.name))
+    return Card(judge().check(exercise.name, known[misconception].edition(judge().reference, exercise.name)))

@@ -82,9 +82,9 @@ def _kept() -> Path:
 
 
 def _accepts(module: str, definition: str) -> bool:
-    from .learner import accepts  # the judge needs numpy, and torch when it has to judge: only hybrid asks
+    from .verdicts import accepts  # it needs numpy, and torch when it has to judge: only hybrid asks
 
-    return accepts(module, definition)
+    return accepts(course(), module, definition)
 
 
 def describe() -> str:
