@@ -343,7 +343,7 @@ class _Page:
         return next(reversed(self.versions.values()), None)
 
     def ask_once(self, merged: Module, writer: str) -> None:
-        """Raises Refusal if the file holds what this writer did not write, unless the last thing it heard was this very diff."""
+        """Raises Refusal if the file holds what this writer did not write, unless it was the last thing that it was told."""
         filled, latest, told = set(), {}, ""
         for event in self.history.events():
             if event["how"] == "fill" and event["writer"] == writer:
@@ -353,17 +353,18 @@ class _Page:
                 latest |= {names: texts for names, texts in event["wrote"].items() if filled.issuperset(texts)}
             if event["name"] == self.name and event.get("writer") == writer:
                 told = event.get("told", "")
-        known, stay = {_hash(s.text) for s in self.stub.statements}.union(*latest.values()), {s.text for s in merged.statements}
-        strange = [s for s in self.base.statements if s.text not in stay and _hash(s.text) not in known]
-        diff = _diff(_decode(self.content or b""), merged.text, self.shown, "this cell")
-        if (self.error or strange) and told != _hash(diff):
-            self.history.add(self.content, "refused", self.name, writer=writer, told=_hash(diff))
+        known = {_hash(s.text) for s in self.stub.statements}.union(*latest.values())
+        goes, comes = _without(self.base, merged), _without(merged, self.base)
+        strange = [s for s in goes if _hash(s.text) not in known]
+        word = _hash("\0".join([self.text, *(s.text for s in goes), *(s.text for s in comes)]))
+        if (self.error or strange) and told != word:
+            self.history.add(self.content, "refused", self.name, writer=writer, told=word)
             what = f"has a syntax error in line {self.error.lineno or 1}" if self.error else "holds what this notebook did not write"
             names = ", ".join(sorted({n for s in strange for n in s.binds})) or self.definition
             raise Refusal(
                 f"nothing was written: {self.shown} {what} ({names}). Run the same cell again to overwrite it; "
                 f"`yolostudy undo {self.module if self.error else self.name}` would then bring it back.",
-                diff,
+                _diff(_decode(self.content), merged.text, self.shown, "this cell"),
             )
 
     def bring(self, how: str, version: Version, **event) -> Change:
@@ -382,10 +383,9 @@ class _Page:
             raise Refusal(f"with this {self.name}, {self.shown} could not be read: {after.msg}, line {after.lineno}. Simplify it.")
         if self.history.content() != self.content:
             raise Refusal(f"{self.shown} was saved by something else at this very moment. Do it again.")
-        had, wrote = {s.text for s in getattr(before, "statements", ())}, {}
-        for statement in getattr(after, "statements", ()):
-            if statement.text not in had:
-                wrote.setdefault(",".join(sorted(statement.binds)), []).append(_hash(statement.text))
+        wrote = {}
+        for statement in _without(after, before):
+            wrote.setdefault(",".join(sorted(statement.binds)), []).append(_hash(statement.text))
         self.history.add(content, how, self.name, wrote=wrote, **event)
         Module((), content.decode("latin-1"), self.history.file, "\n", "latin-1").write(self.history.file)  # latin-1 keeps every byte
         return self.change(how, said, content)
@@ -466,6 +466,12 @@ def _module(blob: Path) -> Module | SyntaxError:
 def _checked(module: Module) -> Module:
     symtable.symtable(module.text, str(module.file), "exec")  # raises SyntaxError for what only binding a name brings to light
     return module
+
+
+def _without(one: Module | SyntaxError, other: Module | SyntaxError) -> list[Statement]:
+    """The statements of one that the other does not have; of what cannot be read there are none."""
+    texts = {s.text for s in getattr(other, "statements", ())}
+    return [s for s in getattr(one, "statements", ()) if s.text not in texts]
 
 
 def _decode(content: bytes) -> str:

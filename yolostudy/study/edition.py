@@ -21,7 +21,7 @@ import tokenize
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import cache_from_source, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -67,7 +67,7 @@ class Statement:
 
     @cached_property
     def _table(self) -> symtable.SymbolTable:
-        return symtable.symtable(self.text, str(self.file), "exec")
+        return _table_of(self.text)
 
     @cached_property
     def _bare(self) -> list[str]:
@@ -81,6 +81,11 @@ class Statement:
         """Whether both do the same in Python's eyes, whatever their layout, comments and docstrings: a stub whose text has been
         improved since is still a stub."""
         return self._bare == other._bare
+
+
+@lru_cache(maxsize=8192)
+def _table_of(text: str) -> symtable.SymbolTable:
+    return symtable.symtable(text, "a statement", "exec")
 
 
 @dataclass(frozen=True)

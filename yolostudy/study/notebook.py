@@ -68,7 +68,8 @@ class Notebook:
             return
         change = None
         if not learner.uses_reference(exercise.module):
-            change = learner.fill(exercise.name, text, os.environ.get("JPY_SESSION_NAME", ""))
+            writer = os.environ.get("JPY_SESSION_NAME") or str(self.shell.user_ns.get("__vsc_ipynb_file__", ""))  # JupyterLab, VS Code
+            change = learner.fill(exercise.name, text, writer)
         self.follow([exercise])
         if isinstance(raised, KeyboardInterrupt):
             message = f"{change.message if change else ''} The cell was interrupted, so nothing was checked: check() does it."
