@@ -281,6 +281,9 @@ def _check_exercises(course: Course) -> list[str]:
         )
         if cells != 1:
             found.append(f"{notebook}: {cells} cells fill {name}; there must be one.")
+        built, total = notebook.parents[1] / f"{notebook.stem}.ipynb", len(judge.exercises[name].probes)
+        if built.exists() and f"PASS {name} {total}/{total}" not in built.read_text("utf-8"):
+            found.append(f"{built}: stored with another verdict on {name}. Run: yolostudy author build --execute {built.stem}")
     for name in tqdm(names, unit="exercise", delay=2, leave=False):
         found += faults(judge, [name])
     return found
