@@ -6,6 +6,7 @@
 import argparse
 import ast
 import hashlib
+import html
 import os
 import re
 import sys
@@ -281,12 +282,21 @@ def _check_exercises(course: Course) -> list[str]:
         )
         if cells != 1:
             found.append(f"{notebook}: {cells} cells fill {name}; there must be one.")
-        built, total = notebook.parents[1] / f"{notebook.stem}.ipynb", len(judge.exercises[name].probes)
-        if built.exists() and f"PASS {name} {total}/{total}" not in built.read_text("utf-8"):
-            found.append(f"{built}: stored with another verdict on {name}. Run: yolostudy author build --execute {built.stem}")
+        built = notebook.parents[1] / f"{notebook.stem}.ipynb"
+        if built.exists() and _stored_probes(built, name) != [probe.name for probe in judge.exercises[name].probes]:
+            found.append(f"{built}: the card of {name} was stored with other probes. Run: yolostudy author build --execute {built.stem}")
     for name in tqdm(names, unit="exercise", delay=2, leave=False):
         found += faults(judge, [name])
     return found
+
+
+def _stored_probes(file: Path, name: str) -> list[str]:
+    """The probes that the stored card of an exercise shows as passed."""
+    import nbformat
+
+    cells = [c for c in nbformat.read(file, as_version=4).cells if re.match(rf"#\|[ \t]*fill[ \t]+{re.escape(name)}\b", c.source)]
+    pages = [output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs]
+    return [html.unescape(tip) for page in pages for tip in re.findall(r'<span title="([^"]*): passed"', page)]
 
 
 def _check_notebook(course: Course, source: Path) -> list[str]:

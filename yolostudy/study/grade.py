@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import csv
 import html
+import importlib.util
 import io
 import json
 import os
@@ -141,20 +142,20 @@ tbody {{ break-inside: avoid }}
 
 
 def _row(v: Verdict) -> str:
-    told = [_e(_cut(v.problem))] if v.problem else []
+    told = [f"<div>{_e(_cut(v.problem))}</div>"] if v.problem else []
     if v.first:
-        told.append(f"<b>{_e(v.first.probe)}</b>: {_e(_cut(str(v.first.difference)))}")
+        told.append(f"<div><b>{_e(v.first.probe)}</b>: {_e(_cut(str(v.first.difference)))}</div>")
         if where := _where(v):
             told.append(f"<pre>{_e(where)}\n    {_e(_cut(v.first.error.frames[-1].code))}</pre>")
     if v.misconception:
         name, because = _e(v.misconception.name), _e(v.misconception.because)
         told.append(f'<div class="known">This is exactly what <b>“{name}”</b> does. {because}</div>')
-    told += map(_e, v.notes)
-    if v.printed:
-        told.append(f"It printed:<pre>{_e(_cut(v.printed))}</pre>")
+    told += [f"<div>{_e(note)}</div>" for note in v.notes]
+    if v.printed and not v:
+        told.append(f"<div>It printed:</div><pre>{_e(_cut(v.printed))}</pre>")
     return (
         f'<tr><td class="name">{_e(v.exercise.name)}<td class="state {v.state.replace(" ", "-")}">{WORDS[v.state]}'
-        f'<td class="n">{v.passed}/{v.total}<td class="n">{_points([v])} of {v.exercise.points}<td class="told">{"<br>".join(told)}</tr>'
+        f'<td class="n">{v.passed}/{v.total}<td class="n">{_points([v])} of {v.exercise.points}<td class="told">{"".join(told)}</tr>'
     )
 
 
@@ -359,10 +360,11 @@ def _told(notebook: Path, printed: str, status: int, verdicts: Sequence[Verdict]
     """What nbval said of a notebook, each failed cell by its first line."""
     cells = [c for c in json.loads(notebook.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
     wrong, failures = {v.exercise.name for v in verdicts if not v}, []
-    for number, message in re.findall(r"^FAILED \S*::Cell (\d+)(?: - (.*))?$", printed, re.M):
+    reasons = dict(re.findall(r"^Cell (\d+): (.+)$", printed, re.M))
+    for number in re.findall(r"^FAILED \S*::Cell (\d+)", printed, re.M):
         first = "".join(cells[int(number)]["source"]).strip().partition("\n")[0]
-        known = first.removeprefix("#| fill ") in wrong
-        failures.append(_cut(f"cell {int(number) + 1}, {first}: " + ("it does not pass" if known else message or "see the notebook")))
+        why = "it does not pass" if first.removeprefix("#| fill ") in wrong else reasons.get(number, "it fails")
+        failures.append(_cut(f"code cell {int(number) + 1}, {first}: {why}"))
     count = {kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|error)", printed.strip().rpartition("\n")[2])}
     failed = count.get("failed", 0) + count.get("error", 0)
     if status and not failures:
@@ -389,6 +391,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         judge = Judge(course)
         chosen = judge.select(options.only)
         notebooks = find_notebooks(course, chosen if options.only else ()) if options.notebooks else []
+        if notebooks and not importlib.util.find_spec("nbval"):
+            raise EditionError('the notebooks are run by nbval: pip install "yolostudy[grade]", or grade with --no-notebooks.')
         with Sandbox(course) as sandbox:
             for learner, folder in name_learners(options.folders, options.out).items():
                 try:

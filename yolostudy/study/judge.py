@@ -278,9 +278,10 @@ class Judge:
         if own:
             kind = "imported" if own.text.lstrip().startswith(("from", "import")) else "assigned"
             return f"{exercise.definition} is {kind} in {file}:{own.line}. Define it there, as a class or function of its own."
-        for other in self.reference.keys() - {exercise.module}:
+        here = mine[exercise.module].file
+        for other in self.reference.keys() - {exercise.module} if here.is_absolute() else ():  # graded answers lie nowhere
             with contextlib.suppress(SyntaxError, FileNotFoundError):
-                found = read_module(mine[exercise.module].file.with_name(f"{other}.py")).find(exercise.definition)
+                found = read_module(here.with_name(f"{other}.py")).find(exercise.definition)
                 theirs = self.reference[other].find(exercise.definition)
                 if found and found.definition and not (theirs and theirs.definition):
                     place = f"{self._shown(found.file)}:{found.line}"
@@ -345,7 +346,10 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
     timed = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     started = time.monotonic()
     if timed:
-        handler, (remaining, interval) = signal.signal(signal.SIGALRM, ring), signal.setitimer(signal.ITIMER_REAL, seconds)
+        handler, (remaining, interval) = (
+            signal.signal(signal.SIGALRM, ring),
+            signal.setitimer(signal.ITIMER_REAL, seconds, seconds),
+        )  # again, for one that swallows the first
     try:
         yield
     except Overdue as error:

@@ -28,7 +28,8 @@ def command(notebook: Path, cell_timeout: float = 120.0) -> list[str]:
 
     Nothing in the notebook's folder and no other installed plugin takes part. It exits with 0 when every cell passed.
     """
-    alone = ["-c", os.devnull, f"--rootdir={notebook.parent}", "--disable-plugin-autoload", "-p", "no:cacheprovider"]
+    place = notebook.parent  # without --confcutdir pytest looks for a conftest.py in every folder above it
+    alone = ["-c", os.devnull, f"--rootdir={place}", f"--confcutdir={place}", "--disable-plugin-autoload", "-p", "no:cacheprovider"]
     return [
         *(sys.executable, "-m", "pytest", *alone, "-p", nbval.plugin.__name__, "-p", __name__),
         *("--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout:g}", "--color=no", "-rf", str(notebook)),

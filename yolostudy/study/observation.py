@@ -163,7 +163,7 @@ def _told(value) -> str:
         return f"an array of shape {_shape(value)}"
     if isinstance(value, (dict, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return _number(value) if isinstance(value, (bool, int, float)) else f"{value!r}"
+    return _number(value) if isinstance(value, (bool, int, float)) else f"{value!r}"[:200]
 
 
 # ---- on paper: JSON, so that what comes out of a sandbox is read and never run ------------------------------------------

@@ -56,6 +56,8 @@ class Sandbox:
         self._server: subprocess.Popen | None = None
 
     def __enter__(self) -> "Sandbox":
+        if not hasattr(os, "fork"):
+            raise EditionError("answers are graded in processes that are forked, which this system cannot do. Use Linux, macOS or WSL.")
         self._home = tempfile.TemporaryDirectory(prefix="graded-")
         return self
 
@@ -193,34 +195,38 @@ def serve() -> None:
             for pipe in (orders, answers, reading):
                 os.close(pipe)
             try:
-                result = _obey(judge, order)
-            except BaseException as error:
-                result = {"stopped": f"{order['exercise']}: {type(error).__name__}: {error}"[:PRINTED], "frames": []}
-            _send(writing, json.dumps(result).encode())
-            os._exit(0)
+                try:
+                    result = _obey(judge, order)
+                except BaseException as error:
+                    result = {"stopped": f"{order['exercise']}: {type(error).__name__}: {error}"[:PRINTED], "frames": []}
+                _send(writing, json.dumps(result).encode())
+            finally:
+                os._exit(0)
         os.close(writing)
         try:
-            answer, why = _receive(reading, order["patience"] + 5), ""
+            answer, why = _receive(reading, 1.25 * order["patience"] + 1), ""  # it has an alarm clock of its own
         except TimeoutError:
             answer, why = b"", f"was still running after {order['patience']:g} seconds and could not be interrupted"
         except ValueError as error:
             answer, why = b"", f"gave more than the {LARGEST} bytes of observations that are taken: {error}"
         except EOFError:
-            answer, why = b"", f"ended its process: {_ended(child)}"
+            answer, why, child = b"", f"ended its process: {_ended(child)}", 0
         os.close(reading)
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        if child:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         _send(answers, answer or json.dumps({"stopped": f"{order['exercise']} {why}.", "frames": []}).encode())
 
 
 def _ended(child: int) -> str:
-    """How a process ended that has closed its pipe. One that lives on is left to be killed."""
+    """How a process ended that has closed its pipe. One that lives on without it is killed."""
     for _ in range(100):
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        if (found := os.waitpid(child, os.WNOHANG))[0]:
+            status = os.waitstatus_to_exitcode(found[1])
+            return f"exit status {status}" if status >= 0 else signal.strsignal(-status) or f"signal {-status}"
         time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     return "it closed the way back"
 
 
@@ -285,7 +291,7 @@ def _guard(readable: Sequence[str]) -> Callable[[str, tuple], None]:
             (
                 *("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.kill", "socket.", "ctypes.", "sqlite3."),
                 *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.utime"),
-                *("os.chmod", "os.chown", "os.chflags", "os.setxattr", "os.removexattr", "gc.get_", "resource.", "sys.addaudithook"),
+                *("os.chmod", "os.chown", "os.chflags", "os.setxattr", "os.removexattr", "gc.get_", "resource."),
             )
         ):
             raise PermissionError(f"an answer may not do this while it is graded: {event}")
@@ -301,44 +307,55 @@ def _guard(readable: Sequence[str]) -> Callable[[str, tuple], None]:
 # Landlock: numbers of its system calls, the same on every machine; bits of struct landlock_ruleset_attr in linux/landlock.h.
 CREATE, ADD, RESTRICT = 444, 445, 446
 ACCESSES = {1: 13, 2: 14, 3: 15, 4: 15}  # version -> how many kinds of access to files it knows; 16 from version 5 on
-READING, OF_A_FILE = 0b1101, 0b1100_0000_0000_0111  # execute, read a file, read a folder; what makes sense for a single file
+STARTING_PROGRAMS, READING = 0b0001, 0b1100  # a file, a folder
+OF_A_FILE = 0b1100_0000_0000_0111  # what makes sense for a single file
 NO_NEW_PRIVILEGES = 38  # of prctl: the kernel asks for it first
 
 
-def wall(readable: Sequence[str], writable: Sequence[str] = (), network: bool = False) -> bool:
-    """From here on this process, and what it starts, reads and writes only there, whatever code it runs. False where the kernel cannot."""
-    if sys.platform != "linux":
-        return False
-    import ctypes
+def landlock() -> int:
+    """The version of Landlock that the kernel has; 0 for none."""
+    return max(0, _call(CREATE, None, 0, 1)) if sys.platform == "linux" else 0
 
-    libc = ctypes.CDLL(None)
 
-    def call(number: int, *arguments) -> int:
-        return libc.syscall(ctypes.c_long(number), *(ctypes.c_long(a) if isinstance(a, int) else a for a in arguments))
+def wall(readable: Sequence[str], writable: Sequence[str] = (), programs: bool = False) -> bool:
+    """From here on this process, and what it starts, reads and writes only there, whatever code it runs. False where the kernel cannot.
 
-    version = call(CREATE, None, 0, 1)
-    if version < 1:
+    programs: whether it may start programs that lie there, and use the network.
+    """
+    if not (version := landlock()):
         return False
     files = (1 << ACCESSES.get(version, 16)) - 1
-    handled = struct.pack("QQQ", files, 0b11 if version >= 4 and not network else 0, 0b11 if version >= 6 else 0)
-    rules = call(CREATE, handled, len(handled), 0)
-    for places, access in ((readable, READING), (writable, files)):
+    handled = struct.pack("QQQ", files, 0b11 if version >= 4 and not programs else 0, 0b11 if version >= 6 else 0)
+    rules = _call(CREATE, handled, len(handled), 0)
+    for places, access in ((readable, READING | STARTING_PROGRAMS * programs), (writable, files)):
         for place in places:
             with contextlib.suppress(OSError):
                 opened = os.open(place, os.O_PATH)
                 allowed = access if os.path.isdir(place) else access & OF_A_FILE & files
-                call(ADD, rules, 1, struct.pack("=Qi", allowed, opened), 0)
+                _call(ADD, rules, 1, struct.pack("=Qi", allowed, opened), 0)
                 os.close(opened)
-    libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    held = call(RESTRICT, rules, 0) == 0
+    _libc().prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    held = _call(RESTRICT, rules, 0) == 0
     os.close(rules)
     return held
+
+
+def _call(number: int, *arguments) -> int:
+    from ctypes import c_long
+
+    return _libc().syscall(c_long(number), *(c_long(a) if isinstance(a, int) else a for a in arguments))
+
+
+def _libc():
+    import ctypes
+
+    return ctypes.CDLL(None)
 
 
 def walled(command: Sequence[str], root: Path, readable: Sequence[str], writable: Sequence[str]) -> list[str]:
     """The command that runs another one behind a wall, with the network left to it."""
     code = (
         f"import json, os, sys; sys.path.insert(0, {str(root)!r}); from {__name__} import wall; "
-        "readable, writable, *command = json.loads(sys.argv[1]); wall(readable, writable, network=True); os.execv(command[0], command)"
+        "readable, writable, *command = json.loads(sys.argv[1]); wall(readable, writable, programs=True); os.execv(command[0], command)"
     )
     return [sys.executable, "-P", "-c", code, json.dumps([[*readable], [*writable], *command])]
