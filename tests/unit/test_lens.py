@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from yolostudy.data.records import DataError, DetectionSet, Record
-from yolostudy.lens import curves, gallery, network_map, painter, style
+from yolostudy.lens import curves, drawing, gallery, network_map, overlap, painter, panel, style
 
 NAMES = tuple(f"A{number}" for number in range(1, 21))
 COLOURS = {"truth": style.TRUTH, "hit": style.HIT, "miss": style.MISS, "false alarm": style.FALSE_ALARM}
@@ -87,6 +87,14 @@ def test_a_wrong_table_is_named():
         painter.compare([[0, 0, 5, 5, 0.9, 1], [0, 0, np.nan, 5, 0.9, 1]], [])
     with pytest.raises(ValueError, match="float32 of shape"):
         painter.paint(np.zeros((8, 8, 3), np.float32))
+
+
+@settings(deadline=None, max_examples=50)
+@given(PREDICTIONS, TRUTHS)
+def test_the_overlap_is_that_of_torchvision(predictions, truths):
+    torch, ops = pytest.importorskip("torch"), pytest.importorskip("torchvision.ops")
+    first, second = predictions[:, :4], truths[:, 1:]
+    assert np.allclose(overlap.iou(first, second), ops.box_iou(torch.tensor(first), torch.tensor(second)))
 
 
 # ------------------------------------------------------------------------------------------------------------------ paint
@@ -264,6 +272,19 @@ def test_label_text_reads_on_its_ground(colour):
     assert style.contrast(colour, style.ink_on(colour)) >= 4
 
 
+def test_axes_lie_where_their_pixels_say():
+    figure, axes_at = drawing.by_pixel(400, 200)
+    left, bottom, width, height = axes_at(100, 20, 40, 30).get_window_extent().bounds
+    assert (left, 200 - bottom - height, width, height) == pytest.approx((100, 20, 40, 30))
+    assert figure.canvas.get_width_height() == (400, 200) and len(figure.axes) == 1
+
+
+def test_a_table_shows_text_as_it_is():
+    made = drawing.table(("a", "<b>"), [("1", "&"), ("2", "x")], marked=1)
+    assert "&lt;b&gt;" in made and "&amp;" in made and made.count("<tr") == 3 and made.count("background") == 1
+    assert "thead" not in drawing.table((), [("1",)])
+
+
 # ---------------------------------------------------------------------------------------------------------------- gallery
 
 
@@ -316,6 +337,17 @@ def test_the_browser_walks_and_filters(detection_set):
     browser.step(1)
     browser.split.value = "train"
     assert browser.numbers["images"] == 8
+
+
+def test_the_browser_paints_once_for_each_move(detection_set, monkeypatch):
+    pytest.importorskip("ipywidgets")
+    painted, paint = [], gallery.paint_record
+    monkeypatch.setattr(gallery, "paint_record", lambda record, *rest, **options: painted.append(record) or paint(record, *rest, **options))
+    browser = gallery.browse({"train": detection_set, "again": detection_set})
+    browser.step(2)
+    browser.class_name.value = "A2"
+    browser.split.value = "again"
+    assert len(painted) == 4 and browser.class_name.value == "A2", "a class that the new split shows too stays chosen"
 
 
 def test_the_browser_survives_a_lost_image(detection_set):
@@ -377,7 +409,7 @@ def test_live_curves_redraw_in_place(monkeypatch):
     display = pytest.importorskip("IPython.display")
     shown = []
     handle = SimpleNamespace(update=lambda bundle, raw: shown.append(("update", sorted(bundle))))
-    monkeypatch.setattr(curves, "_in_notebook", lambda: True)
+    monkeypatch.setattr(panel, "in_notebook", lambda: True)
     monkeypatch.setattr(display, "display", lambda bundle, raw, display_id: shown.append(("display", sorted(bundle))) or handle)
     live = curves.LiveCurves(pause=1000)
     live.update({"epoch": 1, "loss": 4.0})

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from solutions import blocks, network
-from yolostudy.lens import family, network_map, style
+from yolostudy.lens import differences, family, network_map, style
 
 SHAPES = network_map.live_shapes("n", 640, network=network)
 
@@ -63,8 +63,8 @@ def test_shapes_follow_size_and_image():
     with torch.no_grad():
         features = real.features(torch.zeros(1, 3, 96, 96))
     known = network_map.live_shapes("n", 96, 5, network)
-    assert all(tuple(features[name].shape[1:]) == known[name] for name in network_map.MAP_NAMES)
-    assert list(known) == [*network_map.MAP_NAMES, "outputs"]
+    assert all(tuple(features[name].shape[1:]) == known[name] for name in differences.MAP_NAMES)
+    assert list(known) == [*differences.MAP_NAMES, "outputs"]
 
 
 def test_the_controls_move_the_map():
@@ -99,22 +99,22 @@ def test_shapes_name_the_layer_that_wrote_the_wrong_map():
     right, wrong = network.YOLO(3), network.YOLO(3)
     wrong.backbone.sppf = LooseSPPF(256)
     picture = torch.zeros(1, 3, 64, 64)
-    expected, found = network_map.record_shapes(right, picture), network_map.record_shapes(wrong, picture)
+    expected, found = differences.record_shapes(right, picture), differences.record_shapes(wrong, picture)
     assert expected.error is None and "to have 384 channels, but got 1152 channels" in found.error
-    difference = network_map.first_difference(expected, found)
+    difference = differences.first_difference(expected, found)
     assert (difference.name, difference.index) == ("backbone.sppf", 9)
     assert str(difference) == "backbone.sppf: expected 1 × 256 × 2 × 2, found 1 × 1024 × 2 × 2"
-    table = network_map.ShapeTable(expected, found)
+    table = differences.ShapeTable(expected, found)
     assert table.numbers == {"rows": len(expected.shapes), "equal": 9, "first": "backbone.sppf"}
     assert table._repr_html_().count("background") == 1 and "RuntimeError" in table._repr_html_()
-    assert network_map.first_difference(expected, expected) is None and repr(network_map.ShapeTable(expected, expected)).endswith("(equal)")
+    assert differences.first_difference(expected, expected) is None and repr(differences.ShapeTable(expected, expected)).endswith("(equal)")
 
 
 def test_recording_leaves_the_model_as_it_was():
     model = network.YOLO(3)
     model.backbone.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    log = network_map.record_shapes(model, torch.rand(1, 3, 64, 64))
+    log = differences.record_shapes(model, torch.rand(1, 3, 64, 64))
     assert model.training and not model.backbone.training and model.head.training
     assert not any(module._forward_hooks for module in model.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
@@ -123,8 +123,8 @@ def test_recording_leaves_the_model_as_it_was():
 
 def test_a_list_that_ends_early_differs_where_it_ends():
     longer, shorter = [("a", (1, 2)), ("b", (3,))], {"x": torch.zeros(1, 2)}
-    assert str(network_map.first_difference(longer, shorter)) == "b: expected 3, found nothing"
-    assert network_map.first_difference(shorter, longer).name == "b"
+    assert str(differences.first_difference(longer, shorter)) == "b: expected 3, found nothing"
+    assert differences.first_difference(shorter, longer).name == "b"
 
 
 def test_maps_show_where_the_values_part():
@@ -137,11 +137,11 @@ def test_maps_show_where_the_values_part():
         smooth = copy.deepcopy(model)
         smooth.neck.up = nn.Upsample(scale_factor=2, mode="bilinear")
         picture = torch.rand(1, 3, 64, 64)
-        differences = network_map.compare_maps(model.features(picture), smooth.features(picture))
-    assert list(differences)[-1] == "output of Z" and len(differences) == 11
-    assert all(differences[name] == 0 for name in ("P2", "P3", "P4", "P5"))
-    assert all(differences[name] > 1e-5 for name in ("C", "X", "Y", "Z"))
-    assert len(style.as_png(network_map.draw_differences(differences))) <= style.MAX_BYTES
-    assert len(style.as_png(network_map.draw_differences(dict.fromkeys(differences, 0.0)))) <= style.MAX_BYTES
+        apart = differences.compare_maps(model.features(picture), smooth.features(picture))
+    assert list(apart)[-1] == "output of Z" and len(apart) == 11
+    assert all(apart[name] == 0 for name in ("P2", "P3", "P4", "P5"))
+    assert all(apart[name] > 1e-5 for name in ("C", "X", "Y", "Z"))
+    assert len(style.as_png(differences.draw_differences(apart))) <= style.MAX_BYTES
+    assert len(style.as_png(differences.draw_differences(dict.fromkeys(apart, 0.0)))) <= style.MAX_BYTES
     with pytest.raises(ValueError, match="Compare the shapes first"):
-        network_map.compare_maps({"P2": np.zeros(3)}, {"P2": np.zeros(4)})
+        differences.compare_maps({"P2": np.zeros(3)}, {"P2": np.zeros(4)})

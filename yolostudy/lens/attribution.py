@@ -11,8 +11,6 @@ is taken over this batch alone.
 from __future__ import annotations
 
 import copy
-import time
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -24,11 +22,12 @@ from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from . import style
+from . import drawing, style
+from .panel import InPlace, Panel
 
 PARTS = {"box": "box", "cls": "class", "dfl": "DFL"}  # the names of `LossParts`, and how they are written
 UNITS = MappingProxyType({"pixels": style.CYCLE[0], "strides": style.CYCLE[1], "bins": style.CYCLE[2], "0…1": style.CYCLE[3]})
-LEVEL_COLOURS = ("#0072b2", "#56b4e9", "#5b5b5b")
+LEVEL_COLOURS = (style.CYCLE[0], style.CYCLE[5], style.CYCLE[6])
 BACKGROUND = "#c9ced8"
 
 
@@ -348,7 +347,7 @@ def _draw_bars(axis, numbers: dict, attribution: Attribution, image: int, class_
         (
             "object",
             [("none", numbers["background"], BACKGROUND)]
-            + [(name, value, _object_colour(place)) for place, (name, value) in enumerate(zip(label, numbers["objects"]))],
+            + [(name, value, style.cycle(place)) for place, (name, value) in enumerate(zip(label, numbers["objects"]))],
         ),
     )
     scale = total if np.isfinite(total) and total > 0 else 1.0
@@ -385,7 +384,7 @@ def draw_weights(
     x, y = (np.concatenate([place[axis] for place in places]) for axis in (0, 1))
     names = [class_names[int(row[0])] if class_names else f"class {int(row[0])}" for row in objects]
     for number in range(len(objects)):
-        mine, look = owner == number, dict(color=_object_colour(number), edgecolor=style.PAPER, linewidth=0.6, zorder=3)
+        mine, look = owner == number, dict(color=style.cycle(number), edgecolor=style.PAPER, linewidth=0.6, zorder=3)
         left.scatter(x[mine], y[mine], s=4 + 90 * weight[mine], **look)
         right.scatter(weight[mine], np.full(mine.sum(), number), s=4 + 90 * weight[mine], **look)
     left.set(xlim=(0, width), ylim=(height, 0), xlabel="pixels", ylabel="pixels")
@@ -434,12 +433,12 @@ def draw_padding(targets, labels, boxes, mask) -> style.StudyFigure:
         return f"class {label:g}:  " + "  ".join(f"{value:g}" for value in box)
 
     for row, target in enumerate(targets):
-        cell(left, 0, row, f"image {target[0]:g}, " + content(target[1], target[2:]), _object_colour(int(target[0])))
+        cell(left, 0, row, f"image {target[0]:g}, " + content(target[1], target[2:]), style.cycle(int(target[0])))
     for image in range(batch):
         for place in range(room):
             real = bool(mask[image, place])
             text = content(labels[image, place], boxes[image, place]) if real else ""
-            cell(right, place, image, text, _object_colour(image), padding=not real)
+            cell(right, place, image, text, style.cycle(image), padding=not real)
     left.set(xlim=(0, 1), ylim=(tall, 0), xticks=[], yticks=[], title=f"targets: {len(targets)} rows")
     right.set(xlim=(0, room), ylim=(tall, 0), xticks=np.arange(room) + 0.5, xticklabels=[f"place {k}" for k in range(room)])
     right.set(yticks=np.arange(batch) + 0.5, yticklabels=[f"image {b}" for b in range(batch)], title=f"one block of {batch} × {room}")
@@ -516,7 +515,7 @@ def _counts(picture) -> str:
 
 def _frames(axis, attribution: Attribution, image: int) -> None:
     for box in attribution.objects(image)[:, 1:]:
-        axis.add_patch(Rectangle(box[:2], *(box[2:] - box[:2]), fill=False, edgecolor=style.TRUTH, linewidth=1.3))
+        drawing.frame(axis, box, style.TRUTH, linewidth=1.3)
 
 
 def _pale(picture: np.ndarray) -> np.ndarray:
@@ -529,10 +528,6 @@ def _pale(picture: np.ndarray) -> np.ndarray:
 def _centres(size: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.mgrid[: size[0], : size[1]]
     return (columns.ravel() + 0.5) * stride, (rows.ravel() + 0.5) * stride
-
-
-def _object_colour(number: int) -> str:
-    return style.CYCLE[number % len(style.CYCLE)]
 
 
 def _heat() -> ListedColormap:
@@ -552,7 +547,7 @@ def _short(value: float) -> str:
 # ---- in a notebook ---------------------------------------------------------------------------------------------------
 
 
-class ShareBench:
+class ShareBench(Panel):
     """Shares with a choice of image and part. `numbers` holds the `breakdown` of each network for what is shown now."""
 
     def __init__(self, attributions: Mapping[str, Attribution], pictures: Sequence[np.ndarray], class_names: Sequence[str] | None = None):
@@ -562,25 +557,17 @@ class ShareBench:
         self.image = widgets.IntSlider(min=0, max=len(pictures) - 1, description="image", continuous_update=False)
         self.part = widgets.ToggleButtons(options=[(text, name) for name, text in PARTS.items()], value="cls", description="part")
         self.part.style.button_width = "70px"
-        self.picture = widgets.Image(format="png", layout={"max_width": "900px"})
-        self.numbers: dict[str, dict] = {}
-        for control in (self.image, self.part):
-            control.observe(lambda _: self._show(), "value")
-        self.widget = widgets.VBox([widgets.HBox([self.image, self.part]), self.picture])
-        self._show()
+        controls = [self.image, self.part]
+        self._begin([widgets.HBox(controls)], controls)
 
-    def _show(self) -> None:
+    def _look(self):
         image, part = self.image.value, self.part.value
-        self.numbers = {name: breakdown(attribution, image, part) for name, attribution in self.attributions.items()}
+        numbers = {name: breakdown(attribution, image, part) for name, attribution in self.attributions.items()}
         rows = [(name, attribution, part) for name, attribution in self.attributions.items()]
-        self.picture.value = style.as_png(draw_shares(rows, self.pictures[image], image, self.class_names))
+        return numbers, draw_shares(rows, self.pictures[image], image, self.class_names)
 
     def __repr__(self) -> str:
         return f"ShareBench({', '.join(self.attributions)})"
-
-    def _repr_mimebundle_(self, **options) -> dict:
-        # Where no widget can run, a stored notebook still shows the picture; the plain text holds no number, nbval compares it.
-        return {**self.widget._repr_mimebundle_(**options), "image/png": b64encode(self.picture.value).decode(), "text/plain": repr(self)}
 
 
 class LossTape:
@@ -591,34 +578,16 @@ class LossTape:
     """
 
     def __init__(self, pause: float = 1.0):
-        self.pause, self.rows = pause, []
-        self._handle, self._drawn = None, -np.inf
+        self.rows, self.place = [], InPlace(pause, patience=6)
 
     def update(self, parts, picture: Callable[[], object] | None = None, last: bool = False) -> None:
         """Add a step's `LossParts`. `picture`, which gives what `draw_steps` takes, is called only when it is time to draw; `last` draws in
         any case."""
         self.rows.append({name: float(value.detach()) for name, value in parts._asdict().items()})
-        if (last or time.monotonic() - self._drawn >= self.pause) and _in_notebook():
-            from IPython.display import display
-
-            started = time.monotonic()
-            bundle = {"image/png": style.as_png(draw_steps(self.rows, picture() if picture else None)), "text/plain": "Figure"}
-            if self._handle is None:
-                self._handle = display(bundle, raw=True, display_id=True)
-            else:
-                self._handle.update(bundle, raw=True)
-            self._drawn = time.monotonic()
-            self.pause = max(self.pause, 6 * (self._drawn - started))
+        if last or self.place.due:
+            self.place.show(lambda: draw_steps(self.rows, picture() if picture else None))
 
     @property
     def numbers(self) -> dict:
         """steps, first and last row."""
         return {"steps": len(self.rows), "first": self.rows[0], "last": self.rows[-1]} if self.rows else {"steps": 0}
-
-
-def _in_notebook() -> bool:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return hasattr(get_ipython(), "kernel")

@@ -7,7 +7,6 @@ becomes NaN.
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from . import style
+from .panel import InPlace
 
 COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", "map50", "map50_95", "val_seconds")
 AXES = {"epoch": "epoch", "seconds": "seconds of training", "images": "images seen"}
@@ -65,7 +65,7 @@ def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tupl
     figure, (losses, rate, quality) = style.figure(1, 3, sharex=True, width_ratios=(1.15, 0.8, 1.15))
     several = len(runs) > 1
     for number, (label, columns) in enumerate(runs.items()):
-        colour = style.CYCLE[number % len(style.CYCLE)]
+        colour = style.cycle(number)
         at = columns[x]
         if several:
             _line(losses, at, columns["loss"], color=colour, label=label)
@@ -101,49 +101,28 @@ class LiveCurves:
 
     Args:
         x: the horizontal axis, as in `plot_runs`.
-        pause: least seconds between two drawings. It grows where drawing is slow, so that it takes a twentieth of the time at most.
+        pause: least seconds between two drawings; they take a twentieth of the time at most.
     """
 
     def __init__(self, x: str = "epoch", pause: float = 2.0):
-        self.x, self.pause = x, pause
+        self.x, self.place = x, InPlace(pause, patience=20)
         self.rows: list[dict] = []
-        self._handle = None
-        self._drawn = -np.inf
 
     def update(self, row: Mapping) -> None:
         """Add the numbers of an epoch; keys as in COLUMNS, missing ones and None allowed."""
         self.rows.append({key: value for key, value in row.items() if value is not None})
-        if time.monotonic() - self._drawn >= self.pause:
+        if self.place.due:
             self.redraw()
 
     def redraw(self) -> None:
         """Draw now. The trainer's hook calls this once more at the end, so that the last epochs show."""
-        if not self.rows or not _in_notebook():
-            return
-        from IPython.display import display
-
-        started = time.monotonic()
-        figure, _ = draw({"": _columns(self.rows)}, self.x)
-        bundle = {"image/png": style.as_png(figure), "text/plain": "Figure"}
-        if self._handle is None:
-            self._handle = display(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
-        self._drawn = time.monotonic()
-        self.pause = max(self.pause, 20 * (self._drawn - started))
+        if self.rows:
+            self.place.show(lambda: draw({"": _columns(self.rows)}, self.x)[0])
 
     @property
     def numbers(self) -> dict:
         """As `plot_runs` gives them for one run; empty before the first row."""
         return _numbers(_columns(self.rows)) if self.rows else {}
-
-
-def _in_notebook() -> bool:
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return hasattr(get_ipython(), "kernel")
 
 
 def _columns(rows: Iterable[Mapping]) -> dict[str, np.ndarray]:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from . import style
-from .box_lab import EDGES, Panel, ask, frame, settle, show_image
+from . import drawing, style
+from .box_lab import DIRECTION, EDGES, ask
+from .panel import Panel
 
 LOWEST, HIGHEST = -10.0, 4.0  # of a bin's slider
-DIRECTION = np.array([[-1, 0], [0, -1], [1, 0], [0, 1]])  # in which the distances of the edges count
 
 
 def logit_shape(centre: float, width: float, second: float = 0.0, height: float = 0.0, bins: int = 16) -> np.ndarray:
@@ -87,32 +87,35 @@ def draw_bench(numbers: dict, edge: int = 0, image: np.ndarray | None = None) ->
     bars.set(xlim=(-0.8, bins - 0.2), ylim=(0, top), xticks=range(bins), yticks=np.arange(0, min(1, top) + 0.01, 0.2 if top > 0.6 else 0.1))
     bars.set(xlabel="bin = distance from the anchor point, in strides", ylabel="probability", title=f"the {EDGES[edge]} edge")
     bars.legend(loc="upper right" if at < bins / 2 else "upper left", frameon=True, framealpha=0.95, edgecolor="none")
-    settle(picture, bars)
+    drawing.settle(picture, bars)
     return figure
 
 
 def _draw_box(axes, numbers: dict, edge: int, image: np.ndarray | None) -> None:
     stride, anchor, box = numbers["stride"], numbers["anchor"], numbers["box"]
     bins = numbers["probabilities"].shape[1]
-    show_image(axes, image, 0.35)
-    if image is not None:
-        axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
-    else:
+    drawing.ground(axes, image, 0.35)
+    if image is None:
         axes.set(xlim=anchor[0] + np.array([-1, 1]) * bins * stride, ylim=anchor[1] + np.array([1, -1]) * bins * stride)
     spans = (box[1], box[3]), (box[0], box[2])  # what a vertical and a horizontal edge reach over
     for side, probabilities in enumerate(numbers["probabilities"]):
         for distance, probability in enumerate(probabilities):
             if probability > 0.01:
                 place = float((anchor + DIRECTION[side] * distance * stride)[side % 2])
-                look = {"color": style.CYCLE[0], "alpha": float(np.sqrt(probability)) * 0.8, "linewidth": 4, "zorder": 2}
+                look = dict(color=style.CYCLE[0], alpha=float(np.sqrt(probability)) * 0.8, linewidth=4, zorder=2)
                 (axes.vlines if side % 2 == 0 else axes.hlines)(place, *spans[side % 2], **look)
-    frame(axes, numbers["likeliest_box"], style.INK, linestyle=(0, (3, 2)), linewidth=1.3, zorder=3)
-    frame(axes, box, style.CYCLE[1], linewidth=2.4, zorder=4)
+    drawing.frame(axes, numbers["likeliest_box"], style.INK, linestyle=(0, (3, 2)), linewidth=1.3, zorder=3)
+    drawing.frame(axes, box, style.CYCLE[1], linewidth=2.4, zorder=4)
     middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
     middle[edge % 2] = box[edge]
     axes.plot(*middle, "s", color=style.CYCLE[1], markeredgecolor=style.INK, markersize=9, zorder=6)
     axes.plot(*anchor, "o", color=style.PAPER, markeredgecolor=style.INK, markersize=7, zorder=5)
     axes.set(xlabel="x in pixels", ylabel="y in pixels", title="orange: expectations; dashed: argmax")
+
+
+def _move(controls: Sequence, values: Sequence[float]) -> None:
+    for control, value in zip(controls, values, strict=True):
+        control.value = value
 
 
 class DflBench(Panel):
@@ -143,20 +146,19 @@ class DflBench(Panel):
             given = np.array(logits, float).reshape(len(EDGES), -1)
             self.logits = np.clip(given - given.max(axis=1, keepdims=True), LOWEST, HIGHEST)  # the softmax sees differences only
             self.shapes = [[float(row.argmax()), 0.7, 10.0, 0.0] for row in self.logits]
-        self.place = {"anchor": anchor, "stride": stride, "expected_distance": expected_distance, "distance_to_box": distance_to_box}
+        self.options = dict(anchor=anchor, stride=stride, expected_distance=expected_distance, distance_to_box=distance_to_box)
         self.image = image
         bins = self.logits.shape[1]
 
         self.edge = widgets.ToggleButtons(options=[(name, index) for index, name in enumerate(EDGES)])
         self.edge.style.button_width = "72px"
         ranges = (("centre", 0, bins - 1, 0.1), ("width", 0.2, 6, 0.1), ("2nd centre", 0, bins - 1, 0.1), ("2nd height", 0, 1, 0.05))
+        wide = dict(readout_format=".1f", layout={"width": "350px"})
         self.shape = [
-            widgets.FloatSlider(
-                value=value, min=low, max=high, step=step, description=name, readout_format=".1f", layout={"width": "350px"}
-            )
+            widgets.FloatSlider(value=value, min=low, max=high, step=step, description=name, **wide)
             for (name, low, high, step), value in zip(ranges, self.shapes[0], strict=True)
         ]
-        upright = {"orientation": "vertical", "readout": False, "min": LOWEST, "max": HIGHEST, "step": 0.1}
+        upright = dict(orientation="vertical", readout=False, min=LOWEST, max=HIGHEST, step=0.1)
         self.bins = [
             widgets.FloatSlider(value=value, description=str(index), layout={"width": "40px", "height": "130px"}, **upright)
             for index, value in enumerate(self.logits[0])
@@ -171,18 +173,15 @@ class DflBench(Panel):
 
     def _show_edge(self) -> None:
         with self._at_once():
-            for control, value in zip(
-                (*self.shape, *self.bins), (*self.shapes[self.edge.value], *self.logits[self.edge.value]), strict=True
-            ):
-                control.value = value
+            _move(self.shape, self.shapes[self.edge.value])
+            _move(self.bins, self.logits[self.edge.value])
 
     def _take_shape(self) -> None:
         if self._still:
             return
         self.shapes[self.edge.value] = [control.value for control in self.shape]
         with self._at_once():
-            for control, value in zip(self.bins, logit_shape(*self.shapes[self.edge.value], len(self.bins)), strict=True):
-                control.value = value
+            _move(self.bins, logit_shape(*self.shapes[self.edge.value], len(self.bins)))
             self.logits[self.edge.value] = [control.value for control in self.bins]
 
     def _take_bins(self) -> None:
@@ -191,5 +190,5 @@ class DflBench(Panel):
             self._redraw()
 
     def _look(self):
-        numbers = read_distributions(self.logits, **self.place)
+        numbers = read_distributions(self.logits, **self.options)
         return numbers, draw_bench(numbers, self.edge.value, self.image)

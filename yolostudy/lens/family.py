@@ -6,14 +6,15 @@ of a second and no memory.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
-from . import style
+from . import drawing, style
+
+OTHER = "Ultralytics"  # whose figures stand beside ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Member:
         bottlenecks: how many of them stand in all its rows together.
         parameters: how many numbers training can change.
         gflops: billions of floating-point operations for one image; a multiplication and an addition count as two.
-        their_parameters, their_gflops: what somebody else says about the same size, or None.
+        their_parameters, their_gflops: what Ultralytics says about the same size, or None.
     """
 
     size: str
@@ -52,7 +53,7 @@ def members(
     Args:
         num_classes: C; 80 for the published figures.
         image_size: pixels of the square image that the operations are counted for.
-        theirs: size -> (parameters, GFLOPs) from elsewhere, to stand beside ours.
+        theirs: size -> (parameters, GFLOPs) from Ultralytics, to stand beside ours.
         network: the module that has YOLO and SIZES; `yolostudy.network` of the edition in use where none is given.
     """
     import torch
@@ -86,11 +87,11 @@ def members(
 class Table:
     """The family as a table: HTML in a notebook, plain text elsewhere. `rows` holds what it shows, as text."""
 
-    def __init__(self, family: Sequence[Member], other: str = "Ultralytics"):
+    def __init__(self, family: Sequence[Member]):
         beside = any(member.their_parameters is not None for member in family)
         costed = any(member.their_gflops is not None for member in family)
         self.header = ["size", "w", "r", "n", "P2, P3, P4, P5", "bottlenecks", "parameters"]
-        self.header += [f"{other}: parameters"] * beside + ["GFLOPs"] + [f"{other}: GFLOPs"] * costed
+        self.header += [f"{OTHER}: parameters"] * beside + ["GFLOPs"] + [f"{OTHER}: GFLOPs"] * costed
         self.rows = []
         for m in family:
             row = [m.size, f"{m.width:.2f}", f"{m.ratio:.1f}", f"{m.depth:.2f}", ", ".join(map(str, m.channels)), str(m.bottlenecks)]
@@ -105,10 +106,7 @@ class Table:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cell = "style='text-align:right; padding:2px 12px'"
-        head = "".join(f"<th {cell}>{html.escape(text)}</th>" for text in self.header)
-        body = "".join("<tr>" + "".join(f"<td {cell}>{html.escape(text)}</td>" for text in row) + "</tr>" for row in self.rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return drawing.table(self.header, self.rows)
 
 
 def _or_dash(value: float | None, form: str) -> str:
@@ -116,8 +114,8 @@ def _or_dash(value: float | None, form: str) -> str:
 
 
 @style.house()
-def draw_family(family: Sequence[Member], other: str = "Ultralytics") -> style.StudyFigure:
-    """Parameters and operations of every size as bars, with the other's figures as diamonds on them."""
+def draw_family(family: Sequence[Member]) -> style.StudyFigure:
+    """Parameters and operations of every size as bars, with Ultralytics' figures as diamonds on them."""
     figure, axes = style.figure(1, 2, height=3.4)
     at = np.arange(len(family))
     panels = (
@@ -130,7 +128,7 @@ def draw_family(family: Sequence[Member], other: str = "Ultralytics") -> style.S
             axis.annotate(f"{value:.1f}", (x, value), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
         known = [number for number, value in enumerate(their) if value is not None]
         if known:
-            look = dict(color=style.CYCLE[4], markersize=7, markeredgecolor=style.INK, linestyle="none", label=other)
+            look = dict(color=style.CYCLE[4], markersize=7, markeredgecolor=style.INK, linestyle="none", label=OTHER)
             axis.plot(at[known], [their[number] for number in known], "D", **look)
             axis.legend(loc="upper left")
         axis.set(title=title, ylabel=unit, xticks=at, xticklabels=[m.size for m in family], xlabel="size", ylim=(0, max(own) * 1.15))

@@ -7,37 +7,22 @@ one is read, painted and let go.
 from __future__ import annotations
 
 import html
-from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from ..data.records import DataError, DetectionSet, Record
-from . import painter, style
+from . import drawing, painter, style
+from .panel import Panel
 
 SKELETON = ((0, 1), (2, 3))  # of planes: nose to tail, wing tip to wing tip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ContactSheet:
-    """A picture of many records, and its numbers: images, objects, per_class (only classes that are seen)."""
-
-    image: np.ndarray  # (H, W, 3) uint8
-    numbers: dict
-
-    def __repr__(self) -> str:
-        return f"ContactSheet({self.numbers['images']} images, {self.numbers['objects']} objects, {len(self.numbers['per_class'])} classes)"
-
-    def _repr_jpeg_(self) -> bytes:
-        return style.as_jpeg(self.image)
-
-
 def contact_sheet(
     detection_set: DetectionSet, count: int = 24, columns: int = 6, seed: int = 0, class_name: str | None = None, max_width: int = 960
-) -> ContactSheet:
-    """A random choice of images with their truth, in rows.
+) -> style.Picture:
+    """A random choice of images with their truth, in rows. The numbers: images, objects, per_class (only classes that are seen).
 
     Args:
         count: at most so many images.
@@ -52,7 +37,7 @@ def contact_sheet(
     records = [detection_set.records[chosen[index]] for index in picked]
     cell = max_width // columns
     pictures = (paint_record(record, detection_set, side=cell) for record in records)
-    return ContactSheet(painter.sheet(pictures, columns, max_width=max_width), _counted(records, detection_set))
+    return style.Picture(painter.sheet(pictures, columns, max_width=max_width), _counted(records, detection_set))
 
 
 def paint_record(record: Record, detection_set: DetectionSet, *, side: int = painter.SIDE, keypoints: bool = False) -> painter.Painted:
@@ -65,7 +50,7 @@ def paint_record(record: Record, detection_set: DetectionSet, *, side: int = pai
     return painter.paint(image, None, truth, detection_set.class_names, keypoints=shown, skeleton=skeleton, side=side)
 
 
-class Browser:
+class Browser(Panel):
     """A picture with a slider, previous and next, and choices of split and class. `numbers` says what is shown now."""
 
     def __init__(self, splits: Mapping[str, DetectionSet]):
@@ -80,21 +65,19 @@ class Browser:
         back, forward = (widgets.Button(description=text, layout={"width": "90px"}) for text in ("◀ previous", "next ▶"))
         self.picture = widgets.Image(format="jpeg", layout={"max_width": "640px"})
         self.facts = widgets.HTML(layout={"margin": "0 0 0 18px"})
-        self.numbers: dict = {}
-        self._chosen: list[int] = []
-        self._busy = False
 
         back.on_click(lambda _: self.step(-1))
         forward.on_click(lambda _: self.step(1))
+        self._choose_split()
         self.split.observe(lambda _: self._choose_split(), "value")
         self.class_name.observe(lambda _: self._choose_class(), "value")
-        self.slider.observe(lambda _: self._show(), "value")
-        self.keypoints.observe(lambda _: self._show(), "value")
         choices = [self.split, self.class_name, *([self.keypoints] if any_keypoints else [])]
-        self.widget = widgets.VBox(
-            [widgets.HBox(choices), widgets.HBox([self.slider, back, forward]), widgets.HBox([self.picture, self.facts])]
-        )
-        self._choose_split()
+        rows = [widgets.HBox(choices), widgets.HBox([self.slider, back, forward])]
+        self._begin(rows, [self.slider, self.keypoints], widgets.HBox([self.picture, self.facts]))
+
+    @property
+    def set(self) -> DetectionSet:
+        return self.splits[self.split.value]
 
     def step(self, by: int) -> None:
         """Go on by so many images; after the last comes the first."""
@@ -104,29 +87,18 @@ class Browser:
     def _choose_split(self) -> None:
         present = _counted(self.set.records, self.set)["per_class"]
         wanted = self.class_name.value
-        self._busy = True  # new options move the value, which would paint twice
-        self.class_name.options = [("all", ""), *((f"{name} ({number})", name) for name, number in present.items())]
-        self.class_name.value = wanted if wanted in present else ""
-        self._busy = False
-        self._choose_class()
+        with self._at_once():
+            self.class_name.options = [("all", ""), *((f"{name} ({number})", name) for name, number in present.items())]
+            self.class_name.value = wanted if wanted in present else ""
+            self._choose_class()
 
     def _choose_class(self) -> None:
-        if self._busy:
-            return
-        self._chosen = _matching(self.set, self.class_name.value or None)
-        self._busy = True
-        self.slider.value = 0
-        self.slider.max = max(0, len(self._chosen) - 1)
-        self._busy = False
-        self._show()
+        with self._at_once():
+            self._chosen = _matching(self.set, self.class_name.value or None)
+            self.slider.value = 0
+            self.slider.max = max(0, len(self._chosen) - 1)
 
-    @property
-    def set(self) -> DetectionSet:
-        return self.splits[self.split.value]
-
-    def _show(self) -> None:
-        if self._busy:
-            return
+    def _draw(self) -> None:
         self.numbers = {
             "split": self.split.value,
             "class": self.class_name.value or None,
@@ -139,20 +111,18 @@ class Browser:
         record = self.set.records[self._chosen[self.slider.value]]
         try:
             painted = paint_record(record, self.set, keypoints=self.keypoints.value)
-        except OSError as error:
-            # Inside a widget an exception would be lost; the browser says what happened and goes on.
+        except OSError as error:  # the first image too may be lost, and the browser goes on
             self.facts.value = f"<b>Cannot read this image.</b> {html.escape(str(error))}"
             return
         self.numbers["shown"] = painted.truths
         self.picture.value = style.as_jpeg(painted.image)
         self.facts.value = _facts(record, self.set, self.slider.value, len(self._chosen))
 
+    def _on_paper(self) -> dict[str, bytes]:
+        return {"image/jpeg": self.picture.value}
+
     def __repr__(self) -> str:
         return f"Browser({', '.join(self.splits)})"
-
-    def _repr_mimebundle_(self, **options) -> dict:
-        # Where no widget can run, a stored notebook still shows the picture; the plain text holds no pixels, nbval compares it.
-        return {**self.widget._repr_mimebundle_(**options), "image/jpeg": b64encode(self.picture.value).decode(), "text/plain": repr(self)}
 
 
 def browse(splits: DetectionSet | Mapping[str, DetectionSet]) -> Browser:
@@ -178,12 +148,9 @@ def _counted(records: list[Record], detection_set: DetectionSet) -> dict:
 
 
 def _facts(record: Record, detection_set: DetectionSet, index: int, count: int) -> str:
-    rows = "".join(
-        f"<tr><td><b>{html.escape(detection_set.class_names[number])}</b></td>"
-        f"<td style='text-align:right; padding-left:14px'>{box[2] - box[0]:.0f} × {box[3] - box[1]:.0f} px</td></tr>"
-        for number, box in zip(record.classes, record.boxes, strict=True)
-    )
+    names = (detection_set.class_names[number] for number in record.classes)
+    sizes = [(name, f"{x2 - x1:.0f} × {y2 - y1:.0f} px") for name, (x1, y1, x2, y2) in zip(names, record.boxes)]
     return (
         f"<div style='line-height:1.5'><b>{html.escape(record.image.name)}</b><br>image {index + 1} of {count}<br>"
-        f"{record.size[0]} × {record.size[1]} pixels<br>{len(record.classes)} objects<table>{rows}</table></div>"
+        f"{record.size[0]} × {record.size[1]} pixels<br>objects: {len(record.classes)}{drawing.table((), sizes)}</div>"
     )

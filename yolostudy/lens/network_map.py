@@ -2,34 +2,31 @@
 
 One layout feeds two renderers: a figure for print, and a page of plain SVG whose blocks open by a click. The SVG needs neither a kernel
 nor a script, so it works in a stored notebook as well. `live_map` lets the reader choose the network's size and the image's.
-
-Shapes are also the quickest witness of a wrong network: `record_shapes` writes them down layer by layer, also of a network that breaks
-off halfway, and `first_difference` says where two networks part.
 """
 
 from __future__ import annotations
 
 import hashlib
 import html
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-import numpy as np
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Curve
 
-from . import style
+from . import drawing, style
+from .differences import ShapeTable, compare_maps, draw_differences, first_difference, record_shapes
+from .panel import Panel
+
+__all__ = ["ClickableMap", "LiveMap", "Node", "clickable_map", "draw_map", "live_map", "live_shapes", "yolo_nodes"]
+__all__ += ["ShapeTable", "compare_maps", "draw_differences", "first_difference", "record_shapes"]  # stage 3 asks for them here
 
 BOX = (158, 60)  # pixels
 GAP = (56, 26)
 LEFT, TOP, MARGIN = 92, 34, 12  # room for the names of rows and columns
 PANEL = 92  # height of the SVG's strip for details
-MAP_NAMES = ("P2", "P3", "P4", "P5", "C", "X", "Y", "Z")  # of network.YOLO, in the order in which they are computed
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +94,13 @@ def yolo_nodes(features: Mapping) -> list[Node]:
 def draw_map(nodes: Sequence[Node]) -> tuple[style.StudyFigure, dict]:
     """The map as a figure, and its numbers: nodes, arrows, parts (nodes in each), values (all that the maps hold together)."""
     layout = _laid_out(nodes)
-    figure, axes = style.figure(width=layout.width / style.DPI, height=layout.height / style.DPI)
-    figure.set_layout_engine("none")
-    axes.set_position((0, 0, 1, 1))
+    figure, axes_at = drawing.by_pixel(layout.width, layout.height)
+    axes = axes_at(0, 0, layout.width, layout.height)
     axes.set(xlim=(0, layout.width), ylim=(layout.height, 0))
     axes.axis("off")
     for top, bottom, height, width in layout.rows:
-        band = Rectangle((MARGIN / 2, top), layout.width - MARGIN, bottom - top, facecolor="#f6f7f9", edgecolor="none", zorder=0)
-        axes.add_patch(band)
+        stripe = (MARGIN / 2, top, layout.width - MARGIN / 2, bottom)
+        drawing.frame(axes, stripe, "none", fill=True, facecolor=style.STRIPE, zorder=0)
         axes.text(MARGIN + 4, (top + bottom) / 2, _row_title(layout, height, width), va="center", fontsize=9, linespacing=1.5)
     for part, left in layout.columns.items():
         axes.text(left + BOX[0] / 2, TOP / 2 + 2, part, ha="center", va="center", fontsize=11, weight="bold")
@@ -123,7 +119,7 @@ def draw_map(nodes: Sequence[Node]) -> tuple[style.StudyFigure, dict]:
             (node.kind, 32, dict(fontsize=8.5)),
             (_size(node), 48, {}),
         ):
-            axes.text(middle, top + down, text, ha="center", va="center", zorder=3, **{"fontsize": 9, **font})
+            axes.text(middle, top + down, text, ha="center", va="center", zorder=3, **dict(fontsize=9) | font)
     return figure, _numbers(nodes)
 
 
@@ -155,15 +151,12 @@ def clickable_map(nodes: Sequence[Node]) -> ClickableMap:
         f'<path d="M0 0 10 5 0 10z" fill="{style.FAINT}"/></marker></defs>',
     ]
     for top, bottom, rows, columns in layout.rows:
-        parts.append(f'<rect x="{MARGIN / 2:g}" y="{top:g}" width="{layout.width - MARGIN:g}" height="{bottom - top:g}" fill="#f6f7f9"/>')
+        place = f'x="{MARGIN / 2:g}" y="{top:g}" width="{layout.width - MARGIN:g}" height="{bottom - top:g}"'
+        parts.append(f'<rect {place} fill="{style.STRIPE}"/>')
         lines = _row_title(layout, rows, columns).split("\n")
-        for line, text in enumerate(lines):
-            parts.append(
-                f'<text x="{MARGIN + 4}" y="{(top + bottom) / 2 + 13 - 9 * len(lines) + 18 * line:g}" font-size="12">{text}</text>'
-            )
-    for part, left in layout.columns.items():
-        middle = left + BOX[0] / 2
-        parts.append(_text(middle, TOP / 2 + 7, part, 15, bold=True))
+        first = (top + bottom) / 2 + 13 - 9 * len(lines)
+        parts += [_text(MARGIN + 4, first + 18 * line, text, 12, anchor="start") for line, text in enumerate(lines)]
+    parts += [_text(left + BOX[0] / 2, TOP / 2 + 7, part, 15, bold=True) for part, left in layout.columns.items()]
     for start, first, second, end in layout.arrows:
         curve = f"M{start[0]:g} {start[1]:g}C{first[0]:g} {first[1]:g} {second[0]:g} {second[1]:g} {end[0]:g} {end[1]:g}"
         parts.append(f'<path d="{curve}" fill="none" stroke="{style.FAINT}" stroke-width="1.8" marker-end="url(#{scope}tip)"/>')
@@ -210,12 +203,11 @@ def live_shapes(size: str = "n", side: int = 640, num_classes: int = 80, network
     return {name: [_shape(m) for m in value] if name == "outputs" else _shape(value) for name, value in features.items()}
 
 
-class LiveMap:
+class LiveMap(Panel):
     """The clickable map under a choice of size and a slider for the image. `numbers` holds size, side, shapes, anchors and values.
 
     Args:
-        num_classes: C.
-        network: as in `live_shapes`.
+        as in `live_shapes`.
     """
 
     def __init__(self, size: str = "n", side: int = 640, num_classes: int = 80, network: ModuleType | None = None):
@@ -227,211 +219,28 @@ class LiveMap:
             value=side, min=32, max=1280, step=32, description="image side", continuous_update=False, layout={"width": "460px"}
         )
         self.map = widgets.HTML()
-        self.numbers: dict = {}
-        self.nodes: list[Node] = []
-        for control in (self.size, self.side):
-            control.observe(lambda _: self._show(), "value")
-        self.widget = widgets.VBox([widgets.HBox([self.size, self.side]), self.map])
-        self._show()
+        controls = [self.size, self.side]
+        self._begin([widgets.HBox(controls)], controls, self.map)
 
-    def _show(self) -> None:
-        shapes = live_shapes(self.size.value, self.side.value, self.num_classes, self.network)
+    def _draw(self) -> None:
+        size, side = self.size.value, self.side.value
+        shapes = live_shapes(size, side, self.num_classes, self.network)
         self.nodes = yolo_nodes(shapes)
         drawn = clickable_map(self.nodes)
         outputs = shapes.pop("outputs")
-        self.numbers = {
-            "size": self.size.value,
-            "side": self.side.value,
-            "shapes": {**shapes, **{f"stride {self.side.value // shape[1]}": shape for shape in outputs}},
-            "anchors": sum(rows * columns for _, rows, columns in outputs),
-            "values": drawn.numbers["values"],
-        }
+        shapes |= {f"stride {side // shape[1]}": shape for shape in outputs}
+        anchors = sum(rows * columns for _, rows, columns in outputs)
+        self.numbers = {"size": size, "side": side, "shapes": shapes, "anchors": anchors, "values": drawn.numbers["values"]}
         self.map.value = drawn.svg
+
+    def _on_paper(self) -> dict[str, bytes]:
+        return {"image/png": style.as_png(draw_map(self.nodes)[0])}
 
     def __repr__(self) -> str:
         return f"LiveMap(size {self.size.value}, {self.side.value} pixels)"
 
-    def _repr_mimebundle_(self, **options) -> dict:
-        # As the data browser: where no widget can run, a stored notebook still shows the picture.
-        picture = b64encode(style.as_png(draw_map(self.nodes)[0])).decode()
-        return {**self.widget._repr_mimebundle_(**options), "image/png": picture, "text/plain": repr(self)}
 
-
-def live_map(size: str = "n", side: int = 640, num_classes: int = 80, network: ModuleType | None = None) -> LiveMap:
-    """The map with controls, see `LiveMap`."""
-    return LiveMap(size, side, num_classes, network)
-
-
-# Where two networks part ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ShapeLog:
-    """What each layer gave, in the order in which they finished, and what stopped the network, if anything did.
-
-    Attributes:
-        shapes: (name, shape) of every layer that gave a tensor; a layer that is called twice stands there twice.
-        error: class and first line of the exception, or None.
-    """
-
-    shapes: tuple[tuple[str, Shape], ...]
-    error: str | None = None
-
-    def __repr__(self) -> str:
-        return f"ShapeLog({len(self.shapes)} layers, {self.error or 'ran to the end'})"
-
-
-def record_shapes(model, *inputs, depth: int = 2) -> ShapeLog:
-    """Run a network and write down the shape that each of its layers gives. An exception ends the log and is kept in it.
-
-    Args:
-        model: any nn.Module. Its running statistics do not move: it runs in evaluation mode and goes back to the mode it was in.
-        inputs: what it is called with.
-        depth: how deep to look: 2 gives `backbone.sppf`, not the convolutions in it.
-    """
-    import torch
-
-    seen: list[tuple[str, Shape]] = []
-    handles = []
-    modes = [(module, module.training) for module in model.modules()]
-    error = None
-    try:
-        for name, module in model.named_modules():
-            if name and name.count(".") < depth:
-                handles.append(module.register_forward_hook(_note(name, seen)))
-        model.eval()
-        with torch.no_grad():
-            model(*inputs)
-    except Exception as caught:
-        error = f"{type(caught).__name__}: {str(caught).splitlines()[0] if str(caught) else ''}"
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes:
-            module.training = training
-    return ShapeLog(tuple(seen), error)
-
-
-def _note(name: str, seen: list):
-    def hook(module, inputs, output) -> None:
-        if hasattr(output, "shape"):
-            seen.append((name, tuple(int(side) for side in output.shape)))
-
-    return hook
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first place where two lists of shapes part. A shape is None where a list has ended.
-
-    Attributes:
-        index: position in the lists, from 0.
-        name: of the layer, by the first list (by the second where the first has ended).
-    """
-
-    index: int
-    name: str
-    expected: Shape | None
-    found: Shape | None
-
-    def __str__(self) -> str:
-        return f"{self.name}: expected {_written(self.expected)}, found {_written(self.found)}"
-
-
-def _written(shape: Shape | None) -> str:
-    return "nothing" if shape is None else " × ".join(map(str, shape))
-
-
-def first_difference(expected, found) -> Difference | None:
-    """Compare two lists of named shapes by their order and give the first place where they differ; None where they agree.
-
-    Names do not count, so networks whose layers have other names can be compared.
-
-    Args:
-        expected, found: a `ShapeLog`, a list of (name, shape), or a dictionary name -> shape or tensor.
-    """
-    first, second = _named(expected), _named(found)
-    for index in range(max(len(first), len(second))):
-        left = first[index] if index < len(first) else None
-        right = second[index] if index < len(second) else None
-        if left is None or right is None or left[1] != right[1]:
-            return Difference(index, (left or right)[0], left and left[1], right and right[1])
-    return None
-
-
-def _named(shapes) -> list[tuple[str, Shape]]:
-    if isinstance(shapes, ShapeLog):
-        return list(shapes.shapes)
-    named = shapes.items() if isinstance(shapes, Mapping) else shapes
-    return [(name, tuple(int(side) for side in getattr(shape, "shape", shape))) for name, shape in named]
-
-
-class ShapeTable:
-    """Two lists of named shapes side by side, the first difference marked. `numbers`: rows, equal (rows before it), first."""
-
-    def __init__(self, expected, found, titles: tuple[str, str] = ("expected", "found")):
-        first, second = _named(expected), _named(found)
-        self.titles, self.error = titles, found.error if isinstance(found, ShapeLog) else None
-        self.difference = first_difference(expected, found)
-        self.rows = []
-        for index in range(max(len(first), len(second))):
-            left, right = (listed[index] if index < len(listed) else ("", None) for listed in (first, second))
-            self.rows.append((left[0] or right[0], _written(left[1]), _written(right[1])))
-        equal = len(self.rows) if self.difference is None else self.difference.index
-        self.numbers = {"rows": len(self.rows), "equal": equal, "first": self.difference and self.difference.name}
-
-    def __repr__(self) -> str:
-        return f"ShapeTable({self.difference or 'equal'})"
-
-    def _repr_html_(self) -> str:
-        cell = "style='text-align:left; padding:2px 14px'"
-        head = "".join(f"<th {cell}>{html.escape(text)}</th>" for text in ("layer", *self.titles))
-        body = ""
-        for index, row in enumerate(self.rows):
-            here = self.difference is not None and index == self.difference.index
-            mark = f" style='background:{style.MISS}; color:{style.INK}'" if here else ""
-            body += f"<tr{mark}>" + "".join(f"<td {cell}>{html.escape(text)}</td>" for text in row) + "</tr>"
-        if self.error:
-            body += f"<tr><td {cell} colspan='3'><b>then:</b> {html.escape(self.error)}</td></tr>"
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def compare_maps(expected: Mapping, found: Mapping) -> dict[str, float]:
-    """How far two networks' named maps lie apart: the largest absolute difference of each, 0 where they agree to the last bit.
-
-    Args:
-        expected, found: what `features` of two networks with the same weights gave on the same image.
-    """
-    differences = {name: _apart(expected[name], found[name]) for name in MAP_NAMES if name in expected}
-    for source, left, right in zip("XYZ", expected.get("outputs", ()), found.get("outputs", ()), strict=False):
-        differences[f"output of {source}"] = _apart(left, right)
-    return differences
-
-
-def _apart(left, right) -> float:
-    if left.shape != right.shape:
-        raise ValueError(f"compare_maps: shapes {tuple(left.shape)} and {tuple(right.shape)}. Compare the shapes first: first_difference.")
-    return float((left.detach() - right.detach()).abs().max())
-
-
-@style.house()
-def draw_differences(differences: Mapping[str, float], tolerance: float = 1e-5) -> style.StudyFigure:
-    """One bar for each map, in the order in which they are computed, on a logarithmic scale; equal ones have none."""
-    figure, axes = style.figure(height=0.9 + 0.27 * len(differences), width=7.5)
-    at = np.arange(len(differences))
-    floor = tolerance / 100  # a logarithmic axis has no zero
-    for y, (_, value) in zip(at, differences.items()):
-        wrong = value > tolerance
-        if value > floor:
-            axes.barh(y, value - floor, left=floor, height=0.65, color=style.FALSE_ALARM if wrong else style.HIT)
-        text = "equal" if value == 0 else f"{value:.2g}"
-        axes.annotate(text, (max(value, floor), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.axvline(tolerance, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2)
-    axes.annotate("tolerance", (tolerance, -0.75), xytext=(4, 0), textcoords="offset points", fontsize=9, va="center")
-    axes.set(xscale="log", xlim=(floor, 100 * max(tolerance, *differences.values())), ylim=(len(differences) - 0.4, -1.2))
-    axes.set(yticks=at, yticklabels=list(differences), xlabel="largest absolute difference")
-    axes.grid(axis="y", visible=False)
-    return figure
+live_map = LiveMap
 
 
 # The layout -------------------------------------------------------------------------------------------------------------------------

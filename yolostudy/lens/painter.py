@@ -15,9 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from . import style
+from .overlap import intersection, iou
 
 SIDE = 480  # pixels: an image whose longer side is shorter is enlarged by a whole factor to about this
 SMALLEST_TEXT = 8  # pixels
+GAP = 6  # pixels between the pictures of a sheet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +74,7 @@ def compare(predictions, truth, iou_threshold: float = 0.5) -> Comparison:
         iou_threshold: the least IoU of a hit.
     """
     predictions, truth = _table(predictions, 6, "predictions"), _table(truth, 5, "truth")
-    overlap = _iou(predictions[:, :4], truth[:, 1:])  # (n, m)
+    overlap = iou(predictions[:, :4], truth[:, 1:])  # (n, m)
     overlap[predictions[:, 5, None] != truth[None, :, 0]] = -1
     matched, missed = np.full(len(predictions), -1), np.ones(len(truth), bool)
     for row in np.argsort(-predictions[:, 4], kind="stable"):
@@ -162,41 +164,46 @@ def paint(
     return Painted(np.asarray(picture), **numbers)
 
 
-def sheet(images: Iterable, columns: int, titles: Iterable[str] | None = None, max_width: int = 960, gap: int = 6) -> np.ndarray:
+def sheet(images: Iterable, columns: int, titles: Iterable[str] | None = None, max_width: int = 960) -> np.ndarray:
     """Many images in rows of `columns`, (H, W, 3) uint8, at most `max_width` wide. Images of any size, or `Painted`, one at a time."""
-    cell = (max_width - gap * (columns + 1)) // columns
+    cell = (max_width - GAP * (columns + 1)) // columns
     names = iter(titles) if titles is not None else None
-    title_height = 18 if titles is not None else 0
-    rows, row = [], []
+    rows, row = [_ground(GAP, max_width)], []
 
     def finish_row() -> None:
-        height = max(part.shape[0] for part in row)
-        strip = np.full((height + gap, max_width, 3), style.rgb(style.GROUND), np.uint8)
+        strip = _ground(max(part.shape[0] for part in row) + GAP, max_width)
         for column, part in enumerate(row):
-            left = gap + column * (cell + gap)
+            left = GAP + column * (cell + GAP)
             strip[: part.shape[0], left : left + cell] = part
         rows.append(strip)
         row.clear()
 
     for image in images:
-        pixels = image.image if isinstance(image, Painted) else image
-        factor = min(cell / pixels.shape[1], 1.5 * cell / pixels.shape[0])  # a very tall image must not stretch its row without end
-        size = max(1, round(pixels.shape[1] * factor)), max(1, round(pixels.shape[0] * factor))
-        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-        part = np.full((size[1] + title_height, cell, 3), style.rgb(style.GROUND), np.uint8)
-        part[title_height:, (cell - size[0]) // 2 :][:, : size[0]] = small
-        if names is not None:
-            picture = Image.fromarray(part)
-            text = _fitted(next(names, ""), style.font(12), cell)
-            ImageDraw.Draw(picture).text((0, title_height // 2), text, fill=style.INK, font=style.font(12), anchor="lm")
-            part = np.asarray(picture)
-        row.append(part)
+        row.append(_in_cell(getattr(image, "image", image), cell, None if names is None else next(names, "")))
         if len(row) == columns:
             finish_row()
     if row:
         finish_row()
-    top = np.full((gap, max_width, 3), style.rgb(style.GROUND), np.uint8)
-    return np.concatenate([top, *rows])
+    return np.concatenate(rows)
+
+
+def _in_cell(image: np.ndarray, width: int, title: str | None) -> np.ndarray:
+    """The image in the middle of a cell as wide as that, under its title."""
+    factor = min(width / image.shape[1], 1.5 * width / image.shape[0])  # a very tall image must not stretch its row without end
+    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
+    top = 0 if title is None else 18
+    part = _ground(size[1] + top, width)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    part[top:, (width - size[0]) // 2 :][:, : size[0]] = small
+    if title is None:
+        return part
+    picture, font = Image.fromarray(part), style.font(12)
+    ImageDraw.Draw(picture).text((0, top // 2), _fitted(title, font, width), fill=style.INK, font=font, anchor="lm")
+    return np.asarray(picture)
+
+
+def _ground(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), style.rgb(style.GROUND), np.uint8)
 
 
 def paint_to_folder(painted: Iterable[tuple[str, Painted]], folder: Path | str) -> dict[str, int]:
@@ -252,15 +259,6 @@ def _table(values, columns: int, what: str) -> np.ndarray:
     return table
 
 
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n, 4), (m, 4) xyxy -> (n, m). The exercise `boxes.box_iou` may be a stub or wrong: pictures do not depend on it."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
-    area_first, area_second = ((box[:, 2:] - box[:, :2]).clip(0).prod(axis=1) for box in (first, second))
-    return shared / np.maximum(area_first[:, None] + area_second[None] - shared, 1e-12)
-
-
 def _frame(canvas: np.ndarray, box: np.ndarray, colour: str, outside: int, inside: int, dash: int = 0) -> None:
     """Colour the pixels from `outside` out of the box to `inside` within it; `dash` > 0 leaves a gap of half that length after each."""
     height, width = canvas.shape[:2]
@@ -295,7 +293,7 @@ def _paint_keypoints(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Sequen
                     cv2.line(canvas, joints[start].tolist(), joints[end].tolist(), colour, width, cv2.LINE_AA, fraction)
         for number, (point, visible) in enumerate(zip(joints.tolist(), visibility, strict=True)):
             if visible > 0:
-                colour = style.rgb(style.CYCLE[number % len(style.CYCLE)])
+                colour = style.rgb(style.cycle(number))
                 cv2.circle(canvas, point, (radius + line) * 2**fraction, style.rgb(style.PAPER), -1, cv2.LINE_AA, fraction)
                 cv2.circle(canvas, point, radius * 2**fraction, colour, -1, cv2.LINE_AA, fraction)
                 if visible < 2:
@@ -305,6 +303,7 @@ def _paint_keypoints(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Sequen
 def _paint_tags(picture: Image.Image, tags: list[_Tag], size: int) -> list[tuple[str, tuple[int, int, int, int]]]:
     """Write each tag on its own ground, wholly inside the picture, where it hides the fewest other tags and boxes."""
     draw, placed = ImageDraw.Draw(picture), []
+    boxes = np.array([tag.box for tag in tags])
     for tag in tags:
         font, text = style.font(size, bold=True), tag.text
         while font.getlength(text) + 6 > picture.width and font.size > SMALLEST_TEXT:
@@ -316,22 +315,16 @@ def _paint_tags(picture: Image.Image, tags: list[_Tag], size: int) -> list[tuple
             continue
         x1, y1, x2, y2 = tag.box
         corners = ((x1, y1 - height), (x2 - width, y1 - height), (x1, y2), (x2 - width, y2), (x1, y1), (x1, y2 - height))
-        spots = []
-        for order, (left, top) in enumerate(corners):
-            left, top = round(min(max(left, 0), picture.width - width)), round(min(max(top, 0), picture.height - height))
-            spot = (left, top, left + width, top + height)
-            hidden = sum(20 * _shared(spot, other) for _, other in placed) + sum(_shared(spot, other.box) for other in tags)
-            spots.append((hidden, order, spot))
-        spot = min(spots)[2]
+        spots = np.rint(np.clip(corners, 0, (picture.width - width, picture.height - height)))
+        spots = np.column_stack([spots, spots + np.array([width, height])])
+        hidden = intersection(spots, boxes).sum(axis=1)
+        if placed:
+            hidden += 20 * intersection(spots, np.array([covered for _, covered in placed])).sum(axis=1)
+        spot = tuple(int(value) for value in spots[hidden.argmin()])  # of equals the first
         draw.rectangle((spot[0], spot[1], spot[2] - 1, spot[3] - 1), fill=tag.colour)
         draw.text((spot[0] + 3, spot[1]), text, fill=style.ink_on(tag.colour), font=font)
         placed.append((text, spot))
     return placed
-
-
-def _shared(first, second) -> float:
-    """The area that two boxes share."""
-    return max(0.0, min(first[2], second[2]) - max(first[0], second[0])) * max(0.0, min(first[3], second[3]) - max(first[1], second[1]))
 
 
 def _fitted(text: str, font, width: float) -> str:

@@ -1,10 +1,10 @@
-"""How far a layer sees, asked of the layer itself: its pools, its gradients, its channels.
+"""What a layer does to a picture, asked of the layer itself: how far it sees, what its channels hold, what its activation lets through.
 
-Two questions have the same answer and are both asked. Forward: one position of the input is lit; where does the light arrive? Backward:
-one position of the output is watched; the gradient says which positions of the input it depends on. Nothing here knows the formula
-5, 9, 13: a layer that is built otherwise shows what it does.
+How far it sees is two questions with the same answer, and both are asked. Forward: one position of the input is lit; where does the
+light arrive? Backward: one position of the output is watched; the gradient says which positions of the input it depends on. Nothing here
+knows the formula 5, 9, 13: a layer that is built otherwise shows what it does.
 
-Source of the second question: Luo et al. 2016, Understanding the Effective Receptive Field in Deep Convolutional Neural Networks.
+Source of the second: Luo et al. 2016, Understanding the Effective Receptive Field in Deep Convolutional Neural Networks.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
-import matplotlib
 import numpy as np
-from matplotlib.patches import Rectangle
 
-from . import painter, style
+from . import drawing, painter, style
+from .panel import Panel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HEAT = "viridis"  # even steps of lightness, and legible for colour-blind readers
-SIDE = 21  # positions: room for the widest window of SPPF, 13, and a rim around it
+SIDE = 21  # positions of a map: room for the widest window of SPPF, 13, and a rim around it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,37 +82,37 @@ class Growth:
 # Pool by pool -----------------------------------------------------------------------------------------------------------------------
 
 
-def grow(layer: nn.Module, channels: int, side: int = SIDE, position: tuple[int, int] | None = None) -> Growth:
+def grow(layer: nn.Module, channels: int, position: tuple[int, int] = (SIDE // 2, SIDE // 2)) -> Growth:
     """Light one position, and watch one, through every pool that the layer calls.
 
     The layer itself is left alone: a copy of it gets weights that are all positive, so that more light is more everywhere.
 
     Args:
-        layer: takes (B, channels, side, side), for instance an SPPF; its pools are found by the calls, not by their names.
-        position: row and column; the middle where none is given.
+        layer: takes (B, channels, SIDE, SIDE), for instance an SPPF; its pools are found by the calls, not by their names.
+        position: row and column.
     """
     import torch
 
-    row, column = position or (side // 2, side // 2)
+    row, column = position
     plain = _brightened(layer)
     with torch.no_grad():
-        images = torch.zeros(2, channels, side, side)
+        images = torch.zeros(2, channels, SIDE, SIDE)
         images[1, :, row, column] = 1
         output, pools = _pooled(plain, images)
     forward = tuple(_footprint((pool[1] - pool[0]).abs().sum(0)) for pool in pools)
 
     # A max pool hands its gradient to the brightest position alone. So each position of the input is lit once, in an image of its
     # own, and asked whether the gradient comes back to it.
-    lit = torch.eye(side * side).view(-1, 1, side, side).repeat(1, channels, 1, 1).requires_grad_()
+    lit = torch.eye(SIDE * SIDE).view(-1, 1, SIDE, SIDE).repeat(1, channels, 1, 1).requires_grad_()
     _, watched = _pooled(plain, lit)
     backward = []
     for pool in watched:
         back = None
         if pool.requires_grad:
             (back,) = torch.autograd.grad(pool[:, :, row, column].sum(), lit, retain_graph=True, allow_unused=True)
-        own = torch.zeros(side * side) if back is None else back.abs().sum(1).flatten(1).diagonal()
-        backward.append(_footprint(own.view(side, side)))
-    return Growth((row, column), forward, tuple(backward), _footprint((output[1] - output[0]).abs().sum(0)))
+        own = torch.zeros(SIDE * SIDE) if back is None else back.abs().sum(1).flatten(1).diagonal()
+        backward.append(_footprint(own.view(SIDE, SIDE)))
+    return Growth(position, forward, tuple(backward), _footprint((output[1] - output[0]).abs().sum(0)))
 
 
 def _pooled(layer: nn.Module, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -156,11 +154,14 @@ def _brightened(layer: nn.Module) -> nn.Module:
 def _footprint(heat: Tensor) -> Footprint:
     heat = heat.detach().double().cpu().numpy()
     found = heat > 1e-6 * heat.max(initial=0)  # below that it is rounding
-    heat = np.where(found, heat, 0.0)
+    return Footprint(np.where(found, heat, 0.0), _window(found))
+
+
+def _window(found: np.ndarray) -> tuple[int, int, int, int] | None:
     if not found.any():
-        return Footprint(heat, None)
+        return None
     rows, columns = np.flatnonzero(found.any(1)), np.flatnonzero(found.any(0))
-    return Footprint(heat, (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 @style.house()
@@ -170,20 +171,20 @@ def draw_growth(growth: Growth, gradient: bool = False) -> style.StudyFigure:
     count = len(growth.forward)
     figure, axes = style.figure(1 + gradient, count + 1, height=2.75 * (1 + gradient), squeeze=False)
     for number, footprint in enumerate(growth.forward):
-        _heat(axes[0, number], footprint, f"after the {names[number]} pool", growth.position)
-    _heat(axes[0, -1], growth.output, "output: all maps added", growth.position)
+        _draw_footprint(axes[0, number], footprint, f"after the {names[number]} pool", growth.position)
+    _draw_footprint(axes[0, -1], growth.output, "output: all maps added", growth.position)
     if gradient:
         for number, footprint in enumerate(growth.backward):
-            _heat(axes[1, number], footprint, f"seen from the {names[number]} pool", growth.position)
+            _draw_footprint(axes[1, number], footprint, f"seen from the {names[number]} pool", growth.position)
         axes[1, -1].axis("off")
         text = "Above: where one lit\nposition (red dot) arrives.\n\nBelow: which positions\nthe red dot sees, by\nthe gradient."
         axes[1, -1].text(0, 0.5, text, va="center", transform=axes[1, -1].transAxes, linespacing=1.4)
     return figure
 
 
-def _heat(axes, footprint: Footprint, title: str, position: tuple[int, int]) -> None:
+def _draw_footprint(axes, footprint: Footprint, title: str, position: tuple[int, int]) -> None:
     peak = footprint.heat.max(initial=0) or 1.0
-    axes.imshow(footprint.heat / peak, cmap=HEAT, vmin=0, vmax=1)
+    axes.imshow(footprint.heat / peak, cmap=style.HEAT, vmin=0, vmax=1)
     axes.plot(position[1], position[0], "o", color=style.FALSE_ALARM, markersize=5, markeredgecolor=style.PAPER)
     axes.set_title(title, fontsize=10)
     axes.set(xticks=[], yticks=[])
@@ -191,42 +192,38 @@ def _heat(axes, footprint: Footprint, title: str, position: tuple[int, int]) -> 
     text = "nothing arrives"
     if footprint.window:
         top, left, bottom, right = footprint.window
-        axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=style.CYCLE[1], linewidth=2.2))
+        drawing.frame(axes, (left - 0.5, top - 0.5, right - 0.5, bottom - 0.5), style.CYCLE[1], linewidth=2.2)
         text = f"{footprint.height} × {footprint.width} positions"
     axes.set_xlabel(text)
 
 
-class PoolBench:
+class PoolBench(Panel):
     """Move the lit position and choose how many pools it has passed. `numbers` says what is shown: the window shrinks at the border.
 
     Args:
-        layer, channels, side: as in `grow`.
+        layer, channels: as in `grow`.
     """
 
-    def __init__(self, layer: nn.Module, channels: int, side: int = SIDE):
+    def __init__(self, layer: nn.Module, channels: int):
         import ipywidgets as widgets
 
-        self.layer, self.channels, self.side = layer, channels, side
-        count = len(grow(layer, channels, side).forward)
-        wide = {"layout": {"width": "420px"}, "style": {"description_width": "90px"}, "continuous_update": False}
+        self.layer, self.channels = layer, channels
+        count = len(grow(layer, channels).forward)
+        wide = dict(layout={"width": "420px"}, style={"description_width": "90px"}, continuous_update=False)
         self.pools = widgets.IntSlider(value=count, min=0, max=count, description="pools", **wide)
-        self.row = widgets.IntSlider(value=side // 2, min=0, max=side - 1, description="row", **wide)
-        self.column = widgets.IntSlider(value=side // 2, min=0, max=side - 1, description="column", **wide)
-        self.picture = widgets.Image(format="png", layout={"max_width": "620px"})
-        self.numbers: dict = {}
-        for control in (self.pools, self.row, self.column):
-            control.observe(lambda _: self._show(), "value")
-        self.widget = widgets.VBox([self.pools, self.row, self.column, self.picture])
-        self._show()
+        self.row = widgets.IntSlider(value=SIDE // 2, min=0, max=SIDE - 1, description="row", **wide)
+        self.column = widgets.IntSlider(value=SIDE // 2, min=0, max=SIDE - 1, description="column", **wide)
+        controls = [self.pools, self.row, self.column]
+        self._begin(controls, controls)
 
-    def _show(self) -> None:
+    def _look(self):
         position = (self.row.value, self.column.value)
-        growth = grow(self.layer, self.channels, self.side, position)
-        lit = np.zeros((self.side, self.side))
+        growth = grow(self.layer, self.channels, position)
+        lit = np.zeros((SIDE, SIDE))
         lit[position] = 1
         own = Footprint(lit, (*position, position[0] + 1, position[1] + 1))
         forward, backward = ((own, *growth.forward)[self.pools.value], (own, *growth.backward)[self.pools.value])
-        self.numbers = {
+        numbers = {
             "pools": self.pools.value,
             "position": position,
             "height": forward.height,
@@ -234,21 +231,17 @@ class PoolBench:
             "positions": int((forward.heat > 0).sum()),
             "gradient_positions": int((backward.heat > 0).sum()),
         }
-        self.picture.value = style.as_png(_draw_pair(forward, backward, position))
+        return numbers, _draw_pair(forward, backward, position)
 
     def __repr__(self) -> str:
-        return f"PoolBench({self.pools.max} pools, {self.side} × {self.side} positions)"
-
-    def _repr_mimebundle_(self, **options) -> dict:
-        # As the data browser: where no widget can run, a stored notebook still shows the picture.
-        return {**self.widget._repr_mimebundle_(**options), "image/png": b64encode(self.picture.value).decode(), "text/plain": repr(self)}
+        return f"PoolBench({self.pools.max} pools, {SIDE} × {SIDE} positions)"
 
 
 @style.house()
 def _draw_pair(forward: Footprint, backward: Footprint, position: tuple[int, int]) -> style.StudyFigure:
     figure, (left, right) = style.figure(1, 2, width=6.4, height=3.8)
-    _heat(left, forward, "where the red dot arrives", position)
-    _heat(right, backward, "what the red dot sees, by gradient", position)
+    _draw_footprint(left, forward, "where the red dot arrives", position)
+    _draw_footprint(right, backward, "what the red dot sees, by gradient", position)
     return figure
 
 
@@ -292,11 +285,10 @@ def pull(function: Callable[[Tensor], Tensor], images: Tensor, position: tuple[i
     # Half the sum of squares: each channel counts as much as it has to say, and opposite signs do not cancel.
     (gradient,) = torch.autograd.grad(watched.square().sum() / 2, images)
     heat = gradient[0].abs().sum(0).double().cpu().numpy()  # (H, W)
-    rows, columns = np.flatnonzero(heat.any(1)), np.flatnonzero(heat.any(0))
-    reach = (int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)) if len(rows) else (0, 0)
+    top, left, bottom, right = _window(heat > 0) or (0, 0, 0, 0)
     stride = images.shape[-1] / feature.shape[-1]
     centre = ((position[1] + 0.5) * stride, (position[0] + 0.5) * stride)
-    return Pull(heat, centre, reach, _half_side(heat, centre))
+    return Pull(heat, centre, (right - left, bottom - top), _half_side(heat, centre))
 
 
 def _half_side(heat: np.ndarray, centre: tuple[float, float]) -> int:
@@ -322,21 +314,19 @@ def draw_pulls(image: np.ndarray, pulls: Mapping[str, Pull]) -> style.StudyFigur
         image: (H, W, 3) uint8.
     """
     figure, axes = style.figure(1, len(pulls), width=3.6 * len(pulls), height=4.0, squeeze=False)
-    shrink = max(1, max(image.shape[:2]) // 200)  # the picture is there for orientation; its noise would only make the file larger
+    height, width = image.shape[:2]
+    shrink = max(1, max(height, width) // 200)  # the picture is there for orientation; its noise would only make the file larger
     grey = (_shrunk(image.mean(2), shrink) / 255 * 12).round() / 12
     for axis, (title, found) in zip(axes[0], pulls.items(), strict=True):
         heat = cv2.GaussianBlur(_shrunk(found.heat, shrink), None, 0.015 * max(grey.shape))  # single pixels would not be seen
         strength = np.sqrt(heat / (heat.max() or 1.0))[..., None]  # the root shows the weak rim as well
-        colour = matplotlib.colormaps[HEAT](0.25 + 0.75 * strength[..., 0])[..., :3]
+        colour = style.HEAT(0.25 + 0.75 * strength[..., 0])[..., :3]
         shown = (1 - strength) * (0.25 + 0.6 * grey[..., None]) + strength * colour
-        axis.imshow((255 * shown).astype(np.uint8), extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5))
-        x, y = found.centre
-        left, top = x - found.half / 2 - 0.5, y - found.half / 2 - 0.5
-        axis.add_patch(Rectangle((left, top), found.half, found.half, fill=False, edgecolor=style.CYCLE[1], linewidth=1.8))
+        axis.imshow((255 * shown).astype(np.uint8), extent=(0, width, height, 0))
+        x, y, half = *found.centre, found.half / 2
+        drawing.frame(axis, (x - half, y - half, x + half, y + half), style.CYCLE[1])
         axis.set_title(title, fontsize=10)
-        axis.set(xticks=[], yticks=[], xlabel=f"half of it within {found.half} × {found.half} pixels")
-        axis.set_xlim(-0.5, image.shape[1] - 0.5)
-        axis.set_ylim(image.shape[0] - 0.5, -0.5)
+        axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], xlabel=f"half of it within {found.half} × {found.half} pixels")
         axis.grid(False)
     return figure
 
@@ -376,11 +366,10 @@ def feature_sheet(
     maps = maps[0] if maps.ndim == 4 else maps
     chosen = np.arange(len(maps)) if names is not None else np.argsort(-maps.std((1, 2)), kind="stable")[:count]
     enlarge = max(1, 120 // max(maps.shape[1:]))
-    colours = matplotlib.colormaps[HEAT]
     tiles = [] if image is None else [image]
     for channel in chosen:
         low, high = maps[channel].min(), maps[channel].max()
-        tile = (255 * colours((maps[channel] - low) / (high - low or 1.0))[..., :3]).astype(np.uint8)
+        tile = (255 * style.HEAT((maps[channel] - low) / (high - low or 1.0))[..., :3]).astype(np.uint8)
         tiles.append(tile.repeat(enlarge, 0).repeat(enlarge, 1))  # whole squares: each is one position of the map
     titles = [*([] if image is None else ["image"]), *(names or (f"channel {channel}" for channel in chosen))]
     numbers = {
@@ -395,8 +384,8 @@ def feature_sheet(
 # SiLU and its relatives -------------------------------------------------------------------------------------------------------------
 
 
-def activation_curves(functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None, reach: float = 5.0, points: int = 401) -> dict:
-    """Activation functions and their gradients, by autograd.
+def activation_curves(functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> dict:
+    """Activation functions and their gradients, by autograd, from -5 to 5.
 
     Args:
         functions: name -> function; SiLU and ReLU where none are given.
@@ -409,7 +398,7 @@ def activation_curves(functions: Mapping[str, Callable[[Tensor], Tensor]] | None
 
     curves = {}
     for name, function in (functions or {"SiLU": functional.silu, "ReLU": functional.relu}).items():
-        x = torch.linspace(-reach, reach, points, dtype=torch.float64, requires_grad=True)
+        x = torch.linspace(-5, 5, 401, dtype=torch.float64, requires_grad=True)
         value = function(x)
         (gradient,) = torch.autograd.grad(value.sum(), x)
         x, value = x.detach().numpy(), value.detach().numpy()
@@ -423,7 +412,7 @@ def draw_activations(curves: Mapping[str, Mapping]) -> style.StudyFigure:
     """The functions on the left, their gradients on the right."""
     figure, (left, right) = style.figure(1, 2, sharex=True)
     for number, (name, curve) in enumerate(curves.items()):
-        look = dict(color=style.CYCLE[number % len(style.CYCLE)], linestyle=("-", (0, (5, 2)), ":")[number % 3], label=name)
+        look = dict(color=style.cycle(number), linestyle=("-", (0, (5, 2)), ":")[number % 3], label=name)
         left.plot(curve["x"], curve["value"], **look)
         right.plot(curve["x"], curve["gradient"], **look)
     left.set(title="value", xlabel="input", ylabel="output")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -28,7 +29,10 @@ GROUND = "#eef0f4"  # what lies between the pictures of a sheet
 
 # Lines of a chart and keypoints, in this order: Okabe and Ito's colours (2008), the darkest first.
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b")
-BAND = {"backbone": "#d6e6f5", "top-down": "#fbe3cf", "bottom-up": "#f3d6e4", "neck": "#fbe3cf", "head": "#d3eee2"}
+BAND = {"backbone": "#d6e6f5", "top-down": "#fbe3cf", "bottom-up": "#f3d6e4", "head": "#d3eee2"}
+STRIPE = "#f6f7f9"  # a row of the network map
+HEAT = matplotlib.colormaps["viridis"]  # how much, where nothing is dark: even steps of lightness, legible for colour-blind readers
+HEAT_ON_PAPER = matplotlib.colormaps["YlGnBu"].resampled(9)  # how much, where nothing is pale; few steps survive the palette of a small PNG
 
 WIDTH = 9.0  # inches; 900 pixels at DPI, what a notebook's column shows without scaling
 ROW_HEIGHT = 2.9  # inches for one row of axes
@@ -96,30 +100,36 @@ def figure(
         return made, made.subplots(rows, columns, **subplots)
 
 
-def as_png(made: Figure, limit: int = MAX_BYTES) -> bytes:
-    """The figure as PNG of at most `limit` bytes: full colour if it fits, else a palette, else fewer pixels. Same figure, same bytes."""
+def as_png(made: Figure) -> bytes:
+    """The figure as PNG of at most MAX_BYTES: full colour if it fits, else a palette, else fewer pixels. Same figure, same bytes."""
+    return image_as_png(_rendered(made))
+
+
+def quick_png(made: Figure) -> bytes:
+    """The figure for a widget, which wants speed where a stored notebook wants few bytes."""
+    return _saved(_rendered(made), "PNG", compress_level=1)
+
+
+def _rendered(made: Figure) -> Image.Image:
     with house():
         made.canvas.draw()
-        picture = Image.fromarray(np.asarray(made.canvas.buffer_rgba())).convert("RGB")
-    return image_as_png(picture, limit)
+        return Image.fromarray(np.asarray(made.canvas.buffer_rgba())).convert("RGB")
 
 
-def image_as_png(image: np.ndarray | Image.Image, limit: int = MAX_BYTES) -> bytes:
-    """An image, (H, W, 3) uint8, as PNG of at most `limit` bytes. For a photograph `as_jpeg` shows more in the same space."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    while True:
-        for colours in (None, 256, 128, 64):
-            content = _saved(picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True)
-            if len(content) <= limit or picture.width <= 16:
-                return content
-        picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS)
+def image_as_png(image: np.ndarray | Image.Image) -> bytes:
+    """An image, (H, W, 3) uint8, as PNG of at most MAX_BYTES. For a photograph `as_jpeg` shows more in the same space."""
+
+    def save(picture: Image.Image, colours: int | None) -> bytes:
+        return _saved(picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True)
+
+    return _first_that_fits(image if isinstance(image, Image.Image) else Image.fromarray(image), save, (None, 256, 128, 64))
 
 
 class Picture:
-    """An image as the last value of a cell: (H, W, 3) uint8, RGB."""
+    """An image as the last value of a cell, (H, W, 3) uint8, RGB, and its numbers where it has some."""
 
-    def __init__(self, image: np.ndarray):
-        self.image = image
+    def __init__(self, image: np.ndarray, numbers: Mapping | None = None):
+        self.image, self.numbers = image, numbers
 
     def __repr__(self) -> str:
         return f"Picture({self.image.shape[1]} × {self.image.shape[0]})"
@@ -128,14 +138,22 @@ class Picture:
         return as_jpeg(self.image)
 
 
-def as_jpeg(image: np.ndarray, limit: int = MAX_BYTES) -> bytes:
-    """A photograph, (H, W, 3) uint8, as JPEG of at most `limit` bytes: the best quality that fits, else fewer pixels."""
-    picture = Image.fromarray(image)
+def as_jpeg(image: np.ndarray) -> bytes:
+    """A photograph, (H, W, 3) uint8, as JPEG of at most MAX_BYTES: the best quality that fits, else fewer pixels."""
+
+    def save(picture: Image.Image, choice: tuple[int, int]) -> bytes:
+        return _saved(picture, "JPEG", quality=choice[0], subsampling=choice[1])
+
+    # Full colour resolution for as long as it fits, because thin coloured lines smear without it.
+    return _first_that_fits(Image.fromarray(image), save, ((92, 0), (85, 0), (75, 0), (65, 0), (75, 2), (65, 2), (55, 2), (45, 2)))
+
+
+def _first_that_fits(picture: Image.Image, save: Callable[[Image.Image, object], bytes], choices: Sequence) -> bytes:
+    """What the first choice gives that keeps within MAX_BYTES; where none does, of a smaller picture."""
     while True:
-        # Full colour resolution for as long as it fits, because thin coloured lines smear without it.
-        for quality, subsampling in ((92, 0), (85, 0), (75, 0), (65, 0), (75, 2), (65, 2), (55, 2), (45, 2)):
-            content = _saved(picture, "JPEG", quality=quality, subsampling=subsampling)
-            if len(content) <= limit or picture.width <= 16:
+        for choice in choices:
+            content = save(picture, choice)
+            if len(content) <= MAX_BYTES or picture.width <= 16:
                 return content
         picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS)
 
@@ -151,6 +169,11 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans in pixels, from matplotlib's own folder: no font of the system is needed."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def cycle(number: int) -> str:
+    """The colour of the thing with this number; after the last of CYCLE comes the first."""
+    return CYCLE[number % len(CYCLE)]
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -8,8 +8,10 @@ import numpy as np
 from matplotlib.patches import Arc
 from matplotlib.ticker import MaxNLocator
 
-from . import painter, style
-from .box_lab import Panel, ask, frame, settle, show_image
+from . import drawing, style
+from .box_lab import ask
+from .overlap import iou
+from .panel import Panel
 
 BELOW, NOBODY = -2, -3  # in place of a suppressor: under the score threshold; gone although nothing kept explains it
 KEPT = -1
@@ -48,7 +50,7 @@ def suppress(
     by = np.full(len(score), NOBODY)
     by[len(eligible) :] = BELOW  # sorted, so what fails the threshold comes last
     by[kept.numpy()] = KEPT
-    overlap = painter._iou(box.double().numpy(), box.double().numpy())
+    overlap = iou(box.double().numpy(), box.double().numpy())
     for index in np.flatnonzero(by == NOBODY):
         rivals = [int(rival) for rival in kept if rival < index and label[rival] == label[index] and overlap[rival, index] > iou_threshold]
         if rivals:
@@ -65,16 +67,16 @@ def draw_suppression(numbers: dict, image: np.ndarray | None = None, class_names
     """Left the boxes: kept ones bold, suppressed ones thin with a line to their suppressor. Right the same as a queue by score."""
     figure, (picture, queue) = style.figure(1, 2, height=4.4, width_ratios=(1, 1.15))
     present = sorted({int(label) for label in numbers["classes"]})
-    colour = {label: style.CYCLE[place % len(style.CYCLE)] for place, label in enumerate(present)}
+    colour = {label: style.cycle(place) for place, label in enumerate(present)}
     _draw_boxes(picture, numbers, image, class_names, colour)
     _draw_queue(queue, numbers, colour)
-    settle(picture, queue)
+    drawing.settle(picture, queue)
     return figure
 
 
 def _draw_boxes(axes, numbers: dict, image: np.ndarray | None, class_names: Sequence[str] | None, colour: dict[int, str]) -> None:
     grey = None if image is None else np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)  # so that the frames' colours tell
-    show_image(axes, grey, 0.5)
+    drawing.ground(axes, grey, 0.5)
     height, width = image.shape[:2] if image is not None else numbers["boxes"].reshape(-1, 4)[:, [3, 2]].max(axis=0, initial=1)
     axes.set(xlim=(0, width), ylim=(height, 0), xlabel="x in pixels", ylabel="y in pixels")
     points, labels = numbers["points"], []
@@ -83,9 +85,9 @@ def _draw_boxes(axes, numbers: dict, image: np.ndarray | None, class_names: Sequ
         if by == BELOW:
             continue
         if by == KEPT:
-            frame(axes, numbers["boxes"][index], colour[label], linewidth=3, zorder=4)
+            drawing.frame(axes, numbers["boxes"][index], colour[label], linewidth=3, zorder=4)
             name = class_names[label] if class_names is not None else str(label)
-            note = {"facecolor": style.PAPER, "edgecolor": colour[label], "pad": 1.5, "alpha": 0.9}
+            note = dict(facecolor=style.PAPER, edgecolor=colour[label], pad=1.5, alpha=0.9)
             x, y = numbers["boxes"][index, :2].clip(2)
             while any(abs(x - other[0]) < 0.18 * width and abs(y - other[1]) < 0.055 * height for other in labels):
                 y += 0.01 * height
@@ -93,7 +95,7 @@ def _draw_boxes(axes, numbers: dict, image: np.ndarray | None, class_names: Sequ
             axes.plot(*points[index], "o", color=colour[label], markeredgecolor=style.INK, markersize=6, zorder=5)
             axes.text(x + 1, y + 2, f"{name} {numbers['scores'][index]:.2f}", fontsize=8, va="top", bbox=note, zorder=5, clip_on=True)
         else:
-            frame(axes, numbers["boxes"][index], colour[label], linewidth=0.9, alpha=0.75, zorder=2)
+            drawing.frame(axes, numbers["boxes"][index], colour[label], linewidth=0.9, alpha=0.75, zorder=2)
             if by >= 0:
                 axes.plot(*points[[index, by]].T, color=style.INK, linewidth=1, zorder=3)
             axes.plot(*points[index], ".", color=style.INK, markersize=4, zorder=3)
@@ -102,7 +104,7 @@ def _draw_boxes(axes, numbers: dict, image: np.ndarray | None, class_names: Sequ
 
 def _draw_queue(axes, numbers: dict, colour: dict[int, str]) -> None:
     for index, (score, label, by) in enumerate(zip(numbers["scores"], numbers["classes"], numbers["by"], strict=True)):
-        look = {"color": style.GROUND, "edgecolor": style.FAINT} if by == BELOW else {"color": colour[int(label)]}
+        look = dict(color=style.GROUND, edgecolor=style.FAINT) if by == BELOW else dict(color=colour[int(label)])
         axes.bar(index, score, width=0.8, alpha=1 if by == KEPT else 0.35, **look)
         if by >= 0:
             axes.add_patch(Arc(((index + by) / 2, 0), index - by, 0.035 * (index - by) ** 0.75, theta1=180, theta2=360, color=style.FAINT))
@@ -132,7 +134,6 @@ class SuppressionBench(Panel):
         image: np.ndarray | None = None,
         class_names: Sequence[str] | None = None,
         iou_threshold: float = 0.7,
-        score_threshold: float = 0.25,
         non_maximum_suppression: Callable | None = None,
         points=None,
     ):
@@ -140,10 +141,10 @@ class SuppressionBench(Panel):
 
         self.candidates = (boxes, scores, classes)
         self.image, self.class_names = image, class_names
-        self.options = {"non_maximum_suppression": non_maximum_suppression, "points": points}
-        look = {"min": 0.01, "max": 0.99, "step": 0.01, "style": {"description_width": "110px"}, "layout": {"width": "430px"}}
+        self.options = dict(non_maximum_suppression=non_maximum_suppression, points=points)
+        look = dict(min=0.01, max=0.99, step=0.01, style={"description_width": "110px"}, layout={"width": "430px"})
         self.iou_threshold = widgets.FloatSlider(value=iou_threshold, description="IoU threshold", **look)
-        self.score_threshold = widgets.FloatSlider(value=score_threshold, description="score threshold", **look)
+        self.score_threshold = widgets.FloatSlider(value=0.25, description="score threshold", **look)
         controls = [self.iou_threshold, self.score_threshold]
         self._begin([widgets.HBox(controls)], controls)
 

@@ -1,0 +1,71 @@
+"""What several views draw alike: a box, an image as ground, a figure laid out by the pixel, a table, an error in words."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from . import style
+
+
+def by_pixel(width: float, height: float) -> tuple[style.StudyFigure, Callable[[float, float, float, float], Axes]]:
+    """A figure of so many pixels, and a function that puts axes into it: left and top from the upper left corner, width and height."""
+    figure, axes = style.figure(width=width / style.DPI, height=height / style.DPI)
+    figure.set_layout_engine("none")
+    axes.remove()
+
+    def axes_at(left: float, top: float, wide: float, high: float) -> Axes:
+        return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
+
+    return figure, axes_at
+
+
+def ground(axes: Axes, image: np.ndarray | None, paleness: float = 0.0, interpolation: str = "bicubic") -> None:
+    """The image as ground of a drawing, in pixels, whole and without a grid. `paleness` 1 leaves white paper."""
+    axes.grid(False)
+    axes.set_aspect("equal")
+    if image is not None:
+        shown = (image * (1 - paleness) + 255 * paleness).astype(np.uint8)
+        axes.imshow(shown, extent=(0, image.shape[1], image.shape[0], 0), interpolation=interpolation)
+        axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+
+
+def frame(axes: Axes, box: Sequence[float], colour: str, **options) -> None:
+    """A box as four lines, x1 y1 x2 y2."""
+    x1, y1, x2, y2 = (float(value) for value in box)
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **dict(fill=False, edgecolor=colour, linewidth=1.8) | options))
+
+
+def arrow(axes: Axes, start: Sequence[float], tip: Sequence[float], colour: str, linewidth: float, **options) -> None:
+    """An arrow that ends exactly at its tip."""
+    axes.annotate("", tip, start, arrowprops=dict(arrowstyle="-|>", color=colour, linewidth=linewidth, shrinkA=0, shrinkB=0, **options))
+
+
+def settle(*panels: Axes) -> None:
+    """Leave what is drawn within some axes out of the search for a layout: it takes no room there, and a third of the time."""
+    for axes in panels:
+        for artist in (*axes.patches, *axes.lines, *axes.texts, *axes.collections):
+            artist.set_in_layout(False)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "right", marked: int | None = None) -> str:
+    """Plain text as an HTML table, one row of it marked."""
+    look = f"style='text-align:{align}; padding:2px 12px'"
+    mark = f" style='background:{style.MISS}; color:{style.INK}'"
+
+    def line(kind: str, row: Sequence[str]) -> str:
+        return "".join(f"<{kind} {look}>{html.escape(text)}</{kind}>" for text in row)
+
+    body = "".join(f"<tr{mark if number == marked else ''}>{line('td', row)}</tr>" for number, row in enumerate(rows))
+    head = f"<thead><tr>{line('th', header)}</tr></thead>" if header else ""
+    return f"<table>{head}<tbody>{body}</tbody></table>"
+
+
+def in_words(error: Exception) -> str:
+    """Class and first line of an exception."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
