@@ -74,7 +74,8 @@ def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
 
 
 def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
-    """Give an anchor that several ground truths want to the one, of all in its image, that its box overlaps most.
+    """Give an anchor that several ground truths want to the one that its box overlaps most, of all in its image, whether that one
+    wants it or not.
 
     Args:
         positive: (B, G, A) bool. overlaps: (B, G, A).

@@ -23,7 +23,7 @@ class ConvModule(nn.Module):
     Shape:
         (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))
 
-    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps and momentum of the normalisation from `initialize_weights`.
+    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps 0.001 and momentum 0.03 of the normalisation: `initialize_weights`.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 1, stride: int = 1):

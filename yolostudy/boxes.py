@@ -27,6 +27,7 @@ def make_anchors(
     Args:
         sizes: (H, W) of each output map.
         strides: pixels per position of each.
+        device: where both are made.
 
     Returns:
         anchors (A, 2): x, y of each centre, in units of its stride. strides (A, 1): that stride in pixels.
@@ -41,7 +42,7 @@ def expected_distance(logits: Tensor, reg_max: int = 16) -> Tensor:
         logits: (..., 4·R), R bins for left, then top, right and bottom.
 
     Returns:
-        (..., 4) distances in units of the stride, each within 0 … R - 1.
+        (..., 4) distances in units of the stride, each within 0 … R - 1, on the device of the logits.
     """
     raise NotImplementedError("exercise boxes.expected_distance: course/04_boxes.ipynb")
 
@@ -91,6 +92,7 @@ def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
 
     Args:
         boxes, others: (..., 4) x1 y1 x2 y2, in any unit that both share.
+        eps: keeps every divisor (heights, union, c², that of α) from being 0: equal boxes give 1, boxes without area no NaN.
 
     Returns:
         (...) at most 1; below 0 where the boxes are far apart. α counts as a constant in the backward pass.
@@ -109,7 +111,7 @@ def non_maximum_suppression(
         max_detections: stop after that many.
 
     Returns:
-        (kept,) indices into the input, best score first.
+        (kept,) int64 indices into the input, best score first; (0,) where there is none.
     """
     raise NotImplementedError("exercise boxes.non_maximum_suppression: course/04_boxes.ipynb")
 

@@ -100,7 +100,8 @@ class DetectionLoss(nn.Module):
         three raw maps, targets (N, 6) image index, class, x1 y1 x2 y2 in pixels -> `LossParts`
 
     No gradient flows through the assignment, whatever the assigner: it is given detached scores and boxes. Maps may come in half
-    precision, as autocast makes them; the loss is computed in float32. Ultralytics multiplies its loss by the batch size before the
+    precision, as autocast makes them; the loss is computed in float32. The three sums are divided by the sum of all target scores
+    over all processes, at least 1, over the number of processes. Ultralytics multiplies its loss by the batch size before the
     backward pass; this one does not.
     """
 

@@ -157,40 +157,44 @@ NEAR = torch.tensor(
 WHICH = torch.tensor([[0, 1, 0, 1, 1], [0, 1, 0, 1, 0]])  # the object that each anchor's box was made from
 
 
-def sighted() -> tuple[Tensor, Tensor]:
-    """Scores (2, 5, 4) and boxes (2, 5, 4) of five anchors that see the two objects of their image, more or less."""
+def sighted(away: float = 0.0) -> list[Tensor]:
+    """What `alignment` is called with: scores (2, 5, 4) and boxes (2, 5, 4) of five anchors that see the two objects of their image more or
+    less, the second from so far away; labels, objects, candidates. Made anew for each call: an answer may change what it is given."""
     own = OBJECTS.gather(1, WHICH[..., None].expand(-1, -1, 4))
-    return values(2, 5, 4, low=0.2, high=0.9, seed=51), own + values(2, 5, 4, low=-3, high=3, seed=52)
+    boxes = own + values(2, 5, 4, low=-3, high=3, seed=52) + torch.tensor([0.0, away, 0, 0, 0])[:, None]
+    return [values(2, 5, 4, low=0.2, high=0.9, seed=51), boxes, LABELS.clone(), OBJECTS.clone(), NEAR.clone()]
+
+
+def both(answer: object) -> dict:
+    """Metric and overlaps. A single tensor would fall into two by itself here, one for each image."""
+    if isinstance(answer, Tensor):
+        raise TypeError("alignment returns one tensor; asked for are two, the metric and the overlaps")
+    metric, overlaps = answer
+    return {"metric": metric, "overlaps": overlaps}
 
 
 @alignment.probe("metric and overlap of every candidate", atol=1e-8)
 def _(course):
-    metric, overlaps = course.assigner.alignment(*sighted(), LABELS, OBJECTS, NEAR)
-    return {"metric": metric, "overlaps": overlaps}
+    given = sighted()
+    seen = both(course.assigner.alignment(*given))
+    return seen | dict(zip(("scores afterwards", "boxes afterwards"), given))
 
 
 @alignment.probe("other exponents", atol=1e-8)
 def _(course):
-    metric, overlaps = course.assigner.alignment(*sighted(), LABELS, OBJECTS, NEAR, 2.0, 1.5)
-    return {
-        "metric": metric,
-        "overlaps": overlaps,
-        "metric for alpha 1": course.assigner.alignment(*sighted(), LABELS, OBJECTS, NEAR, alpha=1.0)[0],
-    }
+    seen = both(course.assigner.alignment(*sighted(), 2.0, 1.5))
+    return seen | {"metric for alpha 1": both(course.assigner.alignment(*sighted(), alpha=1.0))["metric"]}
 
 
 @alignment.probe("a candidate whose box lies far away", atol=1e-8)
 def _(course):
-    scores, boxes = sighted()
-    boxes = boxes + torch.tensor([0.0, 200, 0, 0, 0])[:, None]
-    metric, overlaps = course.assigner.alignment(scores, boxes, LABELS, OBJECTS, NEAR, alpha=0.5, beta=2.5)
-    return {"metric": metric, "overlaps": overlaps}
+    return both(course.assigner.alignment(*sighted(away=200), alpha=0.5, beta=2.5))
 
 
 @alignment.probe("no candidate at all")
 def _(course):
-    metric, overlaps = course.assigner.alignment(*sighted(), LABELS, OBJECTS, torch.zeros_like(NEAR))
-    return {"metric": metric, "overlaps": overlaps}
+    *given, near = sighted()
+    return both(course.assigner.alignment(*given, torch.zeros_like(near)))
 
 
 alignment.misconception(
@@ -267,24 +271,28 @@ def rated(*shape: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
     return values(*shape, low=0.05, high=1.0, seed=seed + 1) * candidates, candidates
 
 
-def selected(chosen: Tensor, candidates: Tensor) -> dict:
-    """A selection without the places that it has outside the candidates: which of many equal zeros topk takes is nobody's mistake."""
-    return {"chosen, of the candidates": chosen[candidates], "chosen of each ground truth": chosen.sum(dim=-1)}
+def selected(select, metric: Tensor, candidates: Tensor, *k: int) -> dict:
+    """What is chosen, once without the places outside the candidates: which of many equal zeros topk takes is nobody's mistake."""
+    given = candidates.clone()
+    chosen = select(metric, given, *k)
+    if chosen.shape == candidates.shape:
+        inside = torch.where(candidates, chosen, torch.zeros_like(chosen))
+        return {"chosen, of the candidates": inside, "chosen of each ground truth": chosen.sum(dim=-1), "candidates afterwards": given}
+    return {"chosen, of the candidates": chosen}
 
 
 @top_candidates.probe("the three best of each ground truth")
 def _(course):
     metric, candidates = rated(2, 4, 14, share=0.7, seed=61)
     metric[1, 3], candidates[1, 3] = 0, False  # padding
-    return selected(course.assigner.top_candidates(metric, candidates, 3), candidates)
+    return selected(course.assigner.top_candidates, metric, candidates, 3)
 
 
 @top_candidates.probe("fewer candidates than k")
 def _(course):
     metric, candidates = rated(1, 4, 20, share=0.8, seed=65)
     few = torch.arange(20) < torch.tensor([2, 5, 0, 20])[:, None]
-    metric, candidates = metric * few, candidates & few
-    return selected(course.assigner.top_candidates(metric, candidates), candidates)
+    return selected(course.assigner.top_candidates, metric * few, candidates & few)
 
 
 @top_candidates.probe("fewer anchors than k")
@@ -306,6 +314,13 @@ top_candidates.misconception(
     because="topk fills up with whatever has metric 0, and an untrained network has metrics of 0 everywhere. Padding and empty regions "
     "get positives, while the real candidates may get none. Keep only what is a candidate as well.",
     museum=45,
+)
+top_candidates.misconception(
+    "a candidate needs a metric above 0",
+    swap=("return chosen & candidates", "return chosen & (metric > 0)"),
+    because="The metric of a candidate may be 0: a box that does not reach its object yet has an overlap of 0. The loss hardly notices, "
+    "for such a positive has a target score of 0, but your foreground differs from Ultralytics', and where you count it an object seems to "
+    "have no anchor in it. Ask `candidates` who is a candidate.",
 )
 top_candidates.misconception(
     "k may exceed the number of anchors",
@@ -375,7 +390,7 @@ OVERLAPS = torch.tensor(
             [0.42, 0.31, 0.52, 0.61, 0.6, 0.0],
             [0.74, 0.66, 0.35, 0.27, 0.83, 0.57],
             [0.13, 0.45, 0.71, 0.0, 0.44, 0.38],
-            [0.0, 0.5, 0.4, 0.0, 0.55, 0.1],
+            [0.0, 0.77, 0.4, 0.0, 0.55, 0.1],  # the best for the second anchor, which it did not choose
         ],
         [
             [0.51, 0.0, 0.79, 0.5, 0.48, 0.3],
@@ -390,8 +405,7 @@ OVERLAPS = torch.tensor(
 @resolve_conflicts.probe("anchors that several ground truths want")
 def _(course):
     resolved = course.assigner.resolve_conflicts(CLAIMS.clone(), OVERLAPS.clone())
-    wanted = (CLAIMS.sum(dim=1) > 1)[:, None].expand_as(CLAIMS)
-    return {"owners of each anchor": resolved.sum(dim=1), "where there was a conflict": resolved[wanted], "all": resolved}
+    return {"owners of each anchor": resolved.sum(dim=1), "who owns what": resolved}
 
 
 @resolve_conflicts.probe("anchors that one ground truth or none wants")
@@ -399,16 +413,18 @@ def _(course):
     quiet = CLAIMS & (CLAIMS.sum(dim=1) < 2)[:, None]
     return {
         "single claims": course.assigner.resolve_conflicts(quiet.clone(), OVERLAPS.clone()),
-        "one ground truth in each of eight images": course.assigner.resolve_conflicts(CLAIMS.clone().view(8, 1, 6), OVERLAPS.view(8, 1, 6)),
+        "one ground truth in each of eight images": course.assigner.resolve_conflicts(
+            CLAIMS.clone().view(8, 1, 6), OVERLAPS.clone().view(8, 1, 6)
+        ),
         "no claim": course.assigner.resolve_conflicts(torch.zeros_like(quiet), OVERLAPS.clone()),
     }
 
 
 @resolve_conflicts.probe("what was handed in stays as it was")
 def _(course):
-    claims = CLAIMS.clone()
-    resolved = course.assigner.resolve_conflicts(claims, OVERLAPS.clone())
-    return {"claims before the call": claims, "claims after it": resolved.sum()}
+    claims, overlaps = CLAIMS.clone(), OVERLAPS.clone()
+    resolved = course.assigner.resolve_conflicts(claims, overlaps)
+    return {"claims": claims, "overlaps": overlaps, "claims that are left": resolved.sum()}
 
 
 resolve_conflicts.misconception(
@@ -422,6 +438,13 @@ resolve_conflicts.misconception(
     swap=("overlaps[image, :, anchor].argmax(dim=1)", "positive[image, :, anchor].int().argmax(dim=1)"),
     because="Which object gets the anchor then depends on the order of the label file. Of two planes side by side the second loses its "
     "positives. Let the overlap decide.",
+)
+resolve_conflicts.misconception(
+    "only those that want the anchor are asked",
+    swap=("overlaps[image, :, anchor].argmax(dim=1)", "(overlaps[image, :, anchor] * positive[image, :, anchor]).argmax(dim=1)"),
+    because="A sensible rule, and not this one: a disputed anchor goes to the ground truth that its box overlaps most, of all in the "
+    "image, even to one that has k better anchors and did not choose it. Ultralytics decides so, and in crowds your positives would differ "
+    "from its. Look for the largest overlap along the whole axis of the ground truths.",
 )
 resolve_conflicts.misconception(
     "nobody gets an anchor that is disputed",
@@ -493,24 +516,46 @@ def scene() -> tuple[Tensor, ...]:
     boxes = torch.einsum("bga,bgs->bas", share, TRUTH_BOXES) + values(3, 80, 4, low=-3, high=3, seed=81)
     scores = values(3, 80, 4, low=0.05, high=0.95, seed=82)
     boxes[2, 27], scores[2, 27, 1] = TRUTH_BOXES[2, 0], 1e-7  # the best box of all, from an anchor that is sure of its not being there
-    return scores, boxes, anchors, TRUTH_LABELS, TRUTH_BOXES, TRUTH_MASK
+    return scores, boxes, anchors, TRUTH_LABELS.clone(), TRUTH_BOXES.clone(), TRUTH_MASK.clone()
 
 
 def told(assigned) -> dict:
     """An assignment without what is meaningless: labels, boxes and numbers of the background."""
     positive = assigned.foreground > 0
+
+    def of_foreground(what: Tensor) -> Tensor:
+        if what.shape[:2] != positive.shape:
+            return what
+        return what.masked_fill(~positive.view(*positive.shape, *[1] * (what.dim() - 2)), -1)
+
     return {
         "foreground": assigned.foreground,
-        "gt_index of the foreground": assigned.gt_index[positive].long(),
-        "labels of the foreground": assigned.labels[positive].long(),
-        "boxes of the foreground": assigned.boxes[positive],
+        "gt_index, -1 on the background": of_foreground(assigned.gt_index).long(),
+        "labels, -1 on the background": of_foreground(assigned.labels).long(),
+        "boxes, -1 on the background": of_foreground(assigned.boxes),
         "scores": assigned.scores,
     }
 
 
 @task_aligned_assigner.probe("three objects, none, and two")
 def _(course):
-    return told(course.assigner.TaskAlignedAssigner(4)(*scene()))
+    given = scene()
+    seen = told(course.assigner.TaskAlignedAssigner(4)(*given))
+    names = ("scores", "predicted boxes", "anchors", "labels", "boxes", "mask")
+    return seen | {f"{name} afterwards": what for name, what in zip(names, given)}
+
+
+@task_aligned_assigner.probe("an anchor that does best for one object and belongs to the other")
+def _(course):
+    """Two objects, six anchors inside both. The second anchor has by far the best metric for object 0, and overlaps object 1 more. The last
+    one overlaps object 1 more too, which does not choose it: it stays with object 0."""
+    truth = torch.tensor([[[10.0, 10, 42, 42], [18, 10, 50, 42]]])
+    anchors = torch.tensor([[20.0, 20], [24, 20], [28, 20], [32, 20], [36, 20], [40, 20]])
+    left = torch.tensor([11.0, 14.5, 12.5, 17.5, 16.5, 14.4])  # of each anchor's box, which is 32 pixels wide
+    boxes = torch.stack((left, torch.full((6,), 10.0), left + 32, torch.full((6,), 42.0)), dim=-1)
+    scores = torch.tensor([[0.001, 0.3], [0.9, 0.4], [0.002, 0.2], [0.01, 0.8], [0.015, 0.9], [0.6, 0.001]])
+    given = scores[None], boxes[None], anchors, torch.tensor([[0, 1]]), truth, torch.ones(1, 2, dtype=torch.bool)
+    return told(course.assigner.TaskAlignedAssigner(2, k=3)(*given))
 
 
 @task_aligned_assigner.probe("another k, alpha and beta")
@@ -579,6 +624,21 @@ task_aligned_assigner.misconception(
     ),
     because="A candidate that was not chosen, or that another object won, sets the scale. The target promises a better box than any "
     "positive has, and it differs from Ultralytics' numbers. Take the maximum over the positives.",
+)
+task_aligned_assigner.misconception(
+    "the best metric is sought among all candidates",
+    swap=(
+        '        best_metric.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_metric, "amax")\n',
+        "        best_metric = metric.amax(dim=-1)\n",
+    ),
+    because="The best candidate of an object may have gone to another one in a conflict. Measured against it, none of the positives that "
+    "are left reaches the best overlap, and an object in a crowd is never told to be sure. Take the maximum over the positives.",
+)
+task_aligned_assigner.misconception(
+    "k is not handed on",
+    swap=("top_candidates(metric, candidates, self.k)", "top_candidates(metric, candidates)"),
+    because="top_candidates takes 10 unless told otherwise, and 10 is this class's default too: it works until somebody asks for another "
+    "k, and then nothing changes. Hand self.k on.",
 )
 task_aligned_assigner.misconception(
     "all objects of an image share one scale",

@@ -15,10 +15,27 @@ from ._fixtures import gradient, ramp, seeded, values
 NOT_ITS_OWN = "two layers, built and filled alike, answer differently: some of their weights are not their own"
 
 
-def shapes(layer: nn.Module) -> dict[str, int]:
-    """How many parameters of each shape a layer owns: whatever they are called, a mistake in a row of layers shows as one number."""
-    frozen = {True: "", False: " frozen"}
-    return dict(Counter((" x ".join(map(str, p.shape)) or "one number") + frozen[p.requires_grad] for p in layer.parameters()))
+def shapes(layer: nn.Module, learning: bool = False) -> dict[str, int]:
+    """How many parameters of each kind a layer owns, or of those that a gradient has reached: whatever they are called, a mistake in a row
+    of layers shows as one number. Convolutions come first, for they say most."""
+    reached = [p for p in layer.parameters() if not learning or (p.grad is not None and p.grad.abs().sum() > 0)]
+    return dict(Counter(_called(p) + ("" if p.requires_grad else ", frozen") for p in sorted(reached, key=lambda p: -p.dim())))
+
+
+def _called(parameter: Tensor) -> str:
+    if parameter.dim() == 4:
+        c_out, c_in, height, width = parameter.shape
+        return f"{height} x {width} convolutions, {c_in} to {c_out} channels"
+    if parameter.dim() == 1:
+        return f"scales, shifts and biases of {len(parameter)} channels"
+    return f"parameters of shape {tuple(parameter.shape)}"
+
+
+def tensor(output: object) -> Tensor:
+    """What forward gave. Raises a sentence where it is no tensor: torch would make a riddle of it, far from the learner's code."""
+    if isinstance(output, Tensor):
+        return output
+    raise TypeError("forward returns None: its `return` is missing" if output is None else f"forward returns a {type(output).__name__}")
 
 
 def steady(look: Callable[[], object]) -> object:
@@ -108,8 +125,8 @@ def _(course):
 def _(course):
     def look():
         layer, x = seeded(course.blocks.ConvModule(3, 5, 3), train=True), (0.03 * ramp(2, 3, 5, 4)).requires_grad_()
-        y = layer(x)
-        back = gradient((y * ramp(2, 5, 5, 4)).sum(), x)
+        y = tensor(layer(x))
+        back = gradient((y * ramp(*y.shape)).sum(), x)
         with torch.no_grad():
             return {"output": y.detach(), "gradient": back, "output in evaluation, afterwards": layer.eval()(ramp(1, 3, 5, 4))}
 
@@ -196,6 +213,13 @@ conv_module.misconception(
     because="The normalisation is there to hand the activation values around zero, where it bends; behind it, it cannot. Pretrained "
     "weights load in stage 8 without complaint and answer nonsense. Convolve, normalise, activate.",
 )
+conv_module.misconception(
+    "the activation is left out",
+    swap=("self.act(self.bn(self.conv(x)))", "self.bn(self.conv(x))"),
+    because="A convolution and a normalisation are both linear, and so is any number of them in a row: without a bend between them the "
+    "whole network could be multiplied out into one convolution. It still trains in stage 7, to a poor result that nothing explains. Send "
+    "what the normalisation gives through the SiLU.",
+)
 
 
 # ---- Bottleneck ----------------------------------------------------------------------------------------------------------
@@ -248,7 +272,8 @@ def _(course):
         with torch.no_grad():
             layer(x)
         after = x.clone()
-        return {"input": after, "gradient": gradient((layer(x.requires_grad_()) * ramp(1, 4, 3, 3)).sum(), x)}
+        y = tensor(layer(x.requires_grad_()))
+        return {"input": after, "gradient": gradient((y * ramp(*y.shape)).sum(), x)}
 
     return steady(look)
 
@@ -271,6 +296,13 @@ bottleneck.misconception(
     because="The sum is what lets a gradient reach the first layers undiminished: each block learns only what to change. Without it deep "
     "rows train slowly in stage 7, and pretrained weights, which expect it, answer nonsense in stage 8. Return the sum where it is asked "
     "for.",
+)
+bottleneck.misconception(
+    "the middle map is added instead of the input",
+    swap=("y = self.cv2(self.cv1(x))", "x = self.cv1(x)\n        y = self.cv2(x)"),
+    because="You add what the first ConvModule gave. Often a line such as `x = self.cv1(x)` is the cause: x is then another map, and the "
+    "input is gone when it is to be added. No shape shows it. The wire leads around one ConvModule instead of two, so nothing passes a "
+    "whole block as it came. Keep the input under a name of its own.",
 )
 bottleneck.misconception(
     "the sum is activated, as in ResNet",
@@ -335,8 +367,8 @@ def _(course):
 def _(course):
     def look():
         x = ramp(2, 6, 4, 5).requires_grad_()
-        y = lively(course.blocks.CSPLayer_2Conv(6, 8))(x)
-        return {"output": y.detach(), "gradient": gradient((y * ramp(2, 8, 4, 5)).sum(), x)}
+        y = tensor(lively(course.blocks.CSPLayer_2Conv(6, 8))(x))
+        return {"output": y.detach(), "gradient": gradient((y * ramp(*y.shape)).sum(), x)}
 
     return steady(look)
 
@@ -349,6 +381,15 @@ def _(course):
         return {name: lively(layer)(ramp(1, 4, 5, 4)) for name, layer in made.items()}
 
     return steady(look)
+
+
+@csp_layer.probe("the weights that learn, in a row of three")
+def _(course):
+    """Weights of one shape are filled alike, so that the output does not say which of the bottlenecks was asked."""
+    layer = lively(course.blocks.CSPLayer_2Conv(4, 12, repeats=3))
+    y = tensor(layer(ramp(1, 4, 5, 4)))
+    (y * ramp(*y.shape)).sum().backward()
+    return shapes(layer, learning=True)
 
 
 csp_layer.misconception(
@@ -404,7 +445,7 @@ csp_layer.misconception(
         "self.m = nn.ModuleList(Bottleneck(hidden, hidden, shortcut) for _ in range(repeats))",
         "self.m = [Bottleneck(hidden, hidden, shortcut) for _ in range(repeats)]",
     ),
-    because="nn.Module notices layers and parameters, not lists that hold some. The row runs, but the optimizer never trains it, "
+    because="nn.Module notices layers and parameters, not lists or dicts that hold some. The row runs, but the optimizer never trains it, "
     ".to(device) leaves it behind and no checkpoint holds it. Put the list into an nn.ModuleList.",
 )
 csp_layer.misconception(
@@ -447,7 +488,7 @@ def _(course):
             layer, dark = seeded(course.blocks.SPPF(4, 4, kernel_size)), torch.zeros(1, 4, 29, 31)
             bright = dark.clone()
             bright[..., 14, 15] = 5
-            changed = (layer(bright) - layer(dark)).abs().amax(dim=(0, 1)) > 1e-3
+            changed = (tensor(layer(bright)) - tensor(layer(dark))).abs().amax(dim=(0, 1)) > 1e-3
             seen[f"window {kernel_size}"] = {"rows": int(changed.any(dim=1).sum()), "columns": int(changed.any(dim=0).sum())}
         return seen
 
@@ -464,7 +505,7 @@ def _(course):
 def _(course):
     def look():
         x = values(1, 4, 6, 9, low=-3, high=3, seed=2).requires_grad_()
-        y = seeded(course.blocks.SPPF(4, 4, kernel_size=3))(x)
+        y = tensor(seeded(course.blocks.SPPF(4, 4, kernel_size=3))(x))
         return {"output": y.detach(), "gradient": gradient((y * ramp(*y.shape)).sum(), x)}
 
     return steady(look)

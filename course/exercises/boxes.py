@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from yolostudy.study.exercise import Exercise
 
-from ._fixtures import gradient, values
+from ._fixtures import attempt, gradient, values
 
 OTHER = torch.device("meta")  # a name only: `SecondDevice` makes nothing there, for its first real tensor costs seconds of imports
 
@@ -115,7 +115,7 @@ make_anchors.misconception(
     "height and width exchanged",
     swap=("for (height, width), stride", "for (width, height), stride"),
     because="A size is (H, W), as a tensor's shape has it. On square images nothing shows; on one of 384 x 640 pixels every row has the "
-    "wrong length and the boxes scatter. Unpack the height first.",
+    "wrong length and the boxes scatter. Unpack the height first, and build the grid with height many rows: both must hold.",
 )
 make_anchors.misconception(
     "the strides multiplied in",
@@ -251,6 +251,12 @@ expected_distance.misconception(
     because="float32 ends at exp(88.7), float16 at exp(11.1). One very sure prediction then gives infinity divided by infinity, and the "
     "NaN that appears in stage 7 looks like a bug in the loss. A library's softmax takes the largest logit off first; use it.",
 )
+expected_distance.misconception(
+    "the bins stay on the processor",
+    swap=(", device=logits.device", ""),
+    because="torch.arange makes its numbers on the processor unless told otherwise. On a computer without a graphics card nothing shows; "
+    "with one, the first prediction of stage 7 stops with two devices in one operation. Give the bins the device of the logits.",
+)
 
 
 # ---- boxes from distances, and back ----------------------------------------------------------------------------------
@@ -385,13 +391,20 @@ box_to_distance.misconception(
     swap=(".clamp(0, reg_max - 1 - 0.01)", ""),
     because="A wide object reaches beyond the last bin, and an edge on the wrong side of the point is negative. Stage 6 takes the whole "
     "part of a distance as the number of a bin, so training stops with an index out of bounds: at the first large aircraft, not "
-    "at once. Cut off at both ends.",
+    "at once. Cut off at both ends; clamp gives a new tensor and leaves the old one as it is.",
 )
 box_to_distance.misconception(
     "no lower limit",
     swap=(".clamp(0, reg_max - 1 - 0.01)", ".clamp(max=reg_max - 1 - 0.01)"),
     because="A point a little outside its box has a negative distance, and no bin stands for that: the loss of stage 6 gives a bin a "
     "negative weight, or stops with an index out of bounds. Cut off at 0 too.",
+)
+box_to_distance.misconception(
+    "no upper limit",
+    swap=(".clamp(0, reg_max - 1 - 0.01)", ".clamp(min=0)"),
+    because="16 bins reach 15 strides, 120 pixels on the finest level, and an object may be larger. Stage 6 takes the whole part of a "
+    "distance as the number of a bin: training runs until the first large aircraft and stops there with an index out of bounds. Cut off a "
+    "hundredth below R - 1 too.",
 )
 box_to_distance.misconception(
     "cut off at R - 1 exactly",
@@ -469,7 +482,10 @@ def _(course):
 
 @box_iou.probe("six boxes and six others")
 def _(course):
-    return {"iou": course.boxes.box_iou(some_boxes(6, seed=16), some_boxes(6, seed=18))}
+    boxes, others = some_boxes(6, seed=16), some_boxes(6, seed=18)
+    iou = course.boxes.box_iou(boxes, others)
+    small = course.boxes.box_iou(some_boxes(6, seed=16) / 16, some_boxes(6, seed=18) / 16)
+    return {"iou": iou, "iou of the same, sixteen times smaller": small, "boxes afterwards": boxes, "others afterwards": others}
 
 
 box_iou.misconception(
@@ -557,8 +573,8 @@ complete_iou = Exercise(
 
 @complete_iou.probe("boxes that overlap")
 def _(course):
-    boxes = torch.tensor([[0.0, 0, 4, 4], [1, 2, 9, 5], [2, 1, 5, 11], [3, 3, 7, 6]])
-    others = torch.tensor([[1.0, 1, 5, 5], [2, 1, 6, 9], [1, 4, 12, 8], [2, 1, 9, 10]])
+    boxes = torch.tensor([[0.0, 0, 4, 4], [1, 2, 9, 5], [2, 1, 5, 11], [3, 3, 7, 6], [1, 1, 9, 5]])
+    others = torch.tensor([[1.0, 1, 5, 5], [2, 1, 6, 9], [1, 4, 12, 8], [2, 1, 9, 10], [1, 1, 8, 7]])
     return {"ciou": course.boxes.complete_iou(boxes, others)}
 
 
@@ -566,7 +582,8 @@ def _(course):
 def _(course):
     boxes = torch.tensor([[10.0, 20, 40, 30]]).expand(5, 4)
     others = torch.tensor([[10.0, 20, 40, 30], [20, 10, 30, 40], [44, 21, 60, 33], [12, 36, 36, 50], [300, 200, 310, 260]])
-    return {"ciou": course.boxes.complete_iou(boxes, others)}
+    lying, standing = torch.tensor([0.0, 0, 90, 3]), torch.tensor([900.0, 700, 904, 790])
+    return {"ciou": course.boxes.complete_iou(boxes, others), "far apart and crosswise": course.boxes.complete_iou(lying, standing)}
 
 
 @complete_iou.probe("boxes without area, and next to none")
@@ -666,6 +683,18 @@ complete_iou.misconception(
     "so nothing pulls the centres together, and the losses of stage 6 differ from Ultralytics'. Take the two terms of the "
     "formula.",
 )
+complete_iou.misconception(
+    "eps is used nowhere",
+    swap=[
+        ("x2 - x1, y2 - y1 + eps", "x2 - x1, y2 - y1"),
+        ("u2 - u1, v2 - v1 + eps", "u2 - u1, v2 - v1"),
+        ("- intersection + eps", "- intersection"),
+        ("hull_height.square() + eps", "hull_height.square()"),
+        ("1 - iou + aspect + eps", "1 - iou + aspect"),
+    ],
+    because="Two equal boxes have v = 0 and IoU = 1, so that α is 0 / 0: the best prediction of all is NaN, and so is every sum that it "
+    "enters in stage 6. Boxes without a side or an area divide by 0 too. Add eps to each divisor that can be 0.",
+)
 
 
 non_maximum_suppression = Exercise(
@@ -686,37 +715,44 @@ non_maximum_suppression = Exercise(
 
 # overlaps: 0 and 1 0.90, 4 and 1 0.50, 2 and 1 0.31, 4 and 2 0.67, 5 and 3 0.72
 HEAP = torch.tensor([[10.0, 10, 50, 50], [12, 10, 52, 50], [10, 30, 50, 70], [100, 10, 140, 50], [10, 22, 50, 62], [106.5, 10, 146.5, 50]])
-HEAP_SCORES = torch.tensor([0.6, 0.9, 0.7, 0.3, 0.8, 0.5])
-ONE_CLASS = torch.zeros(6, dtype=torch.int64)
+
+
+def heap(count: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, scores and classes, all of one class. Made anew for each call: an answer may change what it is given."""
+    scores = torch.tensor([0.6, 0.9, 0.7, 0.3, 0.8, 0.5])
+    return HEAP[:count].clone(), scores[:count], torch.zeros(count, dtype=torch.int64)
 
 
 @non_maximum_suppression.probe("a heap under three thresholds")
 def _(course):
-    boxes, scores, classes = HEAP.clone(), HEAP_SCORES.clone(), ONE_CLASS.clone()
+    boxes, scores, classes = heap()
     suppress = course.boxes.non_maximum_suppression
-    kept = {"default": suppress(boxes, scores, classes)}
-    kept |= {str(threshold): suppress(boxes, scores, classes, iou_threshold=threshold) for threshold in (0.8, 0.4, 0.1)}
+    kept = {"default": suppress(boxes, scores, classes)}  # at 0.48 goes what has an IoU of 0.50 and a complete IoU of 0.47
+    kept |= {str(threshold): suppress(boxes, scores, classes, iou_threshold=threshold) for threshold in (0.8, 0.48, 0.1)}
     return kept | {"boxes afterwards": boxes, "scores afterwards": scores, "classes afterwards": classes}
 
 
 @non_maximum_suppression.probe("several classes on one spot")
 def _(course):
     boxes = torch.tensor([[8.0, 8, 40, 40], [9, 8, 41, 40], [8, 9, 40, 41], [8, 10, 40, 42], [10, 8, 42, 40]])
-    scores, classes = torch.tensor([0.4, 0.7, 0.5, 0.9, 0.6]), torch.tensor([0, 1, 0, 79, 1])
-    return {"kept": course.boxes.non_maximum_suppression(boxes, scores, classes, 0.5)}
+    scores, classes = torch.tensor([0.4, 0.7, 0.8, 0.6, 0.9]), torch.tensor([0, 1, 0, 79, 1])
+    kept = course.boxes.non_maximum_suppression(boxes, scores, classes, 0.5)
+    two = course.boxes.non_maximum_suppression(boxes.clone(), scores.clone(), classes.clone(), 0.5, max_detections=2)
+    return {"kept": kept, "kept, two at most": two, "boxes afterwards": boxes}
 
 
 @non_maximum_suppression.probe("at most so many")
 def _(course):
     def suppress(most: int) -> Tensor:
-        return course.boxes.non_maximum_suppression(HEAP, HEAP_SCORES, ONE_CLASS, iou_threshold=0.4, max_detections=most)
+        return course.boxes.non_maximum_suppression(*heap(), iou_threshold=0.4, max_detections=most)
 
-    point = torch.tensor([[5.0, 5, 5, 5], [20, 20, 30, 30]])  # a point does not even overlap itself
+    # a point does not even overlap itself
+    point = torch.tensor([[5.0, 5, 5, 5], [20, 20, 30, 30]]), torch.tensor([0.9, 0.8]), torch.tensor([0, 0])
     return {
-        "1": suppress(1),
-        "2": suppress(2),
-        "3": suppress(3),
-        "a point and a box": course.boxes.non_maximum_suppression(point, torch.tensor([0.9, 0.8]), ONE_CLASS[:2], max_detections=4),
+        "1 at most": suppress(1),
+        "2 at most": suppress(2),
+        "3 at most": suppress(3),
+        "a point and a box, 4 at most": course.boxes.non_maximum_suppression(*point, max_detections=4),
     }
 
 
@@ -724,13 +760,14 @@ def _(course):
 def _(course):
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 2]])  # 8 of 16: exact in every floating-point format
     scores = torch.tensor([0.9, 0.8])
-    return {"kept": course.boxes.non_maximum_suppression(boxes, scores, ONE_CLASS[:2], iou_threshold=0.5)}
+    return {"kept": course.boxes.non_maximum_suppression(boxes, scores, torch.tensor([0, 0]), iou_threshold=0.5)}
 
 
 @non_maximum_suppression.probe("nothing to suppress")
 def _(course):
-    kept = course.boxes.non_maximum_suppression(HEAP[:0], HEAP_SCORES[:0], ONE_CLASS[:0])
-    return {"kept": kept, "shape of the boxes kept": tuple(HEAP[:0][kept].shape)}
+    boxes, scores, classes = heap(0)
+    kept = course.boxes.non_maximum_suppression(boxes, scores, classes)
+    return {"kept": kept, "shape of the boxes kept": attempt(lambda: tuple(boxes[kept].shape))}
 
 
 non_maximum_suppression.misconception(
@@ -744,6 +781,12 @@ non_maximum_suppression.misconception(
     swap=("boxes + classes[:, None] * CLASS_OFFSET", "boxes"),
     because="A box then deletes one of another class that it overlaps, and of two guesses for one object only one reaches the evaluation "
     "of stage 7. Compare boxes only within a class: move each class to a place of its own.",
+)
+non_maximum_suppression.misconception(
+    "the caller's boxes are moved apart",
+    swap=("shifted = boxes + classes[:, None] * CLASS_OFFSET", "shifted = boxes.add_(classes[:, None] * CLASS_OFFSET)"),
+    because="The right boxes are kept, and `+=` has moved them where they were: `predict` takes them by your indices and finds every "
+    "aircraft of class 1 outside the image, 7680 pixels to the right and below. Class 0 hides it. Make a new tensor.",
 )
 non_maximum_suppression.misconception(
     "the threshold compared the wrong way",
@@ -771,7 +814,7 @@ non_maximum_suppression.misconception(
     "no end at max_detections",
     swap=("while len(waiting) and len(kept) < max_detections:", "while len(waiting):"),
     because="An untrained network fires at thousands of places, and every box that is kept costs one more round of the loop: the first "
-    "evaluation of stage 7 crawls. Stop as soon as so many are kept.",
+    "evaluation of stage 7 crawls. Stop as soon as so many are kept as the argument says, not a number of your own.",
 )
 non_maximum_suppression.misconception(
     "cut to max_detections before suppressing",
@@ -786,6 +829,19 @@ non_maximum_suppression.misconception(
     "detections as they come and would be wrong without an error. Leave them in the order in which you kept them.",
 )
 non_maximum_suppression.misconception(
+    "one class after another",
+    swap=[
+        ("while len(waiting) and len(kept) < max_detections:", "while len(waiting):"),
+        (
+            "    return torch.stack(kept) if kept else waiting[:0]",
+            "    kept = torch.stack(kept) if kept else waiting[:0]\n    return kept[classes[kept].argsort(stable=True)][:max_detections]",
+        ),
+    ],
+    because="A loop over the classes keeps the right boxes, but hands them over class by class: all of class 0 first, sure or not. Cut off "
+    "at max_detections, the last classes vanish, and the precision-recall curve of stage 7 wants the best score first. Sort once more by "
+    "score before you cut, or compare shifted boxes without a loop.",
+)
+non_maximum_suppression.misconception(
     "places in the sorted list returned",
     swap=("torch.stack(kept) if", "scores.argsort(descending=True).argsort()[torch.stack(kept)] if"),
     because="After sorting, place 0 is the best box and not box 0 of the input. Whoever indexes with the result gets the boxes of others, "
@@ -796,4 +852,10 @@ non_maximum_suppression.misconception(
     swap=("torch.stack(kept) if", "boxes[torch.stack(kept)] if"),
     because="The caller also needs the scores and the classes of what is kept, and `predict` takes all three by index. Boxes as an index "
     "raise an error. Return the indices.",
+)
+non_maximum_suppression.misconception(
+    "with nothing kept, floats come back",
+    swap=("torch.stack(kept) if kept else waiting[:0]", "torch.tensor([int(index) for index in kept])"),
+    because="torch.tensor of an empty list cannot know that it was to hold whole numbers and makes floats. Every image with a detection "
+    "works, and the first one without ends `predict` with an IndexError, for floats are no index. Say dtype=torch.long.",
 )

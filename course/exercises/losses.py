@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 
 import torch
@@ -148,6 +149,17 @@ def _(course):
     return {"box": box, "dfl": dfl}
 
 
+@box_loss.probe("a box on the wrong side of its anchor", atol=1e-6)
+def _(course):
+    logits = torch.zeros(1, 4, 8)
+    for side, bin in enumerate((6, 3, 0, 3)):  # reaches far to the left, its target far to the right: the complete IoU is below 0
+        logits[0, side, bin] = 6.0
+    logits = logits.flatten(1).requires_grad_()
+    target = torch.tensor([[8.2, 4.0, 14.5, 12.5]])
+    box, dfl = course.losses.BoxLoss(8)(logits, torch.tensor([[8.5, 8.5]]), target, torch.tensor([0.7]))
+    return {"box": box, "dfl": dfl, "gradient of the box loss": gradient(box, logits)}
+
+
 @box_loss.probe("the gradients on the logits", atol=1e-6)
 def _(course):
     logits, *rest = foreground(8)
@@ -205,6 +217,16 @@ box_loss.misconception(
     "over the four edges of an anchor.",
 )
 box_loss.misconception(
+    "without foreground a constant is returned",
+    swap=(
+        "        boxes = distance_to_box(",
+        "        if not len(logits):\n            return torch.tensor(0.0), torch.tensor(0.0)\n        boxes = distance_to_box(",
+    ),
+    because="The value is right, but no gradient can flow through a number that was not computed from the logits: a backward pass through "
+    "this loss alone stops with an error, and with several processes the parameters of the box branches wait for a gradient that never "
+    "comes. Leave the special case out: a sum over no rows is 0 and has a gradient.",
+)
+box_loss.misconception(
     "the bins of the four edges are mixed",
     swap=("logits.unflatten(-1, (4, self.reg_max))", "logits.unflatten(-1, (self.reg_max, 4)).transpose(-1, -2)"),
     because="The first R numbers belong to the left edge, the next R to the top, and so on. Read in the other order, each edge is "
@@ -249,45 +271,49 @@ ROWS = torch.tensor(
 )
 
 
-def listed(labels: Tensor, boxes: Tensor, mask: Tensor) -> list[Tensor]:
+def listed(labels: Tensor, boxes: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """Per image its real objects, class and box, in an order of their own: within an image any order is right."""
     found = []
-    for own_labels, own_boxes, real in zip(labels, boxes, mask, strict=True):
+    for own_labels, own_boxes, real in zip(labels, boxes, mask.bool(), strict=True):
         objects = torch.cat((own_labels[real, None].to(own_boxes.dtype), own_boxes[real]), dim=1)
         found.append(objects[objects[:, 1].argsort()])  # no two in an image have the same left edge
-    return found
+    return {f"image {number}, class and box": objects for number, objects in enumerate(found)}
 
 
 @pad_targets.probe("the padding")
 def _(course):
-    labels, boxes, mask = course.losses.pad_targets(ROWS.clone(), 5)
-    return {
-        "labels": labels.shape,
-        "boxes": boxes.shape,
+    targets = ROWS.clone()
+    labels, boxes, mask = course.losses.pad_targets(targets, 5)
+    kinds = {"labels": str(labels.dtype), "boxes are floats": boxes.is_floating_point(), "mask": str(mask.dtype)}
+    seen = {
+        "kinds": kinds,
+        "shapes": {"labels": str(tuple(labels.shape)), "boxes": str(tuple(boxes.shape)), "mask": str(tuple(mask.shape))},
         "mask": mask,
-        "kinds": [str(labels.dtype), boxes.is_floating_point(), str(mask.dtype)],
-        "labels of the padding": labels[~mask],
-        "boxes of the padding": boxes[~mask],
+        "targets afterwards": targets,
     }
+    if mask.shape == labels.shape == boxes.shape[:2]:
+        padding = ~mask.bool()
+        seen |= {"labels of the padding": labels[padding], "boxes of the padding": boxes[padding]}
+    return seen
 
 
 @pad_targets.probe("the objects of each image")
 def _(course):
-    return {"class and box": listed(*course.losses.pad_targets(ROWS.clone(), 5))}
+    return listed(*course.losses.pad_targets(ROWS.clone(), 5))
 
 
 @pad_targets.probe("one image alone")
 def _(course):
     rows = ROWS[ROWS[:, 0] == 2] * torch.tensor([0.0, 1, 1, 1, 1, 1])
     labels, boxes, mask = course.losses.pad_targets(rows, 1)
-    return {"class and box": listed(labels, boxes, mask), "mask": mask}
+    return {**listed(labels, boxes, mask), "mask": mask}
 
 
 @pad_targets.probe("boxes of zeros, outside the image, and in its corner")
 def _(course):
     odd = torch.tensor([[0.0, 3, 0, 0, 0, 0], [1, 1, -40, -30, 20, 10], [1, 2, -5, 3, 20, 30], [3, 1, 0, 0, 0.5, 0.25]])
     labels, boxes, mask = course.losses.pad_targets(torch.cat((ROWS, odd)), 4)
-    return {"real in each image": mask.sum(dim=1), "class and box": listed(labels, boxes, mask)}
+    return {"real in each image": mask.sum(dim=1), **listed(labels, boxes, mask)}
 
 
 @pad_targets.probe("a batch without objects")
@@ -383,11 +409,11 @@ DETECTOR = SimpleNamespace(num_classes=CLASSES, reg_max=BINS, strides=(8, 16, 32
 OBJECTS = torch.tensor([[2.0, 1, 13, 9, 45, 57], [0, 2, 9, 10, 47, 42], [0, 0, 15, 14, 54, 49]])
 
 
-def raw_maps(targets: Tensor, images: int) -> list[Tensor]:
+def raw_maps(targets: Tensor, images: int, strides: tuple[int, ...] = DETECTOR.strides, side: int = SIDE) -> list[Tensor]:
     """Three maps of a network that already sees its objects roughly: leaves, so that a gradient can be asked for."""
     maps = []
-    for level, stride in enumerate(DETECTOR.strides):
-        count = SIDE // stride
+    for level, stride in enumerate(strides):
+        count = side // stride
         centres = (torch.arange(count) + 0.5) * stride
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         boxes = torch.tensor([[20.0, 20, 44, 44]]).repeat(images, 1)[:, :, None, None].repeat(1, 1, count, count)  # (B, 4, H, W)
@@ -414,6 +440,52 @@ def slopes(total: Tensor, maps: list[Tensor]) -> dict:
     return {name: part if part.isfinite().all() else "infinite or NaN" for name, part in parts.items()}
 
 
+class Spy:
+    """Stands before an assigner and writes down what it is given for images with objects: in one call for the batch, or in one for each
+    image. Whether it is asked about an image without objects is a matter of taste."""
+
+    def __init__(self, assigner):
+        self.assigner, self.seen, self.with_gradient = assigner, [], False
+
+    def __call__(self, *inputs, **named):
+        given = inspect.signature(type(self.assigner).__call__).bind(self.assigner, *inputs, **named).arguments
+        self.with_gradient |= torch.is_grad_enabled() and (given["scores"].requires_grad or given["boxes"].requires_grad)
+        busy = given["gt_mask"].any(dim=1)
+        if busy.any():
+            own = {name: given[name][busy].detach() for name in ("scores", "boxes", "gt_boxes", "gt_mask")}
+            self.seen.append(own | {"anchors": given["anchors"]})
+        return self.assigner(*inputs, **named)
+
+    def told(self) -> dict:
+        def extremes(name: str) -> dict:
+            found = torch.cat([call[name].flatten() for call in self.seen])
+            return {"smallest": found.min(), "largest": found.max()}
+
+        if not self.seen:
+            return {"objects": "none"}
+        return {
+            "objects": sum(int(call["gt_mask"].sum()) for call in self.seen),
+            "shape of the boxes, without the batch": str(tuple(self.seen[0]["boxes"].shape[1:])),
+            "scores": extremes("scores"),
+            "boxes, pixels": extremes("boxes"),
+            "anchors, pixels": extremes("anchors"),
+            "boxes of the objects, pixels": extremes("gt_boxes"),
+            "something that carries a gradient": bool(self.with_gradient),
+        }
+
+
+@detection_loss.probe("what the assigner is given")
+def _(course):
+    loss = course.losses.DetectionLoss(DETECTOR)
+    loss.assigner = spy = Spy(loss.assigner)
+    try:
+        loss(raw_maps(OBJECTS, 3), OBJECTS.clone())
+    except Exception:
+        if not spy.seen:
+            raise
+    return spy.told()
+
+
 @detection_loss.probe("three images: two objects, none, one")
 def _(course):
     parts = course.losses.DetectionLoss(DETECTOR)(raw_maps(OBJECTS, 3), OBJECTS.clone())
@@ -434,6 +506,14 @@ def _(course):
     maps = raw_maps(OBJECTS, 2)
     parts = course.losses.DetectionLoss(DETECTOR)(maps, torch.zeros(0, 6))
     return {"box": parts.box, "cls": parts.cls, "dfl": parts.dfl, **slopes(parts.total, maps)}
+
+
+@detection_loss.probe("a detector with other strides")
+def _(course):
+    strides, targets = (4, 8, 16), OBJECTS * torch.tensor([1, 1, 0.5, 0.5, 0.5, 0.5])
+    maps = raw_maps(targets, 3, strides, SIDE // 2)
+    parts = course.losses.DetectionLoss(SimpleNamespace(num_classes=CLASSES, reg_max=BINS, strides=strides))(maps, targets)
+    return {"box": parts.box, "cls": parts.cls, "dfl": parts.dfl}
 
 
 @detection_loss.probe("one tiny object, seen badly")
@@ -466,8 +546,9 @@ def _(course):
         after = module.DetectionLoss(DETECTOR)(raw_maps(OBJECTS, 3), OBJECTS.clone())
     finally:
         module.sum_over_processes = alone
-    shrunk = [one / other for one, other in zip(after, before)] if asked else [torch.tensor(0.5)] * 4
-    return {"parts against those of one process": shrunk}
+    names = ("total", "box", "cls", "dfl")
+    shrunk = {name: getattr(after, name) / getattr(before, name) if asked else torch.tensor(0.5) for name in names}
+    return {"four times the sum, shared by two: each part against that of one process": shrunk}
 
 
 detection_loss.misconception(
@@ -506,6 +587,22 @@ detection_loss.misconception(
     ],
     because="The ground truths are in pixels. In strides all levels lie on top of each other in the upper left corner, and hardly an "
     "anchor is inside its object: count the foreground. Multiply boxes and anchors by their stride.",
+    museum=10,
+)
+detection_loss.misconception(
+    "the anchors stay in strides for the assigner",
+    swap=("predicted, anchors * steps, labels", "predicted, anchors, labels"),
+    because="The predicted boxes have been multiplied and the anchor points have not: read as pixels they all lie in the upper left "
+    "corner, inside hardly any object. Next to nothing is assigned, and box and distribution loss are near 0 from the first step. Multiply "
+    "the anchors by their strides too.",
+    museum=10,
+)
+detection_loss.misconception(
+    "the predicted boxes stay in strides for the assigner",
+    swap=("expected_distance(box_logits.detach(), self.reg_max)) * steps", "expected_distance(box_logits.detach(), self.reg_max))"),
+    because="The anchors have been multiplied, so candidates are found, but the boxes beside them are 8 to 32 times too small and lie in "
+    "the upper left corner: their overlaps with the objects are as good as 0, and with them the target scores. Decoding gives strides. "
+    "Multiply the boxes by their strides too.",
     museum=10,
 )
 detection_loss.misconception(
@@ -564,6 +661,20 @@ detection_loss.misconception(
     swap=("total.clamp(min=1) / processes", "assigned.foreground.sum().clamp(min=1) / processes"),
     because="Every part carries the target scores as weights, and their sum is what it has to be divided by. Early in training the "
     "scores are small, and with the number of positives the loss is too small by that much. Sum the target scores.",
+)
+detection_loss.misconception(
+    "the number of processes is thrown away",
+    swap=("total.clamp(min=1) / processes", "total.clamp(min=1)"),
+    because="With one process all is well. With four graphics cards each divides by the sum of all four, and then the gradients are "
+    "averaged over the four: that divides a second time, and every step is a quarter as long as it should be. Divide the sum by the number "
+    "of processes that sum_over_processes gives beside it.",
+)
+detection_loss.misconception(
+    "the maps stay in half precision",
+    swap=("flatten_maps(maps).float()", "flatten_maps(maps)"),
+    because="Under autocast the maps come in half precision, and the assigner stops at numbers of two precisions in one operation. Where "
+    "it does not, digits are lost: a float16 of 2048 no longer grows when 1 is added. Without autocast nothing shows, so it waits for the "
+    "graphics card of stage 7. Turn the maps into float32 before anything else.",
 )
 detection_loss.misconception(
     "the gains are applied twice",

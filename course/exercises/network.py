@@ -38,8 +38,8 @@ def _(course):
 
 @scale_channels.probe("the last stage, with its ratio")
 def _(course):
-    factors = ((0.25, 2.0), (0.5, 2.0), (0.75, 1.5), (1.0, 1.0))
-    return {f"width {width}, ratio {ratio}": course.network.scale_channels(512, width, ratio) for width, ratio in factors}
+    factors = ((512, 0.25, 2.0), (512, 0.5, 2.0), (512, 0.75, 1.5), (512, 1.0, 1.0), (68, 0.25, 2.0))
+    return {f"{c} at width {width}, ratio {ratio}": course.network.scale_channels(c, width, ratio) for c, width, ratio in factors}
 
 
 @scale_channels.probe("what is no multiple of 8")
@@ -158,7 +158,7 @@ backbone.misconception(
     "SPPF is made and never called",
     swap=("self.sppf(self.csp5(self.down5(p4)))", "self.csp5(self.down5(p4))"),
     because="Every key and every count is right, and the layer does nothing: its gradient in stage 7 stays None, and its pretrained "
-    "weights of stage 8 are loaded for nothing. Send the last stage's map through it.",
+    "weights of stage 8 are loaded for nothing. Send the last stage's map through it, and return what it gives as P5.",
 )
 backbone.misconception(
     "all four rows are short",
@@ -260,6 +260,18 @@ neck.misconception(
     "channel, and pretrained weights meet the wrong ones in stage 8. The enlarged map comes first.",
 )
 neck.misconception(
+    "every pair stands the other way round",
+    swap=[
+        ("torch.cat((self.up(p5), p4), dim=1)", "torch.cat((p4, self.up(p5)), dim=1)"),
+        ("torch.cat((self.up(c), p3), dim=1)", "torch.cat((p3, self.up(c)), dim=1)"),
+        ("torch.cat((self.down_x(x), c), dim=1)", "torch.cat((c, self.down_x(x)), dim=1)"),
+        ("torch.cat((self.down_y(y), p5), dim=1)", "torch.cat((p5, self.down_y(y)), dim=1)"),
+    ],
+    because="You have laid the map that was there already first, in all four joints. The sum of the channels is the same, so nothing "
+    "complains and a network trained from scratch would not mind, but pretrained weights meet the wrong channels in stage 8, from C on. "
+    "What was enlarged or halved comes first.",
+)
+neck.misconception(
     "Y meets P4 instead of C",
     swap=("torch.cat((self.down_x(x), c), dim=1)", "torch.cat((self.down_x(x), p4), dim=1)"),
     because="P4 and C have the same shape, so it runs. But P4 has not heard from P5 yet: Y loses what the way down has told C, and parity "
@@ -333,7 +345,8 @@ def _(course):
     def look():
         maps = tuple(2 * ramp(2, c, 4 >> level, 8 >> level) for level, c in enumerate(channels))
         outputs = lively(course.network.Head(channels, classes, bins))(maps)
-        return {"maps": len(outputs), **{f"level {i}": outputs[i] for i in range(len(outputs))}, "learns": outputs[-1].requires_grad}
+        levels = {f"level {i}": output for i, output in enumerate(outputs)}
+        return {"how many maps": len(outputs), **levels, "learns": outputs[-1].requires_grad}
 
     return steady(look)
 
@@ -442,17 +455,17 @@ def _known_as_narrow(course) -> Iterator[str]:
 @yolo.probe("the parameters of its three parts, by their names")
 def _(course):
     with torch.device("meta"):
-        model = course.network.YOLO(20)
+        model = course.network.YOLO(20, "m")  # a size whose width and depth both differ from nano's
     parts = {part: attempt(lambda part=part: parameter_count(getattr(model, part))) for part in ("backbone", "neck", "head")}
-    return {"altogether": parameter_count(model), **parts}
+    return {**parts, "altogether": parameter_count(model)}
 
 
 @yolo.probe("every named map")
-@torch.no_grad()
 def _(course):
+    image = ramp(1, 3, 64, 32).requires_grad_()
     with _known_as_narrow(course) as size:
-        model = lively(course.network.YOLO(3, size, reg_max=5))
-        return model.features(ramp(1, 3, 64, 32))
+        maps = lively(course.network.YOLO(3, size, reg_max=5)).features(image)
+    return {**maps, "gradient": gradient(sum((output * ramp(*output.shape)).sum() for output in maps["outputs"]), image)}
 
 
 yolo.misconception(

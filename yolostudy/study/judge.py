@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from .course import Course
@@ -246,7 +246,10 @@ class Judge:
                 return Result(probe.name, Difference("", f"needs {other}, which is not filled in yet"), error)
             place = f" ({error.frames[-1].function}, {error.frames[-1].file}:{error.frames[-1].line})" if error.frames else ""
             return Result(probe.name, Difference("", f"a part is not filled in yet{place}"), error)
-        return Result(probe.name, first_difference(expected, seen, probe.rtol, probe.atol), error)
+        difference = first_difference(expected, seen, probe.rtol, probe.atol)
+        if difference and error and not error.frames and not expected.error:  # the probe stumbled over what it was given
+            difference = replace(difference, sentence=f"what yours gives could not be used: {difference.sentence}")
+        return Result(probe.name, difference, error)
 
     def fingerprint(self, name: str) -> str:
         """Changes with my definition, its helpers, the reference, and the files of the exercises. Needs no exercise to be imported."""

@@ -104,7 +104,8 @@ def _differences(what: str, expected, yours, rtol: float, atol: float) -> Iterat
             if key in yours:
                 yield from _differences(inner, expected[key], yours[key], rtol, atol)
             else:
-                yield Difference(inner, "expected, and yours has none", expected[key])
+                instead = next((other for other in yours if other not in expected), None)
+                yield Difference(inner, "expected, and yours has none" + (f"; it has {instead!r}" if instead else ""), expected[key])
         for key in yours.keys() - expected.keys():
             yield Difference(what, f"yours has {key!r}, which is not expected")
     elif isinstance(expected, list) and isinstance(yours, list):

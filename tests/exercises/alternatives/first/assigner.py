@@ -66,7 +66,8 @@ def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
         for anchor in range(positive.shape[2]):
             wanting = [row for row in range(positive.shape[1]) if positive[image, row, anchor]]
             if wanting:
-                winner = max(wanting, key=lambda row: float(overlaps[image, row, anchor]))
+                asked = wanting if len(wanting) == 1 else range(positive.shape[1])
+                winner = max(asked, key=lambda row: float(overlaps[image, row, anchor]))
                 resolved[image, winner, anchor] = True
     return resolved
 
