@@ -34,7 +34,7 @@ LEARNERS = {
     "hint": "the next hint",
     "solve": "write the solution into your file; undo takes it back",
     "reset": "put the stub back; undo takes it back",
-    "undo": "one version of a definition back, again for further back",
+    "undo": "one version of a definition back, again for further back; blocks: of that whole file",
     "diff": "yours beside the reference, once yours passes",
     "status": "how far you are",
 }
@@ -49,6 +49,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     words = parser.add_subparsers(dest="word", metavar="WORD", required=True)
     settings = "key=value …"
+
+    for name, text in LEARNERS.items():
+        word = words.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        needed = name not in ("check", "status")
+        word.add_argument(
+            "what", nargs=None if needed else "?", default="", metavar="EXERCISE|MODULE|STAGE", help="blocks.SPPF, SPPF, blocks or 2"
+        )
+        if name == "diff":
+            word.add_argument("--against", choices=("reference", "stub", "last"), default="reference", help="(default: reference)")
+        if name == "undo":
+            word.add_argument("--list", action="store_true", help="list every version that was ever written or seen")
+            word.add_argument("--to", type=int, metavar="NUMBER", help="back to that version")
+    words.add_parser("watch", help="check again what you change, on every save")
+    word = words.add_parser("use", help="which edition this folder runs on from now on", description="Which edition this folder runs on.")
+    word.add_argument(
+        "edition", nargs="?", default="", metavar="EDITION", help="mine, reference, hybrid, reference:losses,assigner, mine:losses"
+    )
 
     word = words.add_parser("train", help="train a detector", description="Train a detector. `yolostudy train --list` shows tags and keys.")
     word.add_argument("tags", nargs="?", default="", metavar="TAGS", help="such as planes.nano or mar20.nano.pretrained.cuda@0.batch@16")
@@ -82,23 +99,6 @@ def build_parser() -> argparse.ArgumentParser:
     kind.add_argument("out", metavar="FOLDER")
     kind.add_argument("--on-bad", choices=("fail", "skip"), default="fail", help="what to do about a bad entry (default: fail)")
 
-    for name, text in LEARNERS.items():
-        word = words.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        needed = name not in ("check", "status")
-        word.add_argument(
-            "what", nargs=None if needed else "?", default="", metavar="EXERCISE|MODULE|STAGE", help="blocks.SPPF, SPPF, blocks or 2"
-        )
-        if name == "diff":
-            word.add_argument("--against", choices=("reference", "stub", "last"), default="reference", help="(default: reference)")
-        if name == "undo":
-            word.add_argument("--list", action="store_true", help="list every version that was ever written or seen")
-            word.add_argument("--to", type=int, metavar="NUMBER", help="back to that version")
-    words.add_parser("watch", help="check again what you change, on every save")
-    word = words.add_parser("use", help="which edition this folder runs on from now on", description="Which edition this folder runs on.")
-    word.add_argument(
-        "edition", nargs="?", default="", metavar="EDITION", help="mine, reference, hybrid, reference:losses,assigner, mine:losses"
-    )
-
     words.add_parser("doctor", help="versions, device, memory, what will run where, each problem with its remedy")
     words.add_parser("grade", help="for instructors: judge learners' packages and write reports", add_help=False)
     words.add_parser("author", help="for authors: release, build, check", add_help=False)
@@ -120,9 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return globals()[f"run_{options.word}"](options) or 0
     except KeyboardInterrupt:
-        print(
-            "\ninterrupted; nothing is left half-written. `yolostudy train --resume` goes on with an interrupted training.", file=sys.stderr
-        )
+        more = " `yolostudy train --resume` goes on with this training." if options.word == "train" else ""
+        print(f"\ninterrupted; nothing is left half-written.{more}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -193,8 +192,7 @@ def run_diff(options: argparse.Namespace) -> int:
 def run_status(options: argparse.Namespace) -> int:
     from . import study
 
-    print(study.learner.progress(options.what))
-    return 0
+    return study.status(options.what)
 
 
 def run_watch(options: argparse.Namespace) -> int:
@@ -204,12 +202,9 @@ def run_watch(options: argparse.Namespace) -> int:
 
 
 def run_use(options: argparse.Namespace) -> int:
-    from ..study import overlay
+    from . import study
 
-    if options.edition:
-        overlay.keep(options.edition)
-    print(overlay.describe())
-    return 0
+    return study.use(options.edition)
 
 
 def run_train(options: argparse.Namespace) -> int:

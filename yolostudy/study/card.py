@@ -154,7 +154,7 @@ def _drawn(difference: Difference) -> str:
 
 def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
     """Both shapes as rows of bars, one bar an axis."""
-    longest = max((*one, *other, 1))
+    longest, widest = max((*one, *other, 1)), 560.0
     rows = []
     for place, (title, shape) in enumerate((("expected", one), ("yours", other))):
         parts, x = [f'<text x="0" y="{place * 28 + 16}" font-size="11" fill="currentColor">{title}</text>'], 70
@@ -166,20 +166,25 @@ def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
                 f'<text x="{x + width / 2:.0f}" y="{place * 28 + 16}" font-size="11" text-anchor="middle" fill="white">{length}</text>'
             )
             x += width + 6
+            widest = max(widest, x)
         rows.append("".join(parts))
-    return f'<svg width="560" height="58" role="img" aria-label="the two shapes" style="display:block;margin:4px 0">{"".join(rows)}</svg>'
+    head = f'<svg width="{widest:.0f}" height="58" role="img" aria-label="the two shapes" style="display:block;margin:4px 0">'
+    return f"{head}{''.join(rows)}</svg>"
 
 
 def _heat(one: np.ndarray, other: np.ndarray) -> str:
     """The two-dimensional slice around the first difference, expected, yours and where they differ, side by side."""
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    wrong = np.argwhere(~np.isclose(one, other, 1e-4, 1e-5, equal_nan=True))
-    while one.ndim > 2:  # fix the leading axes where the first difference is
-        place = int(wrong[0][0]) if len(wrong) else 0
+    with np.errstate(all="ignore"):
+        return _panels(one, other)
+
+
+def _panels(one: np.ndarray, other: np.ndarray) -> str:
+    one, other = (np.atleast_2d(a.astype(np.float64)) for a in (one, other))
+    wrong = np.argwhere(~np.isclose(other, one, 1e-4, 1e-5, equal_nan=True))
+    first = wrong[0] if len(wrong) else np.zeros(one.ndim, int)
+    for place in first[:-2]:  # fix the leading axes where the first difference is
         one, other = one[place], other[place]
-        wrong = np.argwhere(~np.isclose(one, other, 1e-4, 1e-5, equal_nan=True))
-    one, other = np.atleast_2d(one), np.atleast_2d(other)
-    start = [max(0, min(int(wrong[0][a]) - SIDE // 2, one.shape[a] - SIDE)) if len(wrong) and wrong.shape[1] == 2 else 0 for a in (0, 1)]
+    start = [max(0, min(int(at) - SIDE // 2, length - SIDE)) for at, length in zip(first[-2:], one.shape)]
     window = tuple(slice(s, s + SIDE) for s in start)
     one, other = one[window], other[window]
     finite = np.concatenate([a[np.isfinite(a)] for a in (one, other)])
@@ -187,16 +192,17 @@ def _heat(one: np.ndarray, other: np.ndarray) -> str:
     cell = 10
     width = one.shape[1] * cell
     panels = []
-    apart = np.where(np.isclose(one, other, 1e-4, 1e-5, equal_nan=True), 0, np.nan_to_num(np.abs(one - other), nan=np.inf))
+    apart = np.where(np.isclose(other, one, 1e-4, 1e-5, equal_nan=True), 0, np.nan_to_num(np.abs(one - other), nan=np.inf))
+    most = np.max(apart, where=np.isfinite(apart), initial=0.0)
     for number, (title, values) in enumerate((("expected", one), ("yours", other), ("how far apart", apart))):
         squares = []
         for (row, column), value in np.ndenumerate(values):
-            fill = _shade(value, low, high) if number < 2 else _shade(value, 0, apart.max(), WARM)
+            fill = _shade(value, low, high) if number < 2 else _shade(value, 0, most, WARM)
             squares.append(f'<rect x="{column * cell}" y="{row * cell + 14}" width="{cell}" height="{cell}" fill="{fill}"/>')
         caption = f'<text y="10" font-size="11" fill="currentColor">{title}</text>'
         panels.append(f'<g transform="translate({number * (max(width, 84) + 18)},0)">{caption}{"".join(squares)}</g>')
     total = 3 * (max(width, 84) + 18)
-    note = f"light {low:.3g}, dark {high:.3g}" + (", red: not a number" if finite.size < one.size + other.size else "")
+    note = f"light {low:.3g}, dark {high:.3g}" + (", red: NaN or infinite" if finite.size < one.size + other.size else "")
     return (
         f'<svg width="{total}" height="{one.shape[0] * cell + 16}" role="img" aria-label="expected and yours as heat maps" '
         f'style="display:block;margin:4px 0">{"".join(panels)}</svg><div style="opacity:.75;font-size:11px">{note}</div>'
@@ -207,6 +213,6 @@ def _shade(value: float, low: float, high: float, ends: tuple = COLD) -> str:
     """From light to dark; red for what is no number."""
     if not np.isfinite(value):
         return "#d62728"
-    share = (value - low) / (high - low) if high > low else 0.0
+    share = min(1.0, max(0.0, (value / 2 - low / 2) / (high / 2 - low / 2))) if high > low else 0.0  # high - low may overflow
     light, dark = ends
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark))

@@ -18,6 +18,7 @@ import re
 import symtable
 import sys
 import tokenize
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -169,6 +170,9 @@ def read_module(file: Path) -> Module:
             raise ValueError("a null byte")
         ends = re.search(r"\r\n?|\n", text)
         module = parse(text, file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns where the code is run
+            compile(text, str(file), "exec", dont_inherit=True)  # finds what parsing does not, such as a return outside a function
     except SyntaxError as error:
         error.filename = str(file)
         raise

@@ -290,7 +290,7 @@ def judge_answers(judge: Judge, sandbox: Sandbox, mine: Mapping[str, Edition | s
     from tqdm import tqdm
 
     verdicts = []
-    for exercise in tqdm(chosen, unit="exercise", delay=2, leave=False):
+    for exercise in tqdm([judge.exercises[e.name] for e in chosen], unit="exercise", delay=2, leave=False):
         own = mine[exercise.module]
         if isinstance(own, Edition):
             try:

@@ -15,13 +15,14 @@ import threading
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from .course import Course
 from .edition import Edition, Package, Statement, load, read_module, transplant
-from .exercise import Exercise, Misconception, Probe, read_exercises
+from .exercise import Exercise, Misconception, Probe, read_exercises, read_outline
 from .observation import Difference, Frame, Raised, Seen, dumps, first_difference, loads, plain
 from .regions import EditionError
 
@@ -29,6 +30,7 @@ PATIENCE = 30.0  # seconds that the probes of one exercise may take: they need a
 PASSED, NOT_YET, NOT_ATTEMPTED = "passed", "not yet", "not attempted"
 WORDS = {PASSED: "PASS", NOT_YET: "FAIL", NOT_ATTEMPTED: "TODO"}
 PRINTED_LINES = 12  # of what an answer prints while it is looked at
+PRINTED_AT_MOST = 100_000  # characters that are kept of it
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Verdict:
     notes: tuple[str, ...] = ()  # what is not wrong and should be known
     printed: str = ""
     seconds: float = 0.0
+    interrupted: bool = False  # by the learner, so nothing is known about the answer
 
     @property
     def passed(self) -> int:
@@ -104,6 +107,11 @@ class Judge:
             self._dtype = torch.get_default_dtype()  # that the fixtures are made of: probes keep to it, whatever a notebook says later
         return found
 
+    @cached_property
+    def outline(self) -> dict[str, Exercise]:
+        """The exercises without what looks at an answer: enough for a name, a hint or the map, and found without torch."""
+        return read_outline(self.course.exercises)
+
     @property
     def reference(self) -> Edition:
         """What stands around an answer: the reference; in a sealed course, where there is none, whatever else the learner has."""
@@ -132,26 +140,31 @@ class Judge:
 
     def exercise(self, name: str) -> Exercise:
         """The exercise of that name; `SPPF` alone does where no other module has one. Raises EditionError with what there is."""
-        found = [e for e in self.exercises.values() if name in (e.name, e.definition)]
+        return self.exercises[self.known(name).name]
+
+    def known(self, name: str) -> Exercise:
+        """The same as its outline."""
+        outline = self.outline.values()
+        found = [e for e in outline if name in (e.name, e.definition)]
         if len(found) == 1:
             return found[0]
         import difflib
 
         if found:
             raise EditionError(f"{name!r} could be {' or '.join(e.name for e in found)}. Write the module too.")
-        near = difflib.get_close_matches(name, [*self.exercises, *(e.definition for e in self.exercises.values())], 1, 0.5)
-        modules = {e.module: [] for e in self.exercises.values()}
-        for e in self.exercises.values():
-            modules[e.module].append(e.definition)
-        known = "; ".join(f"{module}: {', '.join(own)}" for module, own in modules.items())
-        raise EditionError(f"there is no exercise {name!r}." + (f" Did you mean {near[0]}?" if near else "") + f" There are {known}.")
+        names = {word.casefold(): word for e in outline for word in (e.definition, e.name)}
+        if near := difflib.get_close_matches(name.casefold(), names, 1, 0.5):
+            raise EditionError(f"there is no exercise {name!r}. Did you mean {names[near[0]]}?")
+        modules = {module: [e.definition for e in outline if e.module == module] for module in dict.fromkeys(e.module for e in outline)}
+        raise EditionError(f"there is no exercise {name!r}. There are " + "; ".join(f"{m}: {', '.join(own)}" for m, own in modules.items()))
 
     def select(self, word: str) -> list[Exercise]:
-        """The exercises that a word names: blocks.SPPF, a module, a stage such as 2; all of them for the empty word."""
-        if not word:
-            return [*self.exercises.values()]
-        stage = [e for e in self.exercises.values() if word in (e.module, str(e.stage), f"{e.stage:02}")]
-        return stage or [self.exercise(word)]
+        """The outlines of what a word names: blocks.SPPF, a module, a stage such as 2; of all exercises for the empty word."""
+        found = [e for e in self.outline.values() if word in ("", e.module, str(e.stage), f"{e.stage:02}")]
+        if word.isdecimal() and not found:
+            stages = sorted({e.stage for e in self.outline.values()})
+            raise EditionError(f"there are no exercises of stage {word}; there are those of {', '.join(map(str, stages))}.")
+        return found or [self.known(word)]
 
     # ---- judging -----------------------------------------------------------------------------------------------------
 
@@ -177,21 +190,22 @@ class Judge:
             return Verdict(exercise, NOT_ATTEMPTED if not own else NOT_YET, problem=self._missing(exercise, mine, own))
         if own.same_as(self.stub.find(exercise.name)):
             return Verdict(exercise, NOT_ATTEMPTED)
-        expected = self._reference_seen(exercise)
-        edition = transplant(self.reference, exercise.name, mine)
-        stream = io.StringIO()
+        edition, stream = transplant(self.reference, exercise.name, mine), Printed()
         try:
+            expected = self._reference_seen(exercise)
             seen = (look or self.look)(exercise, edition, (str(own.file),), stream)
+            right = all(same(*item) for item in zip(exercise.probes, expected, seen, strict=True))
+            misconception = None if right else self.diagnose(exercise, seen)
         except Stopped as stopped:
             place = "".join(f" It was in {self._shown(f.file)}:{f.line}, {f.function}: {f.code}" for f in stopped.frames[-1:])
-            return Verdict(exercise, NOT_YET, problem=f"{stopped}{place}", seconds=time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Verdict(exercise, NOT_YET, problem=f"{stopped}{place}", seconds=seconds, interrupted=stopped.interrupted)
         results = tuple(self._result(probe, *pair) for probe, pair in zip(exercise.probes, zip(expected, seen, strict=True), strict=True))
-        right = all(result.difference is None for result in results)
         return Verdict(
             exercise,
             PASSED if right else NOT_YET,
             results,
-            None if right else self.diagnose(exercise, seen),
+            misconception,
             notes=tuple(self._notes(exercise, own)),
             printed=_short(stream.getvalue()),
             seconds=time.perf_counter() - started,
@@ -206,12 +220,12 @@ class Judge:
     def _look(self, probe: Probe, package: Package, files: tuple[str, ...]) -> Seen:
         try:
             return Seen(values=plain(probe.look(package)))
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, Overdue):
+            raise
+        except BaseException as error:  # an answer may raise anything
             frames = tuple(Frame(self._shown(f.file), f.line, f.function, f.code) for f in _frames(error, files))
-            message = f"your code called exit({error})" if isinstance(error, SystemExit) else str(error)
-            if len(message) > 2000:
-                message = message[:2000]
-            return Seen(error=Raised(type(error).__name__, message, frames))
+            message = f"your code called exit({error})" if isinstance(error, SystemExit) else _message(error)
+            return Seen(error=Raised(type(error).__name__, message[:2000], frames))
 
     def diagnose(self, exercise: Exercise, seen: list[Seen]) -> Misconception | None:
         """The misconception whose observations are exactly these."""
@@ -282,7 +296,8 @@ class Judge:
             kind = "imported" if own.text.lstrip().startswith(("from", "import")) else "assigned"
             return f"{exercise.definition} is {kind} in {file}:{own.line}. Define it there, as a class or function of its own."
         here = mine[exercise.module].file
-        for other in self.reference.keys() - {exercise.module} if here.is_absolute() else ():  # graded answers lie nowhere
+        others = [name for name in self.reference if name != exercise.module] if here.is_absolute() else []  # graded answers lie nowhere
+        for other in others:
             with contextlib.suppress(SyntaxError, FileNotFoundError):
                 found = read_module(here.with_name(f"{other}.py")).find(exercise.definition)
                 theirs = self.reference[other].find(exercise.definition)
@@ -325,23 +340,42 @@ def _short(printed: str) -> str:
 class Stopped(Exception):
     """An answer was ended from outside while it was looked at; `frames` say where it was."""
 
-    def __init__(self, message: str, frames: tuple[Frame, ...] = ()):
+    def __init__(self, message: str, frames: tuple[Frame, ...] = (), interrupted: bool = False):
         super().__init__(message)
-        self.frames = frames
+        self.frames, self.interrupted = frames, interrupted
+
+
+class Overdue(BaseException):
+    """The time is up. No `except Exception` of an answer swallows it."""
+
+
+class Printed(io.StringIO):
+    """What an answer prints. An endless loop that prints would fill the memory before its time is up."""
+
+    def write(self, text: str) -> int:
+        return super().write(text) if self.tell() < PRINTED_AT_MOST else len(text)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an answer's own exception may have a wrong __str__
+        return ""
 
 
 def _frames(error: BaseException, files: tuple[str, ...]) -> tuple[Frame, ...]:
-    return tuple(
-        Frame(f.filename, f.lineno or 0, f.name, f.line or "") for f in traceback.extract_tb(error.__traceback__) if f.filename in files
-    )
+    """Those of some files. A recursion passes the same line a thousand times: three of each are told."""
+    found, times = [], Counter()
+    for f in traceback.extract_tb(error.__traceback__):
+        times[f.filename, f.lineno] += 1
+        if f.filename in files and times[f.filename, f.lineno] <= 3:
+            found.append(Frame(f.filename, f.lineno or 0, f.name, f.line or ""))
+    return tuple(found)
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> Iterator[None]:
     """Ends what runs for longer, or is interrupted, as `Stopped`. Only the main thread can be timed, and only where there are signals."""
-
-    class Overdue(BaseException):  # no `except Exception` of the answer may swallow it
-        pass
 
     def ring(number, frame):
         raise Overdue
@@ -360,7 +394,7 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
             f"{exercise.name} was still running after {seconds:g} seconds. Is there a loop that never ends?", _frames(error, files)
         ) from None
     except KeyboardInterrupt as error:
-        raise Stopped(f"interrupted while {exercise.name} was being checked.", _frames(error, files)) from None
+        raise Stopped(f"interrupted while {exercise.name} was being checked.", _frames(error, files), interrupted=True) from None
     finally:
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -374,11 +408,18 @@ def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
     """What runs inside changes no random state and no setting of torch's outside, and prints into `stream`."""
     torch, numpy = sys.modules.get("torch"), sys.modules["numpy"]
     states: list[tuple[Callable, object]] = [(random.setstate, random.getstate()), (numpy.random.set_state, numpy.random.get_state())]
+    settings = [(sys.getrecursionlimit, sys.setrecursionlimit), (numpy.geterr, lambda old: numpy.seterr(**old))]
     if torch:
-        states += [(torch.set_rng_state, torch.get_rng_state()), (torch.set_default_dtype, torch.get_default_dtype())]
-        states += [(torch.set_grad_enabled, torch.is_grad_enabled()), (torch.set_num_threads, torch.get_num_threads())]
+        states.append((torch.set_rng_state, torch.get_rng_state()))
+        settings += [(torch.get_default_dtype, torch.set_default_dtype), (torch.get_default_device, torch.set_default_device)]
+        settings += [(torch.is_grad_enabled, torch.set_grad_enabled), (torch.get_num_threads, torch.set_num_threads)]
+        settings.append((torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly))
+    before = [read() for read, _ in settings]
+    if torch:
         torch.set_grad_enabled(True)
         torch.set_default_dtype(dtype or torch.get_default_dtype())
+        if torch.get_default_device().type != "cpu":
+            torch.set_default_device("cpu")  # where the fixtures were made
     try:
         with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -386,6 +427,9 @@ def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
     finally:
         for put_back, state in states:
             put_back(state)
+        for (read, put_back), old in zip(settings, before, strict=True):
+            if read() != old:
+                put_back(old)
 
 
 def recorded(judge: Judge) -> str:

@@ -10,6 +10,7 @@ from . import overlay, verdicts
 from .card import Card
 from .desk import Change, Desk, Refusal
 from .edition import Package, load
+from .exercise import Exercise
 from .judge import NOT_ATTEMPTED, PASSED, Judge, Verdict
 from .judge import mistaken as _mistaken
 from .progress import Map, Progress, Row
@@ -42,18 +43,19 @@ def check(name: str) -> Verdict:
 
 def hint(name: str) -> str:
     """The next hint; after the third, the third again."""
-    exercise = judge().exercise(name)
+    exercise = judge().known(name)
     shown = min(Progress(overlay.course()).get(exercise.name)["hints"] + 1, len(exercise.hints))
     Progress(overlay.course()).put(exercise.name, hints=shown)
-    last = f" That was the last one: solve({exercise.name!r}) writes the solution, and undo({exercise.name!r}) takes it back."
-    return f"Hint {shown} of {len(exercise.hints)}: {exercise.hints[shown - 1]}" + (last if shown == len(exercise.hints) else "")
+    last = " That was the last one: `solve` writes the solution into your file, and `undo` takes it back."
+    last = last if shown == len(exercise.hints) and not overlay.course().sealed else ""
+    return f"Hint {shown} of {len(exercise.hints)}: {exercise.hints[shown - 1]}{last}"
 
 
 def write(word: str, name: str) -> Change:
     """`solve`, `reset` or `undo` one exercise; `undo` takes a module too."""
     if word == "solve":
         _needs_solutions()
-    name = name if word == "undo" and name in overlay.course().names else judge().exercise(name).name
+    name = name if word == "undo" and name in overlay.course().names else judge().known(name).name
     _may_write(name)
     return getattr(desk(), word)(name)
 
@@ -76,37 +78,41 @@ def _needs_solutions() -> None:
 def diff(name: str) -> tuple[str, str]:
     """My definition and the reference's, as texts. Refused before mine passes: the hints and solve() are there for that."""
     _needs_solutions()
-    exercise = judge().exercise(name)
-    if not uses_reference(exercise.module) and not check(exercise.name):
+    exercise = judge().known(name)
+    if not uses_reference(exercise.module) and not _passes(exercise):
         raise Refusal(
             f"{exercise.name} does not pass yet, and diff shows the reference. "
-            "hint() says more, solve() writes it into your file, undo() takes it back."
+            "`hint` says more, `solve` writes it into your file, `undo` takes it back."
         )
     module = overlay.course().module("reference" if uses_reference(exercise.module) else "mine", exercise.module)
     return module.find(exercise.definition).text, judge().reference.find(exercise.name).text
 
 
+def _passes(exercise: Exercise) -> bool:
+    with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
+        return verdicts.accepts(overlay.course(), exercise.module, exercise.definition)
+    return False
+
+
 def progress(word: str = "") -> Map:
     """All exercises and how they stand. What was changed since it was judged is judged again."""
     course, rows = overlay.course(), []
+    filled_in = functools.cache(course.filled_in)
     for exercise in judge().select(word):
         known = Progress(course).get(exercise.name)
         if uses_reference(exercise.module):
-            known |= {"state": PASSED, "passed": len(exercise.probes), "total": len(exercise.probes)}
+            known |= {"state": PASSED, "total": 0}  # nobody counted
         else:
             try:
-                attempted = exercise.definition in course.filled_in(exercise.module)
-                if not attempted:
+                if exercise.definition not in filled_in(exercise.module):
                     known["state"], known["passed"] = NOT_ATTEMPTED, 0
                 elif known["mark"] != judge().fingerprint(exercise.name):
                     verdict = check(exercise.name)
                     known |= {"state": verdict.state, "passed": verdict.passed, "total": verdict.total}
             except (SyntaxError, FileNotFoundError, EditionError):
                 known["state"] = "not yet"
-        rows.append(
-            Row(exercise.name, exercise.stage, exercise.points, known["state"], known["passed"], len(exercise.probes), exercise.goal)
-        )
-    notebooks = {exercise.stage: course.notebooks.get(exercise.module, "") for exercise in judge().exercises.values()}
+        rows.append(Row(exercise.name, exercise.stage, exercise.points, known["state"], known["passed"], known["total"], exercise.goal))
+    notebooks = {exercise.stage: course.notebooks.get(exercise.module, "") for exercise in judge().outline.values()}
     return Map(tuple(rows), notebooks)
 
 

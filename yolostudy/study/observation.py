@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex", "U": "text"}
+KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}  # whatever else an array holds is told as a list
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,18 @@ class Difference:
 
 def plain(value: object) -> object:
     """The same as plain data: None, bool, int, float, str, numpy arrays, lists and dicts of them."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, int) and value.bit_length() > 63:
+        return f"an int of {value.bit_length()} bits"
+    if value is None or isinstance(value, (bool, int, float)):
         return value
+    if isinstance(value, str):
+        return str(value)  # numpy has a kind of its own
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu()
         return np.array(value.float() if "bfloat16" in str(value.dtype) else value)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return np.array(value)
+    if isinstance(value, (np.ndarray, np.generic, complex)):
+        array = np.array(value)
+        return array if array.dtype.kind in KINDS else plain(array.tolist())
     if isinstance(value, Mapping):
         return {str(key): plain(own) for key, own in value.items()}
     if hasattr(value, "_asdict"):
@@ -106,8 +111,9 @@ def _differences(what: str, expected, yours, rtol: float, atol: float) -> Iterat
             else:
                 instead = next((other for other in yours if other not in expected), None)
                 yield Difference(inner, "expected, and yours has none" + (f"; it has {instead!r}" if instead else ""), expected[key])
-        for key in yours.keys() - expected.keys():
-            yield Difference(what, f"yours has {key!r}, which is not expected")
+        for key in yours:
+            if key not in expected:
+                yield Difference(what, f"yours has {key!r}, which is not expected")
     elif isinstance(expected, list) and isinstance(yours, list):
         if len(expected) != len(yours):
             yield Difference(what, f"expected {len(expected)} items, yours {len(yours)}", expected, yours)
@@ -118,27 +124,28 @@ def _differences(what: str, expected, yours, rtol: float, atol: float) -> Iterat
 
 
 def _numeric(what: str, expected: np.ndarray, yours: np.ndarray, rtol: float, atol: float) -> Iterator[Difference]:
-    kinds = KINDS.get(expected.dtype.kind, "?"), KINDS.get(yours.dtype.kind, "?")
+    kinds = KINDS[expected.dtype.kind], KINDS[yours.dtype.kind]
     if expected.shape != yours.shape:
         yield Difference(what, f"expected shape {_shape(expected)}, yours {_shape(yours)}", expected, yours)
         return
     if kinds[0] != kinds[1]:
         yield Difference(what, f"expected {kinds[0]}, yours {kinds[1]}" + _example(expected, yours), expected, yours)
         return
+    exact = kinds[0] in ("bool", "int")
     with np.errstate(all="ignore"):
-        one, other = expected.astype(np.float64), yours.astype(np.float64)
-        equal = np.isclose(other, one, rtol, atol, equal_nan=True) if kinds[0] == "float" else one == other
+        one, other = (a if exact else a.astype(np.complex128 if kinds[0] == "complex" else np.float64) for a in (expected, yours))
+        equal = one == other if exact else np.isclose(other, one, rtol, atol, equal_nan=True)
     wrong = np.argwhere(~equal)
     if not len(wrong):
         return
     if not expected.shape:
-        yield Difference(what, f"expected {_number(expected[()])}, yours {_number(yours[()])}", expected, yours)
+        yield Difference(what, _pair(expected[()], yours[()]), expected, yours)
         return
     place = tuple(map(int, wrong[0]))
     share = f"all {expected.size} values differ" if len(wrong) == expected.size else f"{len(wrong)} of {expected.size} values differ"
-    nans = np.isnan(other).sum() - np.isnan(one).sum() if kinds[0] == "float" else 0
+    nans = 0 if exact else int(np.isnan(other).sum() - np.isnan(one).sum())
     note = f" ({nans} are NaN)" if nans > 0 else ""
-    at = f"at {list(place)}: expected {_number(expected[place])}, yours {_number(yours[place])}"
+    at = f"at {list(place)}: {_pair(expected[place], yours[place])}"
     yield Difference(what, f"{share}{note}, first {at}", expected, yours)
 
 
@@ -150,11 +157,18 @@ def _example(expected: np.ndarray, yours: np.ndarray) -> str:
     return "" if expected.shape else f" ({_number(expected[()])} against {_number(yours[()])})"
 
 
-def _number(value) -> str:
+def _pair(expected, yours) -> str:
+    """Two numbers that differ, with as many digits as it takes to see it."""
+    digits = next((d for d in range(5, 17) if _number(expected, d).strip(".") != _number(yours, d).strip(".")), 17)
+    return f"expected {_number(expected, digits)}, yours {_number(yours, digits)}"
+
+
+def _number(value, digits: int = 5) -> str:
     value = value.item() if hasattr(value, "item") else value
-    return (
-        str(value) if isinstance(value, (bool, int)) else f"{value:.5g}" + ("." if float(value).is_integer() and abs(value) < 1e5 else "")
-    )
+    if isinstance(value, (bool, int)):
+        return str(value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e5
+    return f"{value:.{digits}g}" + "." * whole
 
 
 def _told(value) -> str:
@@ -180,8 +194,11 @@ def dumps(seen: list[Seen]) -> str:
 def loads(text: str) -> list[Seen]:
     """Raises ValueError for what `dumps` cannot have written."""
     try:
-        return [Seen(_from_json(item["values"]), _raised(item["error"])) for item in json.loads(text)]
-    except (KeyError, TypeError, AttributeError) as error:
+        items = json.loads(text)
+        if not isinstance(items, list):
+            raise TypeError(f"a {type(items).__name__} is no list")
+        return [Seen(_from_json(item["values"]), _raised(item["error"])) for item in items]
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"these are no observations: {error!r}") from None
 
 
@@ -191,8 +208,6 @@ def _raised(item) -> Raised | None:
 
 def _to_json(value):
     if isinstance(value, np.ndarray):
-        if value.dtype.kind not in "biufc":
-            return value.tolist()
         return {"#dtype": value.dtype.str, "shape": list(value.shape), "data": base64.b64encode(value.tobytes()).decode()}
     if isinstance(value, dict):
         return {key: _to_json(own) for key, own in value.items()}
@@ -203,8 +218,8 @@ def _from_json(value):
     if isinstance(value, dict):
         if "#dtype" in value:
             dtype = np.dtype(value["#dtype"])
-            if dtype.kind not in "biufc":
+            if dtype.kind not in KINDS:
                 raise ValueError(f"these are no observations: dtype {dtype}")
-            return np.frombuffer(base64.b64decode(value["data"]), dtype).reshape(value["shape"]).copy()
+            return np.frombuffer(base64.b64decode(value["data"]), dtype).reshape([int(length) for length in value["shape"]]).copy()
         return {key: _from_json(own) for key, own in value.items()}
     return [_from_json(own) for own in value] if isinstance(value, list) else value

@@ -59,7 +59,7 @@ def inherit() -> None:
     """Serves what the environment says, else what was kept for this folder, as `import yolostudy` does."""
     word, source = os.environ.get(VARIABLE), f"the environment variable {VARIABLE}"
     if not word:
-        word, source = _kept().read_text("utf-8").strip(), f"{_kept()} (`yolostudy use mine` removes it)"
+        word, source = _kept().read_text("utf-8").strip(), f"{_kept()} (delete that file, and mine is in use again)"
     try:
         install(word)
     except edition.EditionError as error:

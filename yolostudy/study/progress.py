@@ -1,5 +1,6 @@
 """How far a learner has come: kept in `.yolostudy/progress.json`, shown as a path of stages with a dot for each exercise."""
 
+import contextlib
 import html
 import json
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from .course import Course
 from .edition import replace_file
 
+UNKNOWN = {"state": "not attempted", "passed": 0, "total": 0, "mark": "", "hints": 0}  # of an exercise that nobody has looked at
 DONE, TRIED, OPEN = "#00b368", "#e69f00", "#c3c9d4"  # the same to readers with a colour deficiency by their shape: full, half, hollow
 SIGNS = {"passed": "●", "not yet": "◐", "not attempted": "○"}
 
@@ -21,7 +23,7 @@ class Progress:
     def __post_init__(self):
         try:
             table = json.loads(self._file.read_text("utf-8"))
-            self.table = {name: dict(entry) for name, entry in table.items()}
+            self.table = {name: {k: v for k, v in entry.items() if type(v) is type(UNKNOWN.get(k))} for name, entry in table.items()}
         except (OSError, ValueError, AttributeError, TypeError):  # none yet, or a damaged one: every entry can be judged again
             self.table = {}
 
@@ -30,14 +32,16 @@ class Progress:
         return self.course.state / "progress.json"
 
     def get(self, name: str) -> dict:
-        return {"state": "not attempted", "passed": 0, "total": 0, "mark": "", "hints": 0} | self.table.get(name, {})
+        known = UNKNOWN | self.table.get(name, {})
+        return known if known["state"] in SIGNS else dict(UNKNOWN)
 
     def put(self, name: str, **changes) -> None:
         entry = self.get(name) | changes
         if entry != self.table.get(name):
             self.table = Progress(self.course).table | {name: entry}  # another notebook may have written meanwhile
-            self.course.state.mkdir(exist_ok=True)
-            replace_file(self._file, json.dumps(self.table, indent=1).encode())
+            with contextlib.suppress(OSError):  # a folder that cannot be written to: all but the hints can be found out again
+                self.course.state.mkdir(exist_ok=True)
+                replace_file(self._file, json.dumps(self.table, indent=1).encode())
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,32 @@ class Map:
             stages.setdefault(row.stage, []).append(row)
         return stages
 
+    @property
+    def caption(self) -> str:
+        done = sum(row.state == "passed" for row in self.rows)
+        return f"{done} of {len(self.rows)} exercises, {self.points[0]} of {self.points[1]} points."
+
+    @property
+    def next(self) -> str:
+        """What to turn to, as a sentence: what was begun first, else the first that was not."""
+        begun = [row for row in self.rows if row.state == "not yet"]
+        left = begun or [row for row in self.rows if row.state == "not attempted"]
+        if not left:
+            return ""
+        notebook = self.notebooks.get(left[0].stage)
+        return f"Next: {left[0].name}" + (f", in course/{notebook}.ipynb." if notebook else ".")
+
     def __str__(self) -> str:
+        """A line of dots for each stage, and the names of what was begun; of a single stage all names."""
         lines = []
         for stage, rows in self.stages.items():
             dots = "".join(SIGNS[row.state] for row in rows)
-            lines.append(f"stage {stage:>2}  {dots:<9} {self.notebooks.get(stage, '')}")
-            lines += [f"            {SIGNS[r.state]} {r.name:<34}{r.passed}/{r.total}" for r in rows if r.state == "not yet"]
-        done = sum(row.state == "passed" for row in self.rows)
-        lines.append(
-            f"{done} of {len(self.rows)} exercises, {self.points[0]} of {self.points[1]} points   ● passed  ◐ not yet  ○ not attempted"
-        )
-        return "\n".join(lines)
+            lines.append(f"stage {stage:>2}  {dots:<9} {self.notebooks.get(stage, '')}".rstrip())
+            for row in rows:
+                if row.state == "not yet" or len(self.stages) == 1:
+                    count = f"{row.passed}/{row.total}" if row.state != "not attempted" and row.total else ""
+                    lines.append(f"          {SIGNS[row.state]} {row.name:<32} {count}".rstrip())
+        return "\n".join([*lines, "● passed  ◐ not yet  ○ not attempted", *filter(None, (self.caption, self.next))])
 
     def __repr__(self) -> str:
         return "progress map"  # without a count: nbval compares it
@@ -100,9 +119,7 @@ class Map:
             ink = "white" if whole else "currentColor"
             parts.append(f'<text x="{x}" y="18" text-anchor="middle" font-size="12" fill="{ink}">{stage}</text>')
             parts += [_dot(row, x, top + 12 + 26 * number) for number, row in enumerate(rows)]
-        done = sum(row.state == "passed" for row in self.rows)
-        caption = f"{done} of {len(self.rows)} exercises, {self.points[0]} of {self.points[1]} points."
-        caption += " Full: passed, half: not yet, hollow: not attempted."
+        caption = html.escape(f"{self.caption} Full: passed, half: not yet, hollow: not attempted. {self.next}")
         return (
             f'<div style="overflow-x:auto"><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
             f'aria-label="progress map" style="color:var(--jp-ui-font-color1, #1f2430);font-family:var(--jp-ui-font-family, sans-serif)">'

@@ -18,11 +18,17 @@ def judge_of(course: Course) -> Judge:
 
 def check(course: Course, name: str) -> Verdict:
     """Judges the learner's file as it stands now, and remembers the verdict."""
-    verdict, mark = judge_of(course).check(name), ""
-    with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
-        mark = judge_of(course).fingerprint(name)
-    Progress(course).put(name, state=verdict.state, passed=verdict.passed, total=verdict.total, mark=mark)
+    before, verdict, after = _mark(course, name), judge_of(course).check(name), _mark(course, name)
+    if not verdict.interrupted:
+        mark = after if before == after else ""  # saved meanwhile: nobody knows which of the two was judged
+        Progress(course).put(name, state=verdict.state, passed=verdict.passed, total=verdict.total, mark=mark)
     return verdict
+
+
+def _mark(course: Course, name: str) -> str:
+    with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
+        return judge_of(course).fingerprint(name)
+    return ""
 
 
 def accepts(course: Course, module: str, definition: str) -> bool:
@@ -33,4 +39,7 @@ def accepts(course: Course, module: str, definition: str) -> bool:
     known = Progress(course).get(name)
     if known["mark"] and known["mark"] == judge_of(course).fingerprint(name):
         return known["state"] == "passed"
-    return bool(check(course, name))
+    verdict = check(course, name)
+    if verdict.interrupted:
+        raise KeyboardInterrupt  # it is the import that was interrupted
+    return bool(verdict)
