@@ -3,18 +3,19 @@
 One judge and one desk serve a process. What is checked is what is in use: mine on disk, or the reference while that one is in use.
 """
 
+import ast
 import contextlib
 import functools
 
 from . import overlay, verdicts
 from .card import Card
 from .desk import Change, Desk, Refusal
-from .edition import Package, load
+from .edition import Package, Statement, load
 from .exercise import Exercise
 from .judge import NOT_ATTEMPTED, PASSED, Judge, Verdict
 from .judge import mistaken as _mistaken
 from .progress import Map, Progress, Row
-from .regions import EditionError
+from .regions import BEGIN, END, EditionError
 
 
 def judge() -> Judge:
@@ -85,7 +86,17 @@ def diff(name: str) -> tuple[str, str]:
             "`hint` says more, `solve` writes it into your file, `undo` takes it back."
         )
     module = overlay.course().module("reference" if uses_reference(exercise.module) else "mine", exercise.module)
-    return module.find(exercise.definition).text, judge().reference.find(exercise.name).text
+    return _told(module.find(exercise.definition)), _told(judge().reference.find(exercise.name))
+
+
+def _told(statement: Statement) -> str:
+    """A definition without what both sides have in common anyway: its docstring and the markers."""
+    lines = statement.text.splitlines()
+    first = getattr(statement.nodes[0], "body", [None])[0]
+    if first and ast.get_docstring(statement.nodes[0], clean=False) is not None:
+        start, end = (number - statement.line for number in (first.lineno, first.end_lineno))
+        del lines[start : end + 1]
+    return "\n".join(line for line in lines if line.strip() not in (BEGIN, END)).replace(":\n\n", ":\n", 1)
 
 
 def _passes(exercise: Exercise) -> bool:
