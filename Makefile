@@ -26,7 +26,7 @@ lab: $(READY) ## set up, then open JupyterLab on the first notebook
 
 test: $(READY) ## set up, then run the tests
 	@echo "Running the tests in $(TESTS), two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(READY) ## check style with ruff
 	@$(BIN)/ruff check .
