@@ -24,6 +24,7 @@ examples:
   yolostudy predict photo.jpg folder/                    paint what the detector sees
   yolostudy data check mar20                             read a data set and say what is wrong in it
   yolostudy data export planes-mini yolo exports/planes  write it in another format
+  yolostudy trace ultralytics-pose from=BaseTrainer._do_train to=v8PoseLoss.__call__   who calls whom
 
 Commands that train or predict run on the hybrid edition: yours where it passes its checks, the reference elsewhere. YOLOSTUDY_USE=mine,
 reference, hybrid or reference:losses,assigner changes that for a process, `yolostudy use WORD` for this folder.
@@ -98,6 +99,10 @@ def build_parser() -> argparse.ArgumentParser:
     kind.add_argument("format", choices=("voc", "coco", "yolo"))
     kind.add_argument("out", metavar="FOLDER")
     kind.add_argument("--on-bad", choices=("fail", "skip"), default="fail", help="what to do about a bad entry (default: fail)")
+
+    word = words.add_parser("trace", help="run something and show who calls whom in it")
+    word.add_argument("what", metavar="ultralytics-pose|ultralytics-detect|ours|MODULE:CALLABLE")
+    word.add_argument("settings", nargs="*", metavar=settings, help="packages= depth= from= to= find= out=FILE.txt|.json|.mmd|.trace")
 
     words.add_parser("doctor", help="versions, device, memory, what will run where, each problem with its remedy")
     words.add_parser("grade", help="for instructors: judge learners' packages and write reports", add_help=False)
@@ -267,6 +272,14 @@ def run_predict(options: argparse.Namespace) -> int:
     )
     print(f"{sums['images']} image(s), {sums['predictions']} detections{judged}. Painted into {out}")
     return 0
+
+
+def run_trace(options: argparse.Namespace) -> int:
+    settings, rest = split_settings(options.settings)
+    settle_edition()
+    from . import trace as tracing
+
+    return tracing.run(options.what, settings, rest)
 
 
 def run_data(options: argparse.Namespace) -> int:

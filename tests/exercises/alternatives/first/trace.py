@@ -1,0 +1,87 @@
+"""Stage 1 with objects where the reference has closures, and with loops where it calls itself."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from types import FrameType
+
+from solutions.trace import LONGEST, WIDEST, Call, Watch, begun
+
+
+def summarize(value: object, depth: int = 3) -> object:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            return "".join(itertools.islice(value, LONGEST))
+    names = {name for base in type(value).__mro__ for name in vars(base)}
+    if {"shape", "dtype"} <= names:
+        parts = [str(value.dtype).replace("torch.", ""), str(tuple(value.shape))]
+        return " ".join([*parts, str(value.device)]) if "device" in names else " ".join(parts)
+    if isinstance(value, Mapping):
+        if not depth:
+            return " of ".join((type(value).__name__, str(len(value))))
+        summary = {}
+        for number, (key, own) in enumerate(value.items()):
+            if number == WIDEST:
+                summary["..."] = f"{len(value) - WIDEST} more"
+                break
+            summary[str(key)] = summarize(own, depth - 1)
+        return summary
+    if isinstance(value, (list, tuple)):
+        if not depth:
+            return " of ".join((type(value).__name__, str(len(value))))
+        rows = [summarize(own, depth - 1) for own in itertools.islice(value, WIDEST)]
+        if len(value) > WIDEST:
+            rows.append(f"... {len(value) - WIDEST} more")
+        return rows
+    return type(value).__name__
+
+
+class Recorder:
+    """A tree that grows."""
+
+    def __init__(self, root: Call):
+        self.running = [root]
+
+    def enter(self, frame: FrameType) -> None:
+        self.running.append(begun(frame))
+        self.running[-2].calls.append(self.running[-1])
+
+    def leave(self, value: object) -> None:
+        ended = self.running[-1]
+        del self.running[-1]
+        ended.result, ended.seconds = summarize(value), perf_counter() - ended.start
+
+
+def record(function: Callable, *arguments: object, packages: Sequence[str] = (), into: Call | None = None) -> Call:
+    if not packages:
+        packages = ["__main__", function.__module__.split(".")[0]]
+    root = Call("record") if into is None else into
+    recorder = Recorder(root)
+    watch = Watch(recorder.enter, recorder.leave, packages)
+    watch.start()
+    try:
+        result = function(*arguments)
+    except BaseException:
+        watch.stop()
+        root.seconds = perf_counter() - root.start
+        raise
+    watch.stop()
+    root.result = summarize(result)
+    root.seconds = perf_counter() - root.start
+    return root
+
+
+def path_between(tree: Call, start: str, end: str) -> list[Call]:
+    waiting: list[tuple[Call, tuple[Call, ...]]] = [(tree, ())]
+    while waiting:
+        call, chain = waiting.pop()
+        if chain or call.named(start):
+            chain += (call,)
+        if chain and call.named(end):
+            return list(chain)
+        waiting += [(inner, chain) for inner in reversed(call.calls)]
+    return []

@@ -1,0 +1,391 @@
+"""The call trace: what it writes down of a real trainer, of ours and of a plain loop, that nothing stays behind, its views and exports."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from solutions import trace
+from yolostudy.bridge import scenes
+from yolostudy.bridge import ultralytics as bridge
+from yolostudy.command import trace as command
+from yolostudy.lens import call_browser, call_tree, style
+
+KEYS = {"batch_idx", "bboxes", "cls", "im_file", "img", "keypoints", "ori_shape", "ratio_pad", "resized_shape"}
+
+
+def profilers() -> int:
+    tools = [sys.monitoring.get_tool(number) for number in range(6)] if hasattr(sys, "monitoring") else []
+    return (sys.getprofile() is not None) + sum(tool is not None for tool in tools)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays():
+    before = profilers()
+    yield
+    assert profilers() == before
+
+
+def calls(tree) -> int:
+    return 1 + sum(map(calls, tree.calls))
+
+
+def owners(chain) -> list[str]:
+    return [f"{call.owner}.{call.function.rpartition('.')[2]}" for call in chain]
+
+
+# The real trainer ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pose():
+    """One epoch of the real PoseTrainer, recorded; with the seconds that it took."""
+    bridge.load()
+    started = time.perf_counter()
+    with scenes.trainer("pose") as trainer:
+        tree = trace.record(trainer.train, packages=("ultralytics",))
+    return tree, time.perf_counter() - started
+
+
+@pytest.fixture(scope="module")
+def chain(pose):
+    return trace.path_between(pose[0], "BaseTrainer._do_train", "v8PoseLoss.__call__")
+
+
+def test_the_chain_from_the_training_loop_to_the_loss(pose, chain):
+    tree, seconds = pose
+    assert seconds < 15
+    assert [call.function for call in chain] == [
+        "BaseTrainer._do_train",
+        "BaseModel.forward",
+        "BaseModel.loss",
+        "v8DetectionLoss.__call__",
+    ]
+    assert owners(chain) == ["PoseTrainer._do_train", "PoseModel.forward", "PoseModel.loss", "v8PoseLoss.__call__"]
+    same = trace.path_between(tree, "PoseTrainer._do_train", "v8DetectionLoss.__call__")
+    assert len(same) == len(chain) and all(a is b for a, b in zip(same, chain, strict=True))
+    built = trace.path_between(tree, "BaseTrainer._do_train", "PoseModel.init_criterion")
+    assert built[:3] == chain[:3] and built[-1].result == "v8PoseLoss"
+
+
+def test_what_is_handed_to_the_loss(chain):
+    arguments = chain[-1].arguments
+    assert set(arguments["batch"]) == KEYS
+    preds = arguments["preds"]
+    assert preds["boxes"] == "float32 (4, 64, 84) cpu" and preds["scores"] == "float32 (4, 20, 84) cpu"
+    assert preds["kpts"] == "float32 (4, 12, 84) cpu" and len(preds["feats"]) == 3
+    assert set(chain[1].arguments["x"]) == KEYS, "forward is given the batch dict"
+    assert [call.arguments.get("x") for call in chain[2].calls if call.named("forward")] == ["float32 (4, 3, 64, 64) cpu"]
+    assert set(chain[-1].result[1]) >= {"box_loss", "pose_loss", "cls_loss"}
+
+
+def test_what_else_happens_in_an_epoch(pose):
+    tree, _ = pose
+    for end in ("PoseValidator.__call__", "BaseTrainer.final_eval", "strip_optimizer", "model_info", "BaseTrainer.get_validator"):
+        name = "PoseTrainer.get_validator" if end.endswith("get_validator") else end
+        assert trace.path_between(tree, "BaseTrainer.train", name), end
+    folded = call_tree.fold(tree)
+    assert sum(row.count for row, _, _ in call_tree.walk(folded) if row.function == "PoseModel.init_criterion") == 2, "also on the EMA copy"
+    assert folded.total == calls(tree) > 1000
+    assert sum(1 for _ in call_tree.walk(folded)) < folded.total
+
+
+def test_one_epoch_of_the_real_detector():
+    with scenes.trainer("detect") as trainer:
+        folder = Path(trainer.args.data).parent
+        tree = trace.record(trainer.train, packages=("ultralytics",))
+    found = trace.path_between(tree, "BaseTrainer._do_train", "v8DetectionLoss.__call__")
+    assert owners(found)[-1] == "v8DetectionLoss.__call__"
+    assert set(found[-1].arguments["batch"]) == KEYS - {"keypoints"}
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="choose one of pose, detect"), scenes.trainer("segment"):
+        pass
+
+
+# Ours, and a plain loop ---------------------------------------------------------------------------------------------------------------
+
+
+def test_our_trainer():
+    trainer = command.our_trainer(images=2, side=32)
+    tree = trace.record(trainer.train, packages=("yolostudy",))
+    found = trace.path_between(tree, "Trainer.train", "DetectionLoss.forward")
+    assert [call.function for call in found][:3] == ["Trainer.train", "Trainer.run_step", "train_step"]
+    assert found[-1].arguments["targets"].startswith("float32 (")
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+def plain_loop(steps=3):
+    model = Small()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(steps):
+        loss = model(torch.ones(5, 4)).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_a_plain_loop():
+    tree = trace.record(plain_loop, packages=(__name__, "torch.nn"))
+    found = trace.path_between(tree, "plain_loop", "Linear.forward")
+    assert owners(found) == [".plain_loop", "Small._wrapped_call_impl", "Small._call_impl", "Small.forward"] + [
+        f"Linear.{name}" for name in ("_wrapped_call_impl", "_call_impl", "forward")
+    ]
+    assert found[-1].result == "float32 (5, 2) cpu"
+    alone = trace.record(plain_loop, 2)  # without packages: this module's own
+    assert [call.function for call in alone.calls[0].calls] == ["Small.__init__", "Small.forward", "Small.forward"]
+
+
+# Nothing stays behind -----------------------------------------------------------------------------------------------------------------
+
+
+def boom(depth):
+    if depth == 0:
+        raise ValueError("boom")
+    boom(depth - 1)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_exception_goes_through_and_leaves_the_tree_so_far(error):
+    def fails():
+        boom_with(error)
+
+    root, before = trace.Call("kept"), sys.getprofile()
+    time.sleep(0.01)
+    made = time.perf_counter()  # the root counts from when it is recorded into, not from when it was made
+    with pytest.raises(error):
+        trace.record(fails, packages=(__name__,), into=root)
+    assert sys.getprofile() is before
+    assert root.calls[0].result == "Raised" and root.calls[0].calls[0].result == "Raised"
+    assert root.seconds < time.perf_counter() - made
+
+
+def boom_with(error):
+    raise error("stop")
+
+
+def test_the_profiler_that_was_there_is_put_back():
+    def mine(*_):
+        pass
+
+    before = sys.getprofile()
+    sys.setprofile(mine)
+    try:
+        trace.record(plain_loop, 1)
+        assert sys.getprofile() is mine
+    finally:
+        sys.setprofile(before)
+
+
+def test_other_threads_are_not_written_down():
+    def work():
+        thread = threading.Thread(target=boom_quietly)
+        thread.start()
+        thread.join()
+        boom_quietly()
+
+    tree = trace.record(work, packages=(__name__,))
+    assert [call.function for call in tree.calls[0].calls] == ["boom_quietly"]
+
+
+def boom_quietly():
+    try:
+        boom(0)
+    except ValueError:
+        pass
+
+
+def test_a_tree_that_grows_too_large_stays_in_step(monkeypatch):
+    monkeypatch.setattr(trace, "MOST", 5)
+    tree = trace.record(boom_in_turn, 10, packages=(__name__,))
+    assert calls(tree) == 6 and tree.seconds > 0 and tree.calls[0].seconds > 0
+
+
+def boom_in_turn(times):
+    for _ in range(times):
+        boom_quietly()
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_both_ways_of_watching_see_the_same(version, tmp_path):
+    """The module needs nothing but Python, so another one, with sys.monitoring or without, can run it."""
+    places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")]
+    named = f"import sys; sys.exit(sys.version_info[:2] != ({version.replace('.', ', ')}))"
+    works = (place for place in places if place and not subprocess.run([place, "-c", named], capture_output=True).returncode)
+    if not (found := next(works, None)):
+        pytest.skip(f"no Python {version} here")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    seen = []
+    for one in (sys.executable, found):
+        done = subprocess.run([one, program, Path(trace.__file__)], capture_output=True, text=True, check=True)
+        seen.append(done.stdout)
+    assert seen[0] == seen[1] and "Base.loss" in seen[0] and seen[0].endswith("left behind 0\n")
+
+
+PROGRAM = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("watched_from", sys.argv[1])
+trace = sys.modules["watched_from"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(trace)
+
+class Base:
+    def __call__(self, x): return self.loss(x) + helper(x)
+    def loss(self, x): return 2 * x
+class Child(Base):
+    def loss(self, x): return super().loss(x) + 1
+def helper(x, *more, flag=False, **rest): return sum(i for i in numbers(x))
+def numbers(n):
+    for i in range(n): yield i
+def bad(): raise ValueError("no")
+def quiet():
+    try: bad()
+    except ValueError: return None
+def main():
+    quiet(), [helper(i) for i in range(2)], sorted([3, 1], key=lambda v: helper(v))
+    return Child()(3)
+def plain(c): return [c.function, c.owner, c.arguments, c.result, [plain(i) for i in c.calls]]
+print(json.dumps(plain(trace.record(main, packages=("__main__",)))))
+try: trace.record(bad)
+except ValueError: pass
+tools = [sys.monitoring.get_tool(n) for n in range(6)] if hasattr(sys, "monitoring") else []
+print("left behind", (sys.getprofile() is not None) + sum(t is not None for t in tools))
+"""
+
+
+# Views and exports --------------------------------------------------------------------------------------------------------------------
+
+
+def test_repeated_calls_are_one_row():
+    tree = trace.record(boom_in_turn, 4, packages=(__name__,))
+    row = call_tree.fold(tree).children[0]
+    (quiet,) = row.children
+    assert (quiet.name, quiet.count, quiet.children[0].count, quiet.total) == ("boom_quietly", 4, 4, 8)
+    assert quiet.seconds == pytest.approx(sum(call.seconds for call in tree.calls[0].calls))
+    text = call_tree.as_text(tree, times=False)
+    assert text.splitlines() == ["record", "└─ boom_in_turn", "   └─ boom_quietly × 4", "      └─ boom × 4"]
+
+
+def test_exports_hold_every_call(pose, chain):
+    tree, _ = pose
+    nested = json.loads(call_tree.as_json(tree))
+    assert calls_of_json(nested) == calls(tree)
+    events = json.loads(call_tree.as_chrome(tree))["traceEvents"]
+    assert len(events) == calls(tree) and {event["ph"] for event in events} == {"X"}
+    assert all(event["ts"] >= 0 and event["dur"] >= 0 for event in events)
+    assert any(event["name"] == "v8DetectionLoss.__call__ of v8PoseLoss" for event in events)
+    flow = call_tree.as_mermaid(tree, chain=chain).splitlines()
+    assert flow[0] == "flowchart LR" and len(flow) == 1 + 4 + 3 and "v8PoseLoss<br/>ultralytics/utils/loss.py:" in flow[4]
+    whole = call_tree.as_mermaid(tree, depth=2).splitlines()
+    assert whole[0] == "flowchart TD" and sum("-->" in line for line in whole) == sum("[" in line for line in whole) - 1
+
+
+def calls_of_json(call) -> int:
+    return 1 + sum(map(calls_of_json, call["calls"]))
+
+
+def test_json_knows_no_nan():
+    tree = trace.record(float, "nan")
+    assert json.loads(call_tree.as_json(tree), parse_constant=pytest.fail)["result"] == "nan"
+
+
+def test_the_pictures(pose, chain):
+    figure, numbers = call_tree.draw_tree(pose[0], chain)
+    assert len(numbers["marked"]) == 4 and numbers["rows"] <= call_tree.ROWS
+    assert len(style.as_png(figure)) <= style.MAX_BYTES
+    figure, numbers = call_tree.draw_chain(chain)
+    assert numbers["places"][-1].startswith("ultralytics/utils/loss.py:") and len(style.as_png(figure)) <= style.MAX_BYTES
+
+
+def test_the_source_of_a_call(chain):
+    text = call_tree.source(call_tree.fold(chain[-1]))
+    assert text.startswith("def __call__(") and "parse_output" in text
+    assert call_tree.source(call_tree.fold(trace.Call("record"))) == ""
+
+
+def test_the_browser(pose, chain):
+    tree, _ = pose
+    browser = call_browser.CallTree(tree, chain)
+    shown = browser.numbers["visible"]
+    assert "v8DetectionLoss.__call__ of v8PoseLoss" in shown and len(shown) < browser.numbers["rows"]
+    browser.search.value = "init_criterion"
+    assert browser.numbers["matches"] == 2 and browser.numbers["chosen"] == "PoseModel.init_criterion"
+    assert browser.numbers["source_lines"] >= 3 and "def init_criterion" in browser.detail.value
+    browser.search.value = "no such name"
+    assert browser.numbers["visible"] == [] and browser.numbers["chosen"] == ""
+    browser.search.value = ""
+    browser.close_all()
+    assert browser.numbers["visible"] == ["record", "BaseTrainer.train of PoseTrainer"]
+    browser.choose("BaseTrainer.train of PoseTrainer")
+    browser.toggle()
+    assert len(browser.numbers["visible"]) > 2
+    browser.toggle()
+    assert len(browser.numbers["visible"]) == 2
+    browser.choose("v8DetectionLoss.__call__ of v8PoseLoss")
+    assert "keypoints" in browser.detail.value
+    assert {"image/png", "text/plain"} <= set(browser._repr_mimebundle_())
+    page = call_browser.page(tree, chain=chain)
+    assert page.html.count("<details") > 20 and page.numbers["shown"] <= page.numbers["rows"] and len(page.html) < 200_000
+    assert str(Path.home()) not in page.html
+
+
+# The terminal -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [*command.KINDS])
+def test_the_command_writes_what_it_recorded(tmp_path, capsys, suffix):
+    out = tmp_path / f"tree{suffix}"
+    assert command.run(f"{__name__}:boom_quietly", {"packages": __name__, "out": str(out)}) == 0
+    told = capsys.readouterr().out
+    assert "boom_quietly" in told and "2 calls" in told and "boom_quietly" in out.read_text()
+
+
+def test_the_command_finds_chains_and_rows(capsys):
+    what = {"packages": __name__}
+    assert command.run(f"{__name__}:boom_quietly", what | {"from": "boom_quietly", "to": "boom"}) == 0
+    assert "boom  " in capsys.readouterr().out
+    assert command.run(f"{__name__}:boom_quietly", what | {"from": "boom", "to": "boom_quietly"}) == 1
+    assert "No call of boom_quietly was made inside a boom." in capsys.readouterr().out
+    assert command.run(f"{__name__}:boom_quietly", what | {"find": "BOOM_Q"}) == 0
+    assert "boom_quietly × 1" in capsys.readouterr().out
+
+
+def fails_at_once():
+    boom(2)
+
+
+def test_the_command_shows_what_there_is_of_a_program_that_fails(capsys):
+    assert command.run(f"{__name__}:fails_at_once", {"packages": __name__}) == 1
+    captured = capsys.readouterr()
+    assert "ended by ValueError: boom" in captured.err and "boom" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("what", "settings", "sentence"),
+    [
+        ("somewhere", {}, "write MODULE:CALLABLE"),
+        ("no_such_module:main", {}, "there is no module"),
+        ("json:no_such", {}, "json has no no_such"),
+        ("json:__doc__", {}, "cannot be called"),
+        ("json:dumps", {"colour": "red"}, "'colour' is unknown"),
+        ("json:dumps", {"from": "a"}, "belong together"),
+        ("json:dumps", {"out": "tree.png"}, "must end in one of"),
+    ],
+)
+def test_the_command_says_what_is_wrong(what, settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        command.run(what, settings)
