@@ -1,0 +1,158 @@
+"""What the NaN microscope and the flight recorder add to a step of training, as ratios in one run.
+
+    python -m tests.benchmarks.lenses [--rounds 30] [--side 160] [--batch 4]
+
+Each round runs a bare step and then one with each lens, turn by turn, so that a busy machine slows all of them; counted is the processor's
+time, so that other programs do not count. The ratio is that of the medians, and its spread is the middle half of the rounds' own ratios;
+"again" is the bare step once more and says how far ratios can be trusted. Targets: microscope at most 1.5, recorder at most 1.03.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import torch
+
+import yolostudy
+
+yolostudy.use("reference")
+
+from tests.benchmarks.report import show  # noqa: E402
+from yolostudy.bridge import ultralytics as oracle  # noqa: E402
+from yolostudy.engine import Trainer  # noqa: E402
+from yolostudy.lens.nan_microscope import NaNMicroscope  # noqa: E402
+from yolostudy.lens.recorder import recorder  # noqa: E402
+from yolostudy.losses import DetectionLoss  # noqa: E402
+from yolostudy.network import YOLO  # noqa: E402
+from yolostudy.training import Precision, build_optimizer, train_step  # noqa: E402
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def a_batch(size: int, side: int, objects: int = 3) -> SimpleNamespace:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
+    corner = torch.rand(size * objects, 2, generator=generator) * side * 0.6
+    rest = [corner, corner + torch.rand(size * objects, 2, generator=generator) * side * 0.3 + 8]
+    image = torch.arange(size).repeat_interleave(objects)[:, None]
+    label = torch.randint(0, 20, (size * objects, 1), generator=generator)
+    return SimpleNamespace(images=images, targets=torch.cat((image, label, *rest), 1).float())
+
+
+def ours(size: int, side: int, precision: str) -> dict[str, Callable[[], object]]:
+    torch.manual_seed(0)
+    model = YOLO(20, "n").train()
+    loss, batch = DetectionLoss(model), a_batch(size, side)
+    trainer = Trainer(model, loss, [batch], build_optimizer(model, 1e-5), train_step, Precision("cpu", precision))
+    trainer.batch = batch
+
+    def bare() -> None:
+        trainer.call("before_step")
+        trainer.run_step(0)
+        trainer.call("after_step")
+
+    def microscope() -> None:
+        with NaNMicroscope() as scope:
+            bare()
+        assert scope.finding is None, scope.finding
+
+    recorder(trainer, show=None).attach()
+    hooks = list(trainer.hooks)
+
+    def recorded() -> None:
+        trainer.hooks[:] = hooks
+        bare()
+        trainer.hooks.clear()
+
+    def within() -> float:
+        """A recorded step; the seconds in it that were the recorder's."""
+        trainer.hooks[:] = hooks
+        before = seconds(lambda: trainer.call("before_step"))
+        trainer.run_step(0)
+        after = seconds(lambda: trainer.call("after_step"))
+        trainer.hooks.clear()
+        return before + after
+
+    trainer.hooks.clear()
+    return {"bare": bare, "again": bare, "microscope": microscope, "recorder": recorded, "1 + recorder's own": within}
+
+
+def theirs(size: int, side: int) -> dict[str, Callable[[], object]]:
+    """Ultralytics' own network and loss in a plain loop."""
+    oracle.load()
+    from ultralytics.cfg import get_cfg
+
+    model = oracle.build("n", num_classes=20, seed=0).train()
+    model.args = get_cfg()
+    batch = a_batch(size, side)
+    boxes = batch.targets[:, 2:] / side
+    boxes = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
+    data = {"img": batch.images.float() / 255, "batch_idx": batch.targets[:, 0], "cls": batch.targets[:, 1:2], "bboxes": boxes}
+    optimizer = torch.optim.SGD(model.parameters(), 1e-5, momentum=0.9, nesterov=True)
+
+    def bare() -> None:
+        model(data)[0].sum().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def microscope() -> None:
+        with NaNMicroscope() as scope:
+            bare()
+        assert scope.finding is None, scope.finding
+
+    return {"bare": bare, "again": bare, "microscope": microscope}
+
+
+def ratios(kinds: dict[str, Callable[[], object]], rounds: int) -> list[tuple[str, float, float, float, float]]:
+    """Name, median seconds, ratio of medians to the first kind, and the quartiles of the rounds' own ratios.
+
+    A kind whose name begins with "1 +" gives the seconds in it that were the lens's own; they are set against the bare step.
+    """
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for number in range(rounds + 2):
+        names = list(kinds) if number % 2 else list(kinds)[::-1]
+        for name in names:
+            spent = kinds[name]() if name.startswith("1 +") else seconds(kinds[name])
+            if number >= 2:
+                times[name].append(spent)
+    base, rows = times["bare"], []
+    for name, spent in times.items():
+        one = 1.0 if name.startswith("1 +") else 0.0
+        quartiles = statistics.quantiles([one + mine / other for mine, other in zip(spent, base, strict=True)], n=4)
+        ratio = one + statistics.median(spent) / statistics.median(base)
+        rows.append((name, statistics.median(spent), ratio, quartiles[0], quartiles[2]))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--side", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=4)
+    options = parser.parse_args()
+    rows = []
+    for title, kinds in (
+        ("ours fp32", ours(options.batch, options.side, "fp32")),
+        ("ours bf16", ours(options.batch, options.side, "bf16")),
+        ("Ultralytics fp32", theirs(options.batch, options.side)),
+    ):
+        rows += [(f"{title}, {name}", *rest) for name, *rest in ratios(kinds, options.rounds)]
+    show(
+        f"lenses over a training step, yolov8n, {options.side} px, batch {options.batch}",
+        ("step", "seconds", "ratio", "lower quartile", "upper quartile"),
+        rows,
+        {"rounds": options.rounds, "targets": {"microscope": 1.5, "recorder": 1.03}},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,950 @@
+"""The NaN microscope names the line, cries no wolf and leaves nothing behind; the recorder replays the very step.
+
+Each scene is a small program; the comment BORN stands on the line that the microscope has to name.
+"""
+
+import inspect
+import math
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import _get_current_function_mode_stack as modes
+
+from tests import tiny
+from yolostudy import data
+from yolostudy.bridge import ultralytics
+from yolostudy.engine import Hook, Trainer
+from yolostudy.hooks import NaNGuard, NonFiniteLoss
+from yolostudy.lens import nan_gradients, nan_microscope, style
+from yolostudy.lens.nan_finding import folded
+from yolostudy.lens.nan_microscope import NaNMicroscope, draw_finding
+from yolostudy.lens.recorder import NonFiniteStep, Recorder, recorder
+from yolostudy.losses import DetectionLoss, LossParts
+from yolostudy.network import YOLO
+from yolostudy.training import Precision, build_optimizer, train_step
+
+HERE = Path(__file__)
+SCENES = {}
+
+
+def scene(kind="birth", phase="forward", reaches="the loss"):
+    """A program; what `microscope.finding` has to say of it."""
+
+    def register(function):
+        SCENES[function.__name__] = (function, kind, phase, reaches)
+        return function
+
+    return register
+
+
+def marked(function, word: str = "# BORN") -> int:
+    lines, first = inspect.getsourcelines(function)
+    (at,) = [number for number, line in enumerate(lines) if word in line]
+    return first + at
+
+
+def leaf(*values, **options):
+    return torch.tensor(values, requires_grad=True, **options)
+
+
+# ---- scenes ----------------------------------------------------------------------------------------------------------
+
+
+@scene()
+def logits_to_a_power():
+    logits = leaf(-2.0, 0.5, 3.0)
+    overlap = torch.rand(3)
+    metric = logits**0.5 * overlap**6  # BORN
+    metric.sum().backward()
+
+
+@scene()
+def zero_by_zero():
+    score, total = leaf(0.0, 0.0), torch.zeros(2)
+    share = score / total  # BORN
+    (share * 2).sum().backward()
+
+
+@scene()
+def an_empty_target_sum():
+    class Loss(nn.Module):
+        def forward(self, box, scores):
+            weight = scores.sum()
+            box = (box * 7.5).sum()
+            return box / weight  # BORN
+
+    Loss()(leaf(1.0, 2.0), torch.zeros(3)).backward()
+
+
+@scene()
+def log_of_zero():
+    p = leaf(0.2, 0.0, 0.8)
+    entropy = -(p * torch.log(p)).sum()  # BORN
+    entropy.backward()
+
+
+@scene(phase="backward", reaches="the gradients")
+def sqrt_at_zero_backward():
+    difference = leaf(0.0, 0.0)
+    squares = (difference * difference).sum()
+    distance = squares.sqrt()  # BORN
+    (distance + 1).backward()
+
+
+@scene(phase="backward", reaches="the gradients")
+def a_power_at_zero_backward():
+    (leaf(0.0, 1.0) ** 0.5).sum().backward()  # BORN
+
+
+@scene(phase="backward", reaches="the gradients")
+def the_angle_at_one_backward():
+    cosine = F.cosine_similarity(leaf([1.0, 0.0]), torch.tensor([[1.0, 0.0]]))
+    angle = cosine.acos()  # BORN
+    angle.sum().backward()
+
+
+@scene(phase="backward", reaches="the gradients")
+def where_protects_no_gradient():
+    x = leaf(0.0, 4.0)
+    root = torch.sqrt(x)  # BORN
+    torch.where(x > 0, root, torch.zeros(())).sum().backward()
+
+
+@scene()
+def exp_overflows():
+    logits = leaf(3.0, 91.0)
+    weights = logits.exp()  # BORN
+    (weights / weights.sum()).sum().backward()
+
+
+@scene()
+def fp16_overflows():
+    features = leaf(300.0, 2.0, dtype=torch.float16)
+    energy = features * features  # BORN
+    energy.float().mean().backward()
+
+
+@scene()
+def a_cast_overflows():
+    large = leaf(1e6) * 2
+    small = large.half()  # BORN
+    small.float().sum().backward()
+
+
+@scene()
+def autocast_overflows():
+    torch.manual_seed(0)
+    layer, images = nn.Linear(8, 4), torch.full((2, 8), 3e4)
+    nn.init.constant_(layer.weight, 1.0)
+    with torch.autocast("cpu", dtype=torch.float16):
+        out = layer(images)  # BORN
+        loss = out.float().mean()
+    loss.backward()
+
+
+@scene()
+def bf16_overflows_in_a_convolution():
+    conv = nn.Conv2d(3, 4, 3)
+    nn.init.constant_(conv.weight, 1e20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = conv(torch.full((1, 3, 8, 8), 1e20))  # BORN
+    out.float().sum().backward()
+
+
+@scene()
+def softmax_of_minus_infinity():
+    scores = leaf([1.0, 2.0], [3.0, 4.0])
+    blocked = torch.tensor([[False, True], [True, True]])
+    scores = scores.masked_fill(blocked, -math.inf)
+    attention = scores.softmax(dim=-1)  # BORN
+    attention.sum().backward()
+
+
+@scene()
+def attention_over_padding_alone():
+    q = torch.randn(1, 3, 4, requires_grad=True)
+    mask = torch.zeros(3, 3)
+    mask[2] = -torch.inf
+    weights = F.softmax(q @ q.transpose(1, 2) + mask, dim=-1)  # BORN
+    (weights @ q).sum().backward()
+
+
+@scene()
+def division_by_a_norm():
+    direction = leaf([3.0, 4.0], [0.0, 0.0])
+    unit = direction / direction.norm(dim=1, keepdim=True)  # BORN
+    unit.sum().backward()
+
+
+@scene()
+def std_of_one_sample():
+    batch = torch.rand(1, 4, requires_grad=True)
+    centred = batch - batch.mean(0)
+    whitened = centred / batch.std(dim=0)  # BORN
+    whitened.sum().backward()
+
+
+@scene(kind="uninitialised")
+def an_uninitialised_buffer():
+    x = leaf(1.0, 2.0, 3.0)
+    total = torch.empty(3)  # BORN
+    total += x
+    total.sum().backward()
+
+
+@scene(kind="uninitialised")
+def a_buffer_written_in_part():
+    box = torch.rand(5, 4, requires_grad=True)
+    out = torch.empty_like(box)  # BORN
+    out[:, :2] = box[:, :2]
+    out[:, 3] = box[:, 3]
+    (out * 2).sum().backward()
+
+
+@scene(kind="outside")
+def nan_in_data(images=torch.tensor([[1.0, math.nan], [2.0, 3.0]])):  # noqa: B008
+    layer = nn.Linear(2, 2)
+    flat = images.view(2, 2).t()
+    out = layer(flat)  # BORN
+    out.relu().mean().backward()
+
+
+@scene(kind="outside")
+def nan_in_a_label(target=torch.tensor([0.5, math.nan])):  # noqa: B008
+    prediction = leaf(0.1, 0.2)
+    loss = F.mse_loss(prediction, target)  # BORN
+    loss.backward()
+
+
+@scene(kind="outside")
+def infinity_in_data_reaches_the_loss(depth=torch.tensor([1.0, math.inf])):  # noqa: B008
+    error = leaf(0.1, 0.2) - depth  # BORN
+    error.abs().mean().backward()
+
+
+@scene()
+def a_rate_that_explodes():
+    weight = leaf(1.0, -2.0)
+    x = torch.tensor([3.0, 1.0])
+    optimizer = torch.optim.SGD([weight], lr=1e15)
+    for _ in range(4):
+        loss = ((weight * x).sum() - 2) ** 2  # BORN
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@scene(reaches="the weights")
+def an_update_that_explodes():
+    weight = leaf(1.0, -2.0)
+    optimizer = torch.optim.SGD([weight], lr=1e30)
+    (weight * 1e10).sum().backward()
+    optimizer.step()  # BORN
+
+
+@scene()
+def an_update_that_explodes_in_one_kernel():
+    weights = [leaf(1.0, -2.0), leaf(3.0)]
+    optimizer = torch.optim.AdamW(weights, lr=1e38, weight_decay=0.1, fused=True)
+    for _ in range(9):
+        sum(weight.sum() * 1e10 for weight in weights).backward()
+        optimizer.step()  # BORN
+
+
+@scene(reaches="the weights")
+def an_update_that_explodes_over_lists():
+    weights = [leaf(1.0, -2.0), leaf(3.0)]
+    optimizer = torch.optim.SGD(weights, lr=1e30, foreach=True)
+    sum(weight.sum() * 1e10 for weight in weights).backward()
+    optimizer.step()  # BORN
+
+
+@scene()
+def acos_beyond_one():
+    cosine = leaf(1.0001, 0.3)
+    angle = torch.acos(cosine)  # BORN
+    angle.mean().backward()
+
+
+@scene()
+def zero_times_infinity():
+    scores = leaf(1.0, 2.0)
+    mask = torch.tensor([0.0, -math.inf])
+    bias = mask * torch.tensor([1.0, 0.0])  # BORN
+    (scores + bias).sum().backward()
+
+
+@scene()
+def infinity_minus_infinity():
+    best = torch.full((2,), -math.inf)
+    x = leaf(1.0, 2.0) + best
+    gap = x - best  # BORN
+    gap.sum().backward()
+
+
+@scene()
+def cross_entropy_by_hand():
+    p, target = torch.sigmoid(leaf(120.0, 0.3)), torch.tensor([0.0, 1.0])
+    positive = target * p.log()
+    negative = (1 - target) * (1 - p).log()  # BORN
+    (-(positive + negative)).mean().backward()
+
+
+@scene()
+def mean_over_nothing():
+    error = leaf(1.0, 2.0)
+    found = error[error > 5]
+    loss = found.mean()  # BORN
+    (loss + error.sum()).backward()
+
+
+@scene()
+def every_label_ignored():
+    logits = torch.randn(3, 4, requires_grad=True)
+    loss = F.cross_entropy(logits, torch.full((3,), -100))  # BORN
+    loss.backward()
+
+
+@scene()
+def in_place_on_a_view():
+    x = leaf(1.0, 0.0, 2.0) * 1
+    tail = x[1:]
+    tail.log_()  # BORN
+    x.sum().backward()
+
+
+@scene(kind="constant")
+def nan_written_as_a_constant():
+    x = leaf(1.0, 2.0) * 1
+    x[0] = float("nan")  # BORN
+    x.sum().backward()
+
+
+@scene(kind="constant")
+def a_mask_that_reaches_the_loss():
+    x = leaf(1.0, 2.0)
+    x = x.masked_fill(x > 1, -math.inf)  # BORN
+    x.sum().backward()
+
+
+@scene(kind="constant")
+def an_array_with_nan():
+    weight = torch.as_tensor(np.array([1.0, np.nan], np.float32).tolist())  # BORN
+    (leaf(1.0, 2.0) * weight).sum().backward()
+
+
+@scene(reaches="")
+def without_a_backward_pass():
+    with torch.no_grad():
+        (torch.zeros(2).log() * 2).sum()  # BORN
+
+
+@scene(reaches="neither the loss nor a gradient")
+def a_side_branch():
+    x = leaf(1.0, 2.0)
+    shown = (x / 0).clamp(max=9)  # BORN
+    del shown
+    x.sum().backward()
+
+
+@scene(phase="backward", reaches="the gradients")
+def through_autograd_grad():
+    x = leaf(0.0)
+    y = x.sqrt()  # BORN
+    torch.autograd.grad(y.sum(), x)
+
+
+@scene(phase="backward", reaches="the gradients")
+def an_fp16_gradient_overflows():
+    x = leaf(1.0, dtype=torch.float16)
+    y = x * 600  # BORN
+    (y.float() * 200).sum().backward()
+
+
+@scene()
+def in_a_module_of_a_model():
+    class Block(nn.Module):
+        def forward(self, x):
+            return (x - 50).log()  # BORN
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU(inplace=True), Block(), nn.Conv2d(4, 1, 1))
+    model(torch.rand(1, 3, 4, 4)).mean().backward()
+
+
+@scene()
+def in_place_activation():
+    x = leaf(3e38, 1.0) * 1.0
+    y = F.elu(x.mul_(5.0), 1.0, True)  # BORN
+    y.sum().backward()
+
+
+def watched(function) -> NaNMicroscope:
+    torch.manual_seed(0)
+    with NaNMicroscope() as microscope:
+        function()
+    return microscope
+
+
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.filterwarnings("ignore:std")
+def test_the_line_is_named(name):
+    function, kind, phase, reaches = SCENES[name]
+    finding = watched(function).finding
+    assert finding is not None
+    assert (Path(finding.file), finding.line) == (HERE, marked(function)), str(finding)
+    assert "# BORN" in finding.source
+    assert (finding.kind, finding.phase, finding.reaches) == (kind, phase, reaches), str(finding)
+    assert finding.chain[0] is finding.event and finding.path[0] is finding.event
+    assert all(event.outputs for event in finding.chain)
+    for event in finding.chain[1:]:
+        assert event.parents
+    assert str(finding).count("\n") >= 3
+    made = draw_finding(finding)
+    assert finding.event.place.short in {text.get_text().split("  ")[0] for text in made.axes[0].texts}
+
+
+@pytest.mark.parametrize("name", ["softmax_of_minus_infinity", "in_a_module_of_a_model"])
+def test_a_picture_is_small(name):
+    assert len(style.as_png(draw_finding(watched(SCENES[name][0]).finding))) < style.MAX_BYTES
+
+
+def test_there_are_enough_scenes():
+    assert len(SCENES) >= 15
+
+
+# ---- no wolf -----------------------------------------------------------------------------------------------------------
+
+
+def masked_attention():
+    scores = torch.randn(2, 4, 4, requires_grad=True)
+    mask = torch.full((4, 4), -math.inf).triu(1)
+    ((scores + mask).softmax(-1) @ torch.rand(4, 3)).sum().backward()
+
+
+def masked_fill_and_log_softmax():
+    scores = torch.randn(3, 4, requires_grad=True)
+    closed = torch.eye(3, 4).bool()
+    scores.masked_fill(closed, -torch.inf).log_softmax(-1)[~closed].sum().backward()
+
+
+def fused_attention():
+    q = torch.randn(1, 2, 4, 8, requires_grad=True)
+    bias = torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), -math.inf)
+    F.scaled_dot_product_attention(q, q, q, attn_mask=bias).sum().backward()
+
+
+def a_running_best():
+    best = torch.tensor(-math.inf)
+    low = torch.full((3,), math.inf)
+    for _ in range(3):
+        x = torch.rand(3, requires_grad=True)
+        best, low = torch.maximum(best, x.max()), torch.minimum(low, x)
+    (best + low.sum()).backward()
+
+
+def a_buffer_filled_piece_by_piece():
+    x = torch.rand(5, 4, requires_grad=True)
+    out = torch.empty_like(x)
+    out[..., 0] = x[..., 0] - 1
+    out[..., 1] = x[..., 1]
+    out[..., 2:].copy_(x[..., 2:])
+    out.sum().backward()
+    ready = torch.empty(3).uniform_() + torch.zeros(3, out=torch.empty(3))
+    ready += nn.Linear(3, 3)(ready)
+
+
+def top_k_over_closed_places():
+    x = torch.rand(6, requires_grad=True) * 1
+    x[x < 0.3] = -math.inf
+    x.topk(2).values.sum().backward()
+
+
+def missing_values_sorted_out(data=torch.tensor([1.0, math.nan, 3.0])):  # noqa: B008
+    x = torch.where(data.isnan(), 0.0, data) * leaf(1.0, 2.0, 3.0)
+    (x.sum() + data.nan_to_num().mean() + data[data.isfinite()].sum()).backward()
+
+
+def a_large_sum_in_fp16():
+    x = torch.full((300, 300), 3.0, dtype=torch.float16, requires_grad=True)
+    (x * 2).float().mean().backward()
+
+
+def a_float32_sum_that_overflows():
+    x = torch.full((4,), 2e38, requires_grad=True)
+    (x * 1.5).mul(1e-38).sum().backward()
+
+
+def a_training_step():
+    torch.manual_seed(0)
+    model = YOLO(2, "n").train()
+    optimizer = build_optimizer(model)
+    loss = DetectionLoss(model)
+    batch = SimpleNamespace(images=torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    batch.targets = torch.tensor([[0, 1, 4.0, 4, 40, 30], [1, 0, 10, 10, 50, 60]])
+    for precision in ("fp32", "bf16"):
+        train_step(model, loss, batch, optimizer, Precision("cpu", precision))
+
+
+INNOCENT = (masked_attention, masked_fill_and_log_softmax, fused_attention, a_running_best, a_buffer_filled_piece_by_piece)
+INNOCENT += (top_k_over_closed_places, missing_values_sorted_out, a_large_sum_in_fp16, a_float32_sum_that_overflows, a_training_step)
+
+
+@pytest.mark.parametrize("function", INNOCENT, ids=lambda function: function.__name__)
+def test_it_does_not_cry_wolf(function):
+    microscope = watched(function)
+    assert microscope.finding is None, str(microscope.finding)
+    assert microscope.operations > 3
+
+
+def test_it_changes_no_number():
+    def step():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(inplace=True), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(2))
+        optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = model(torch.rand(2, 3, 8, 8)).square().mean()
+            loss.backward()
+            optimizer.step()
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    bare = step()
+    with NaNMicroscope():
+        assert torch.equal(step(), bare)
+
+
+# ---- what it says ------------------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_a_finding():
+    images = torch.rand(2, 3, 4, 4)
+    scale = torch.linspace(-1, 5, 32).reshape(2, 1, 4, 4)
+    with NaNMicroscope() as microscope:
+        rooted = (images * 0 + scale).sqrt()
+        loss = (rooted + 1).mean()
+        loss.requires_grad_().backward()
+    finding = microscope.finding
+    (given,), (made,) = finding.inputs, finding.event.outputs
+    assert (given.shape, given.dtype, given.device, given.low, given.high) == ((2, 3, 4, 4), "float32", "cpu", -1.0, 5.0)
+    wrong = int((scale < 0).sum()) * 3
+    assert (made.nans, made.infs, made.low) == (wrong, 0, float(scale[scale >= 0].min().sqrt()))
+    assert [event.op for event in finding.chain] == ["sqrt", "add", "mean"]
+    assert "square" not in finding.why and "root of a negative" in finding.why
+    text = str(finding)
+    assert "NaN born in sqrt" in text and "-1 … 5" in text and f"{wrong} NaN" in text and "It reached the loss" in text
+    start, stop = finding.event.place.columns
+    assert finding.source[start:stop] == "(images * 0 + scale).sqrt()"
+    assert "Finding(NaN born in sqrt" in repr(finding)
+
+
+def test_what_came_from_outside_says_so():
+    finding = watched(nan_in_a_label).finding
+    assert finding.headline == "NaN came in from outside as argument 1 of mse_loss, the first operation that saw it"
+    assert [value.nans for value in finding.inputs] == [0, 1]
+
+
+def test_an_in_place_operation_keeps_the_range_that_it_was_given():
+    finding = watched(in_place_on_a_view).finding
+    assert (finding.inputs[0].low, finding.inputs[0].high, finding.inputs[0].finite) == (0.0, 2.0, True)
+
+
+def test_the_mask_behind_a_nan_is_named():
+    finding = watched(softmax_of_minus_infinity).finding
+    assert [event.op for event in finding.infinities] == ["masked_fill"]
+    assert "wrote the infinity" in str(finding)
+
+
+def test_a_gradient_keeps_what_the_forward_pass_had():
+    finding = watched(sqrt_at_zero_backward).finding
+    assert [value.name for value in finding.inputs] == ["gradient of output 0", "kept result"]
+    assert finding.inputs[1].low == 0 and "slope of the root" in finding.why
+
+
+def test_the_module_and_the_parameters_are_named():
+    finding = watched(in_a_module_of_a_model).finding
+    assert finding.event.place.module == "2 (Block)"
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    with torch.no_grad():
+        model[1].weight[0, 1] = math.nan
+    with NaNMicroscope() as microscope:
+        model(torch.ones(1, 2)).sum().backward()
+    assert microscope.finding.headline.startswith("NaN came in from outside as argument 1 (1.weight) of linear")
+    assert microscope.finding.event.place.module == "1 (Linear)"
+    with NaNMicroscope() as microscope:
+        model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        (model(torch.zeros(1, 2)) * 0).sum().sqrt().backward()
+    assert set(microscope.finding.parameters) == {"0.weight", "0.bias"}
+
+
+def test_a_branched_way_is_whole_and_a_long_one_is_folded():
+    with NaNMicroscope() as microscope:
+        x = leaf(0.0, 1.0).log()
+        y = x * 2
+        for _ in range(30):
+            y = y + 1
+        loss = (y + x.exp() * 0 + x).sum()
+        unrelated = x * 3
+        loss.backward()
+    finding = microscope.finding
+    ops = [event.op for event in finding.chain]
+    assert ops.count("add") == 32 and ops[-1] == "sum" and len(finding.chain) < len(microscope.events)
+    assert [event.op for event in finding.path] == ["log", "add", "sum"]
+    rows = folded(finding.chain)
+    assert len(rows) == 10 and sum(-row for row in rows if isinstance(row, int)) == len(finding.chain) - 9
+    assert unrelated is not None
+
+
+def test_uninitialised_memory_is_left_alone_on_request():
+    with NaNMicroscope(fill_uninitialised=False) as microscope:
+        torch.empty(4).fill_(2.0).sum()
+        assert not torch.empty(4, dtype=torch.long).is_floating_point()
+    assert microscope.finding is None
+
+
+def test_real_losses_with_a_broken_label():
+    torch.manual_seed(0)
+    model = YOLO(2, "n").train()
+    loss = DetectionLoss(model)
+    targets = torch.tensor([[0, 1, 4.0, 4, math.nan, 30], [0, 0, 10, 10, 50, 60]])
+    with NaNMicroscope() as microscope:
+        loss(model(torch.rand(1, 3, 64, 64)), targets)
+    finding = microscope.finding
+    assert (finding.kind, finding.event.has_nan) == ("outside", True)
+    assert Path(finding.file).name == "losses.py" and "targets" in finding.source
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_on_a_card_under_autocast(dtype):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Flatten(), nn.LazyLinear(2)).cuda()
+    scaler = torch.amp.GradScaler(enabled=dtype == torch.float16)
+    with NaNMicroscope() as microscope, torch.autocast("cuda", dtype=dtype):
+        out = model(torch.rand(2, 3, 8, 8, device="cuda"))
+        assert microscope.finding is None
+        broken = (out.float() * 0).sqrt()  # BORN
+        scaler.scale(broken.sum()).backward()
+    line = inspect.getsourcelines(test_on_a_card_under_autocast)
+    assert microscope.finding.line == line[1] + next(n for n, text in enumerate(line[0]) if "# BORN" in text)
+    assert microscope.finding.phase == "backward" and microscope.finding.inputs[0].device == "cuda:0"
+
+
+# ---- it cleans up ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_stays_behind_after_an_exception(error, monkeypatch):
+    x = leaf(1.0, 4.0)
+    with pytest.raises(error), NaNMicroscope():
+        loss = (x.sqrt() * 2).sum()
+        loss.backward(retain_graph=True)
+        raise error
+    assert not modes()
+    looked = []
+    for module in (nan_microscope, nan_gradients):
+        monkeypatch.setattr(module, "is_finite", lambda tensor: looked.append(tensor) or True)
+    loss.backward()
+    torch.zeros(2).log()
+    assert not looked
+
+
+def test_the_hooks_go_when_a_backward_pass_breaks_off(monkeypatch):
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            raise RuntimeError("broken on purpose")
+
+    x = leaf(1.0)
+    watches = []
+    original = nan_gradients.BackwardWatch.remove
+    monkeypatch.setattr(nan_gradients.BackwardWatch, "remove", lambda self: (watches.append(len(self.handles)), original(self)))
+    with pytest.raises(RuntimeError, match="on purpose"), NaNMicroscope():
+        Broken.apply(x * 3).sum().backward()
+    assert watches and watches[0] >= 3 and not modes()
+
+
+def test_other_modes_go_on_working():
+    with torch.device("meta"), NaNMicroscope() as microscope:
+        assert torch.ones(3).log().device.type == "meta"
+    assert microscope.finding is None and not modes()
+
+
+# ---- recorder ----------------------------------------------------------------------------------------------------------
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return self.norm(self.layer(x))
+
+
+class Loss(nn.Module):
+    def forward(self, maps, targets):
+        loss = ((maps.mean(1) - targets).square() + 1e-3).log().mean()
+        return LossParts(loss, loss, loss, loss)
+
+
+def step(model, loss, batch, optimizer, precision=None, step=0):
+    parts = loss(model(batch["x"]), batch["y"])
+    parts.total.backward()
+    optimizer.step()  # MOVES
+    optimizer.zero_grad()
+    return LossParts(*(part.detach() for part in parts))
+
+
+def batches(count=6):
+    generator = torch.Generator().manual_seed(1)
+    return [{"x": torch.rand(4, 3, generator=generator), "y": torch.rand(4, generator=generator)} for _ in range(count)]
+
+
+def a_trainer(data, loss=None, hooks=(), step=step, rate=0.1):
+    torch.manual_seed(0)
+    model = Model()
+    return Trainer(model, loss or Loss(), data, torch.optim.SGD(model.parameters(), rate), step, hooks=hooks, epochs=2)
+
+
+def state(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def test_the_recorder_finds_the_broken_batch():
+    data = batches()
+    data[3]["y"][1] = math.nan
+    trainer, texts = a_trainer(data), []
+    with recorder(trainer, show=texts.append) as flight:
+        trainer.train()
+    finding = flight.finding
+    assert (flight.step, flight.batch) == (4, data[3])
+    assert finding.kind == "outside" and "maps.mean(1) - targets" in finding.source and finding.reaches == "the loss"
+    assert texts == [flight.report] and flight.report.startswith("Step 4: the loss is nan.")
+    assert not trainer.hooks and not trainer.loss._forward_hooks and not modes()
+
+
+def test_the_weights_are_those_before_the_bad_step():
+    class Keep(Hook):
+        def __init__(self):
+            self.states = []
+
+        def before_step(self, trainer):
+            self.states.append(state(trainer))
+
+    data, keep = batches(), Keep()
+    data[3]["y"][1] = math.nan
+    trainer = a_trainer(data, hooks=[keep])
+    with recorder(trainer, show=None):
+        trainer.train()
+    assert len(keep.states) == 4
+    assert all(torch.equal(value, keep.states[-1][name]) for name, value in state(trainer).items())
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+    assert trainer.hooks == [keep]
+
+
+def test_without_stop_the_training_is_as_it_would_be():
+    def run(recorded: bool):
+        data = batches()
+        data[3]["x"][1] = 1e30
+        trainer = a_trainer(data)
+        with recorder(trainer, stop=False, show=None) if recorded else torch.enable_grad() as flight:
+            trainer.train()
+        return state(trainer), torch.rand(1), trainer.steps, flight
+
+    (bare, chance, steps, _), (same, equal_chance, equal_steps, flight) = run(False), run(True)
+    assert steps == equal_steps == 12 and torch.equal(chance, equal_chance)
+    assert all(torch.equal(bare[name].nan_to_num(), same[name].nan_to_num()) for name in bare)
+    assert flight.step == 4 or flight.report == ""
+
+
+def test_the_step_before_is_replayed_where_its_gradient_broke_the_weights():
+    class Rooted(nn.Module):
+        def forward(self, maps, targets):
+            loss = (maps.mean(1) * targets).square().sum()
+            loss = loss.sqrt()  # BORN
+            return LossParts(loss, loss, loss, loss)
+
+    data = batches()
+    data[2]["y"].zero_()
+    trainer = a_trainer(data, Rooted())
+    with recorder(trainer, show=None) as flight:
+        trainer.train()
+    assert flight.step == 4 and flight.batch is data[2]
+    assert flight.finding.phase == "backward" and flight.finding.line == marked(Rooted)
+    assert "layer.weight" in flight.finding.parameters
+    assert "so step 3 was replayed" in flight.report
+
+
+def test_chance_is_repeated():
+    class Noisy(nn.Module):
+        def forward(self, maps, targets):
+            chance = torch.rand(()) + random.random() / 10 + np.random.rand() / 10
+            loss = (chance - 0.75).sqrt() + maps.mean()  # BORN
+            return LossParts(loss, loss, loss, loss)
+
+    random.seed(3)
+    np.random.seed(3)
+    finding = None
+    for seed in range(3):
+        trainer = a_trainer(batches(40), Noisy())
+        torch.manual_seed(seed)
+        with recorder(trainer, show=None) as flight:
+            trainer.train()
+        finding = flight.finding
+        assert finding.line == marked(Noisy) and finding.op == "sqrt", flight.report
+    assert finding.inputs[0].high < 0
+
+
+def test_an_update_that_overflows_is_told_from_a_gradient():
+    def huge(model, loss, batch, optimizer, precision=None, step=0):
+        parts = loss(model(batch["x"]), batch["y"])
+        parts.total.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = math.inf if step == 2 else 0.1
+        optimizer.step()  # MOVES
+        optimizer.zero_grad()
+        return LossParts(*(part.detach() for part in parts))
+
+    trainer = a_trainer(batches(), step=huge)
+    with recorder(trainer, show=None) as flight:
+        trainer.train()
+    finding = flight.finding
+    assert (flight.step, finding.op, finding.reaches, finding.line) == (4, "the optimizer's step", "the weights", marked(huge, "# MOVES"))
+    assert all(value.finite for value in finding.inputs) and not finding.event.outputs[0].finite
+    assert len(style.as_png(draw_finding(finding))) < style.MAX_BYTES
+
+
+def test_it_reports_beside_a_guard_that_stops_first(tmp_path):
+    data = batches()
+    data[1]["y"][0] = math.inf
+    guarded = [SimpleNamespace(images=batch["x"], targets=batch["y"], records=[], **batch) for batch in data]
+    trainer = a_trainer(guarded, hooks=[NaNGuard(tmp_path)], step=lambda m, l, b, o, **k: step(m, l, vars(b), o, **k))
+    with pytest.raises(NonFiniteLoss) as caught, recorder(trainer, show=None) as flight:
+        trainer.train()
+    assert flight.step == 2 and flight.finding.reaches in ("the loss", "") and "targets" in flight.finding.source
+    assert "Step 2" in "".join(caught.value.__notes__)
+    assert [type(hook) for hook in trainer.hooks] == [NaNGuard] and not trainer.loss._forward_hooks
+
+
+def test_scaled_gradients_and_accumulation_are_left_alone():
+    data = batches()
+    data[4]["y"][1] = math.nan
+    boxed = [SimpleNamespace(images=(255 * batch["x"]).byte().view(4, 3, 1, 1), targets=batch["y"]) for batch in data]
+
+    class Flat(Model):
+        def forward(self, x):
+            return super().forward(x.flatten(1))
+
+    torch.manual_seed(0)
+    model = Flat()
+
+    def accumulated(*args, **kwargs):
+        return train_step(*args, **kwargs, accumulate=4)
+
+    trainer = Trainer(model, Loss(), boxed, torch.optim.AdamW(model.parameters()), accumulated, Precision("cpu", "bf16"), epochs=1)
+    with recorder(trainer, show=None) as flight:
+        trainer.train()
+    assert flight.step == 5 and flight.finding.reaches == "the loss"
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_the_recorder_goes_when_training_breaks_off(error):
+    class Stops(Hook):
+        def after_step(self, trainer):
+            raise error
+
+    stops = Stops()
+    trainer = a_trainer(batches(), hooks=[stops])
+    with pytest.raises(error), recorder(trainer) as flight:
+        trainer.train()
+    assert trainer.hooks == [stops] and not trainer.loss._forward_hooks and not modes() and flight.finding is None
+
+
+def test_a_loop_of_ones_own():
+    torch.manual_seed(0)
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    flight = Recorder([model], show=None)
+    data = batches()
+    data[2]["x"][0, 0] = math.inf
+    with pytest.raises(NonFiniteStep) as caught:
+        for batch in data:
+
+            def forward(batch=batch):
+                loss = (model(batch["x"]).mean(1) - batch["y"]).square().mean()
+                loss.backward()
+                return loss
+
+            flight.begin(forward, batch)
+            loss = forward()
+            optimizer.step()
+            optimizer.zero_grad()
+            flight.end(loss)
+    assert caught.value.finding is flight.finding and flight.step == 3
+    assert torch.isfinite(model.layer.weight).all()
+
+
+def test_a_replay_that_stays_finite_says_so():
+    flight = Recorder([Model()], stop=False, show=None)
+    flight.begin(lambda: None)
+    flight.end(torch.tensor(math.nan))
+    assert flight.finding is None and "The replay stayed finite" in flight.report
+
+
+def test_what_is_kept_is_let_go():
+    flight = Recorder([Model()])
+    x = torch.rand(3, requires_grad=True)
+    with flight:
+        flight.begin(lambda: None, [x])
+        flight.end(x.sum())
+        assert flight._kept
+    assert not flight._kept and not flight._batches
+
+
+def test_something_else_is_no_trainer():
+    with pytest.raises(TypeError, match="a Linear is no trainer"):
+        recorder(nn.Linear(1, 1))
+
+
+# ---- Ultralytics -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_one_line_puts_it_into_ultralytics_own_trainer(tmp_path):
+    folder = str(tiny.make(tmp_path / "tiny"))
+    sets = [data.open_set(folder, split) for split in ("train", "validation")]
+    written = data.write(sets, tmp_path / "yolo", "yolo")
+    model = ultralytics.load().YOLO("yolov8n.yaml")
+    flight = recorder(model, show=None).attach()
+
+    def spoil(trainer):
+        spoil.calls += 1
+        if spoil.calls == 3:
+            trainer.model.model[4].register_forward_hook(lambda module, inputs, out: (out - 9).log())  # BORN
+
+    spoil.calls = 0
+    model.add_callback("on_train_batch_start", spoil)
+    settings = dict(epochs=1, imgsz=64, batch=4, device="cpu", workers=0, amp=False, plots=False, pretrained=False, verbose=False)
+    with pytest.raises(NonFiniteStep, match="Step 3: the loss is nan"):
+        model.train(data=str(written), optimizer="SGD", mosaic=0.0, project=str(tmp_path / "runs"), **settings)
+    finding = flight.finding
+    line = inspect.getsourcelines(test_one_line_puts_it_into_ultralytics_own_trainer)
+    assert (Path(finding.file), finding.line) == (HERE, line[1] + next(n for n, text in enumerate(line[0]) if "# BORN" in text))
+    assert finding.reaches == "the loss" and len(finding.chain) > 50
+    assert len(style.as_png(draw_finding(finding))) < style.MAX_BYTES
+    trainer = flight.trainer
+    flight.detach()
+    assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks and not modes()
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
+    assert not any(function in registered for function in flight.callbacks.values() for registered in trainer.callbacks.values())
