@@ -1,6 +1,10 @@
 """How much memory a training step needs at 640 px, batch 16: counted from the bytes that the forward pass saves for the backward pass.
 
-    python -m tests.benchmarks.memory [--size n] [--side 640] [--batch 16] [--precision bf16 fp32]
+    python -m tests.benchmarks.memory [--size n] [--side 640] [--batch 16] [--precision bf16 fp32] [--check]
+
+Beside that count stands the memory lens' prediction of the peak (`yolostudy.lens.memory`), and on a CUDA card what its allocator says.
+`--check` runs a real step at this batch and side on the CPU under PyTorch's profiler, adds up the CPU allocator's own events and
+compares their peak with the prediction: use it small (--side 160 --batch 4).
 
 No graphics card is needed: saved tensors are counted on the CPU with two images, each storage once, and scaled to the batch. Added are
 weights, gradients, Adam's two moments and the average, and what the loss needs at its peak: the growth of the process in one pass of
@@ -10,6 +14,7 @@ the loss with 100 boxes an image. Not counted: CUDA's context and the convolutio
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 
 os.environ.setdefault("YOLOSTUDY_USE", "reference")
@@ -44,13 +49,64 @@ def saved_bytes(size: str, side: int, precision: str) -> tuple[int, int]:
     return sum(storages.values()), sum(parameter.nbytes for parameter in model.parameters())
 
 
+def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, float | str]:
+    """MiB at the peak of a step with the course's loss: predicted, and measured where there is a card."""
+    from yolostudy.lens import memory
+
+    model, loss = memory._detector(options.size, 20, 100)
+    arguments = (options.batch, 3, options.side, options.side), functools.partial(loss, batch=options.batch, side=options.side)
+    predicted = memory.predict_memory(model, *arguments, precision, "adamw", True).peak / 2**20
+    if not torch.cuda.is_available():
+        return predicted, "no card"
+    model = model.cuda().to(memory_format=torch.channels_last)
+    return predicted, memory.measure_memory(model, *arguments, precision, "adamw", True).peak / 2**20
+
+
+def allocator_check(options: argparse.Namespace, precision: str) -> tuple[float, float]:
+    """MiB by which a step without loss raises what the CPU allocator has given out: (predicted, by the profiler's events)."""
+    from torch.profiler import ProfilerActivity, profile
+
+    from yolostudy.lens import memory
+    from yolostudy.network import YOLO
+    from yolostudy.training import Precision
+
+    model = YOLO(20, options.size).train()
+    shape = (options.batch, 3, options.side, options.side)
+    step = memory._counted(model, shape, None, precision, "none", False, real=False, block=1)
+    predicted = step.peak - step.most["weights"] - step.most["buffers"]
+
+    def run() -> None:
+        images = torch.rand(shape).to(memory_format=torch.channels_last)
+        with Precision("cpu", precision).autocast():
+            maps = model(images)
+        torch.autograd.backward(maps, [torch.ones_like(level) for level in maps])
+
+    run()
+    model.zero_grad(set_to_none=True)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return predicted / 2**20, peak / 2**20
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="n")
     parser.add_argument("--side", type=int, default=640)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--precision", nargs="+", default=["bf16", "fp32"])
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
+    if options.check:
+        rows = [(precision, *allocator_check(options, precision)) for precision in options.precision]
+        title = f"prediction against the CPU allocator, yolov8{options.size}, {options.side} px, batch {options.batch}"
+        columns = ("precision", "predicted MiB", "allocator MiB", "ratio")
+        show(title, columns, [(*row, row[1] / row[2]) for row in rows], {})
+        return
     loss_options = argparse.Namespace(images=options.batch, side=options.side, boxes=100, classes=20)
     loss_mib = loss_benchmark.peak(loss_options, "loss and backward", 0)
     rows = []
@@ -58,10 +114,10 @@ def main() -> None:
         activations, parameters = saved_bytes(options.size, options.side, precision)
         activations = activations * options.batch / MEASURED / 2**20
         weights = 5 * parameters / 2**20  # weights, gradients, two moments, average
-        rows.append((precision, activations, weights, loss_mib, (activations + weights + loss_mib) / 1024))
+        rows.append((precision, activations, weights, loss_mib, (activations + weights + loss_mib) / 1024, *lens_peaks(options, precision)))
     show(
         f"memory of a training step, yolov8{options.size}, {options.side} px, batch {options.batch}",
-        ("precision", "activations MiB", "weights MiB", "loss MiB", "sum GiB"),
+        ("precision", "activations MiB", "weights MiB", "loss MiB", "sum GiB", "lens: predicted MiB", "lens: measured MiB"),
         rows,
         {},
     )
