@@ -45,32 +45,12 @@ def record_shapes(model, *inputs, depth: int = 2) -> ShapeLog:
         inputs: what it is called with.
         depth: how deep to look: 2 gives `backbone.sppf`, not the convolutions in it.
     """
-    import torch
+    from .shape_table import shapes
 
-    seen: list[tuple[str, Shape]] = []
-
-    def note(name: str, output) -> None:
-        if hasattr(output, "shape"):
-            seen.append((name, tuple(output.shape)))
-
-    handles = []
-    modes = [(module, module.training) for module in model.modules()]
-    error = None
-    try:
-        for name, module in model.named_modules():
-            if name and name.count(".") < depth:
-                handles.append(module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output)))
-        model.eval()
-        with torch.no_grad():
-            model(*inputs)
-    except Exception as caught:
-        error = drawing.in_words(caught)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes:
-            module.training = training
-    return ShapeLog(tuple(seen), error)
+    ended = []
+    table = shapes(model, *inputs, watch=ended.append)
+    seen = [(r.name, r.output) for r in ended if r.name and r.name.count(".") < depth and r.made and len(r.made) == 1]
+    return ShapeLog(tuple(seen), table.broken and table.broken.error)
 
 
 @dataclass(frozen=True, slots=True)
