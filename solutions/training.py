@@ -30,8 +30,9 @@ def freeze(module: nn.Module) -> None:
     """Stop a module from learning, running statistics included.
 
     A batch normalisation has two kinds of memory: its weights, which the optimizer changes, and its running mean and variance,
-    which each forward pass in training mode changes. Both stay, even if somebody calls `.train()` on the whole model later.
-    Freezing twice is harmless.
+    which each forward pass in training mode changes. Both stay, even if somebody calls `.train()` on the whole model later:
+    `_stay_in_eval`, a forward pre-hook on each batch normalisation (an `_BatchNorm`), puts it back into eval mode at the last
+    moment, and is what `unfreeze` looks for. Freezing twice is harmless.
     """
     unfreeze(module)
     # BEGIN SOLUTION
@@ -43,7 +44,11 @@ def freeze(module: nn.Module) -> None:
 
 
 def unfreeze(module: nn.Module) -> None:
-    """Let a module learn again, running statistics included."""
+    """Let a module learn again, running statistics included.
+
+    Takes `_stay_in_eval` away from each batch normalisation that has it, and leaves the hooks of others alone. The normalisation
+    is then in the mode that the module is in, without waiting for the next `.train()`.
+    """
     # BEGIN SOLUTION
     module.requires_grad_(True)
     for norm in module.modules():
@@ -66,7 +71,7 @@ class WarmupCosine:
         self.warmup_steps, self.final = warmup_steps, final
 
     def __call__(self, step: int, progress: float) -> float:
-        """The factor in 0…1.
+        """The factor in 0…1: that of the warm-up times that of the cosine, which falls from 1 to `final`.
 
         Args:
             step: steps done so far. The first step, 0, already moves.
@@ -97,7 +102,10 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move every floating-point weight and buffer a little towards the model's; copy the others (a counter has no average)."""
+        """Move every floating-point weight and buffer a little towards the model's; copy the others (a counter has no average).
+
+        The average keeps the share decay · (1 − e^(−updates / ramp)) of itself; `updates` counts this one already.
+        """
         # BEGIN SOLUTION
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / self.ramp))
@@ -161,7 +169,8 @@ def train_step(
         model: images (B, 3, H, W) in 0…1 -> raw maps.
         loss: (raw maps, targets) -> `LossParts`.
         batch: with `.images` uint8 (B, 3, H, W) and `.targets` (N, 6).
-        precision: number format; float32 where none is given.
+        precision: number format of the forward pass, and its gradient scaler; float32 where none is given. The loss computes
+            outside of autocast.
         clip: largest norm of all gradients together.
         accumulate: batches whose gradients are averaged into one update.
         step: number of this step in its epoch; decides when an update is due.

@@ -948,3 +948,14 @@ def test_one_line_puts_it_into_ultralytics_own_trainer(tmp_path):
     assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks and not modes()
     assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
     assert not any(function in registered for function in flight.callbacks.values() for registered in trainer.callbacks.values())
+
+
+def test_the_parts_of_the_loaders_batch_are_seen():
+    """It has slots and no __dict__: its tensors must be watched all the same."""
+    import dataclasses
+
+    from yolostudy.data.loader import Batch
+    from yolostudy.lens.recorder_trainers import _contents
+
+    values = {field.name: torch.zeros(1) for field in dataclasses.fields(Batch)}
+    assert _contents(Batch(**values)) == list(values.values())

@@ -24,6 +24,7 @@ examples:
   yolostudy predict photo.jpg folder/                    paint what the detector sees
   yolostudy data check mar20                             read a data set and say what is wrong in it
   yolostudy data export planes-mini yolo exports/planes  write it in another format
+  yolostudy museum 8                                     a bug as a small program: symptom, finding of its cause, mend
   yolostudy trace ultralytics-pose from=BaseTrainer._do_train to=v8PoseLoss.__call__   who calls whom
 
 Commands that train or predict run on the hybrid edition: yours where it passes its checks, the reference elsewhere. YOLOSTUDY_USE=mine,
@@ -104,6 +105,8 @@ def build_parser() -> argparse.ArgumentParser:
     word.add_argument("what", metavar="ultralytics-pose|ultralytics-detect|ours|MODULE:CALLABLE")
     word.add_argument("settings", nargs="*", metavar=settings, help="packages= depth= from= to= find= out=FILE.txt|.json|.mmd|.trace")
 
+    word = words.add_parser("museum", help="the bugs of this course as small programs: what is seen, how the cause is found, the mend")
+    word.add_argument("rooms", nargs="*", type=int, metavar="N", help="rooms to run; without a number they are listed")
     words.add_parser("doctor", help="versions, device, memory, what will run where, each problem with its remedy")
     words.add_parser("grade", help="for instructors: judge learners' packages and write reports", add_help=False)
     words.add_parser("author", help="for authors: release, build, check", add_help=False)
@@ -280,6 +283,12 @@ def run_trace(options: argparse.Namespace) -> int:
     from . import trace as tracing
 
     return tracing.run(options.what, settings, rest)
+
+
+def run_museum(options: argparse.Namespace) -> int:
+    from . import museum
+
+    return museum.run(options.rooms)
 
 
 def run_data(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -173,4 +174,8 @@ def loss_of(parts) -> Tensor | None:
 
 def _contents(batch):
     """The parts of a batch, also of one that is a plain object."""
-    return batch if isinstance(batch, Tensor | dict | list | tuple) else list(getattr(batch, "__dict__", {}).values())
+    if isinstance(batch, Tensor | dict | list | tuple):
+        return batch
+    if dataclasses.is_dataclass(batch):  # with slots it has no __dict__
+        return [getattr(batch, part.name) for part in dataclasses.fields(batch)]
+    return list(getattr(batch, "__dict__", {}).values())

@@ -61,7 +61,7 @@ def release_sealed(course: Course, out: Path) -> Path:
     key = recorded(Judge(course))
     draft = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
-    leave = shutil.ignore_patterns("__pycache__", ".*", "*.ipynb", "source", "runs", "planes-mini", "planes-laptop", "mar20")
+    leave = shutil.ignore_patterns("__pycache__", ".*", "*.ipynb", "source", "museum", "runs", "planes-mini", "planes-laptop", "mar20")
     for part in ("course", "datasets", course.package):
         if (course.root / part).exists():
             shutil.copytree(course.root / part, draft / part, ignore=leave)
