@@ -195,7 +195,7 @@ def survivors(name: str) -> tuple[str, int, list[Mutant]]:
     judge = Judge(overlay.course(), patience=3.0)
     exercise, solution = judge.exercise(name), judge.reference.find(name)
     regions = [(r.begin, r.end) for r in find_regions(solution.text, solution.file)]
-    right = judge._reference_seen(exercise)
+    right = judge.reference_seen(exercise)
     found, count = [], 0
     for mutant in mutants(solution.text, regions):
         count += 1

@@ -81,6 +81,13 @@ class Exercise:
     def definition(self) -> str:
         return self.name.partition(".")[2]
 
+    def mistake(self, name: str) -> Misconception:
+        """The misconception of that name. Raises EditionError with those that there are."""
+        known = {m.name: m for m in self.misconceptions}
+        if name not in known:
+            raise EditionError(f"{self.name} knows no misconception {name!r}. It knows {', '.join(known)}.")
+        return known[name]
+
     def probe(self, name: str, rtol: float = 1e-4, atol: float = 1e-5) -> Callable[[Look], Look]:
         """Decorates a function that takes a loaded package and returns observations: plain data and tensors."""
 

@@ -192,7 +192,7 @@ class Judge:
             return Verdict(exercise, NOT_ATTEMPTED)
         edition, stream = transplant(self.reference, exercise.name, mine), Printed()
         try:
-            expected = self._reference_seen(exercise)
+            expected = self.reference_seen(exercise)
             seen = (look or self.look)(exercise, edition, (str(own.file),), stream)
             right = all(same(*item) for item in zip(exercise.probes, expected, seen, strict=True))
             misconception = None if right else self.diagnose(exercise, seen)
@@ -241,7 +241,7 @@ class Judge:
             )
         return all(same(*item) for item in zip(exercise.probes, wrong, seen, strict=True))
 
-    def _reference_seen(self, exercise: Exercise) -> list[Seen]:
+    def reference_seen(self, exercise: Exercise) -> list[Seen]:
         if self.course.sealed:
             return self._key[exercise.name][""]
         if (exercise.name, None) not in self._seen:
@@ -437,7 +437,7 @@ def recorded(judge: Judge) -> str:
     table = {}
     for exercise in judge.exercises.values():
         mistakes = {m.name: judge.look(exercise, m.edition(judge.reference, exercise.name)) for m in exercise.misconceptions}
-        table[exercise.name] = {name: dumps(seen) for name, seen in ({"": judge._reference_seen(exercise)} | mistakes).items()}
+        table[exercise.name] = {name: dumps(seen) for name, seen in ({"": judge.reference_seen(exercise)} | mistakes).items()}
     return json.dumps(table)
 
 
@@ -447,12 +447,7 @@ def recorded(judge: Judge) -> str:
 def mistaken(judge: Judge, name: str, misconception: str) -> Package:
     """The reference with one named mistake in it, loaded: for a crime scene."""
     exercise = judge.exercise(name)
-    for known in exercise.misconceptions:
-        if known.name == misconception:
-            return load(known.edition(judge.reference, exercise.name), "mistaken")
-    raise EditionError(
-        f"{exercise.name} knows no misconception {misconception!r}. It knows {', '.join(m.name for m in exercise.misconceptions)}."
-    )
+    return load(exercise.mistake(misconception).edition(judge.reference, exercise.name), "mistaken")
 
 
 def faults(judge: Judge, names: list[str] | None = None) -> Iterator[str]:
@@ -483,7 +478,7 @@ def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
         yield f"{where}: there is no probe."
         return
     try:
-        right = judge._reference_seen(exercise)
+        right = judge.reference_seen(exercise)
         if first_again := next(
             (p.name for p, *two in zip(exercise.probes, right, judge.look(exercise, judge.reference)) if not same(p, *two)), None
         ):

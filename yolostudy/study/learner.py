@@ -142,7 +142,4 @@ def rehearse(name: str, misconception: str) -> Card:
     """The card that a named mistake gets; nothing is written. For a demonstration."""
     _needs_solutions()
     exercise = judge().exercise(name)
-    known = {m.name: m for m in exercise.misconceptions}
-    if misconception not in known:
-        raise EditionError(f"{exercise.name} knows no misconception {misconception!r}. It knows {', '.join(known)}.")
-    return Card(judge().check(exercise.name, known[misconception].edition(judge().reference, exercise.name)))
+    return Card(judge().check(exercise.name, exercise.mistake(misconception).edition(judge().reference, exercise.name)))
