@@ -51,9 +51,9 @@ def saved_bytes(size: str, side: int, precision: str) -> tuple[int, int]:
 
 def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, float | str]:
     """MiB at the peak of a step with the course's loss: predicted, and measured where there is a card."""
-    from yolostudy.lens import memory
+    from yolostudy.lens import memory, memory_table
 
-    model, loss = memory._detector(options.size, 20, 100)
+    model, loss = memory_table._detector(options.size, 20, 100)
     arguments = (options.batch, 3, options.side, options.side), functools.partial(loss, batch=options.batch, side=options.side)
     predicted = memory.predict_memory(model, *arguments, precision, "adamw", True).peak / 2**20
     if not torch.cuda.is_available():

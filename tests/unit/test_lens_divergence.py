@@ -1,6 +1,8 @@
 """First divergence: a difference planted in any layer is found in that layer, by order as by names, and nothing is left behind."""
 
 import copy
+import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -197,7 +199,127 @@ class Ratio(nn.Module):
         return self.layer(x / self.divisor)
 
 
+class Given(nn.Module):
+    """One layer, and any code around it."""
+
+    def __init__(self, code):
+        super().__init__()
+        self.layer, self.code = nn.Linear(4, 4), code
+        nn.init.eye_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, x):
+        return self.code(self.layer, x)
+
+
+def differ(code, other, *inputs, **options):
+    return divergence.first_divergence(Given(code), Given(other), *inputs, **options).first
+
+
+def test_what_is_within_the_inputs_is_given_to_both_alike_and_left_alone():
+    def spoils(layer, given):
+        given["x"] += 1
+        return layer(given["x"])
+
+    given = {"x": torch.zeros(1, 4)}
+    weights_ = Given(spoils)
+    assert divergence.first_divergence(weights_, copy.deepcopy(weights_), given).first is None
+    assert torch.equal(given["x"], torch.zeros(1, 4))
+
+
+def test_a_call_that_raises_and_is_caught_is_not_the_caller_of_the_next():
+    class Catches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wide, self.right, self.last = nn.Linear(5, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            try:
+                x = self.wide(x)
+            except RuntimeError:
+                x = self.right(x)
+            return self.last(x)
+
+    model = Catches()
+    result = divergence.first_divergence(model, copy.deepcopy(model), torch.ones(1, 4))
+    assert [(row.name, row.parent, row.leaf) for row in result.rows] == [("right", "", True), ("last", "", True), ("", "", False)]
+    assert result.errors == (None, None) and not any(module._forward_hooks for module in model.modules())
+    try:
+        raise KeyError
+    except KeyError:  # dealing with one exception is not the same as being left by one
+        assert len(divergence.first_divergence(model, copy.deepcopy(model), torch.ones(1, 4)).rows) == 3
+
+
+def test_chance_is_the_same_for_both_whichever_generator_draws():
+    def draws(layer, x):
+        return layer(x) * random.random() + torch.rand(1) + np.random.rand()
+
+    model = Given(draws)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    assert divergence.first_divergence(model, copy.deepcopy(model), torch.ones(1, 4)).first is None
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())
+
+
+def test_outputs_in_dataclasses_complex_and_sparse_ones_are_compared():
+    @dataclasses.dataclass
+    class Out:
+        map: torch.Tensor
+
+    x = torch.eye(4)
+    assert differ(lambda layer, x: Out(layer(x) * 0), lambda layer, x: Out(layer(x) * 0 + 1), x).name == ""
+    assert differ(lambda layer, x: layer(x) * 0 + 1, lambda layer, x: layer(x) * 0 + 1 + 0.5j, x).relative > 0.1
+    assert differ(lambda layer, x: (layer(x) * 0).to_sparse(), lambda layer, x: (layer(x) * 0).to_sparse(), x) is None
+    assert differ(lambda layer, x: x.to_sparse(), lambda layer, x: (x * 2).to_sparse(), x).relative == 0.5
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_buffer_that_another_took_the_place_of_comes_back(training):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x):
+            self.seen = self.seen + 1
+            return x * self.seen
+
+    model = Counts()
+    buffer = model.seen
+    assert divergence.first_divergence(model, copy.deepcopy(model), PICTURE, training=training).first is None
+    assert model.seen is buffer and float(buffer) == 0
+
+
+def test_what_is_compiled_is_looked_into_and_what_is_scripted_is_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    compiled = torch.compile(copy.deepcopy(model), backend="eager")
+    compiled(torch.ones(1, 4))
+    result = divergence.first_divergence(model, compiled, torch.ones(1, 4))
+    assert len(result.leaves) == 2 and result.first is None and result.errors == (None, None)
+    with pytest.raises(TypeError, match="give the model that it was made from"):
+        divergence.first_divergence(model, torch.jit.script(model), torch.ones(1, 4))
+    part = nn.Sequential(torch.jit.script(model), nn.ReLU())
+    assert len(divergence.first_divergence(part, nn.Sequential(model, nn.ReLU()), torch.ones(1, 4)).rows) >= 2
+    assert not any(module._forward_hooks for module in (*model, *part.children()))
+
+
+def test_names_may_map_the_whole_of_a_network():
+    inside = divergence._renamed({"": "module"})
+    assert (inside(""), inside("0.conv")) == ("module", "module.0.conv")
+    outside = divergence._renamed({"module": ""})
+    assert (outside("module"), outside("module.0.conv"), outside("modules")) == ("", "0.conv", None)
+
+
 # --------------------------------------------------------------------------------------------------------- copying, cleaning, drawing
+
+
+def test_weights_are_copied_past_what_is_no_tensor():
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"version": 1}
+
+        def set_extra_state(self, state): ...
+
+    assert divergence.copy_weights(Extra(2, 2), Extra(2, 2)) == [("weight", "weight"), ("bias", "bias")]
 
 
 def test_weights_are_copied_by_order_and_by_name(theirs, ours):

@@ -1,6 +1,8 @@
 """Memory and shapes: what a step needs, predicted without computing, against storages counted one by one; tables that survive errors."""
 
 import contextlib
+import dataclasses
+import random
 from collections import Counter
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 from torch import nn
 
 from yolostudy import losses, network
-from yolostudy.lens import memory, network_map, style
+from yolostudy.lens import memory, memory_table, network_map, style
 from yolostudy.lens.shape_table import shapes
 
 
@@ -107,10 +109,70 @@ def test_the_loss_counts_at_its_peak():
     assert full.phases["forward"] == bare.phases["forward"] and full.phases["loss"] > bare.phases["loss"]
 
 
+def test_a_step_is_counted_whatever_is_in_force_where_it_is_asked_for():
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
+    expected = memory.predict_memory(model, (8, 64)).phases
+    assert expected["backward"] > 0
+    for context in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta")):
+        with context:
+            assert memory.predict_memory(model, (8, 64)).phases == expected
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert memory.predict_memory(model, (8, 64)).phases == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_outputs_in_a_dataclass_take_part_in_loss_and_backward():
+    @dataclasses.dataclass
+    class Out:
+        maps: list
+
+    class Wrapped(nn.Module):
+        def __init__(self, wrap):
+            super().__init__()
+            self.layer, self.wrap = nn.Linear(64, 64), wrap
+
+        def forward(self, x):
+            return self.wrap(self.layer(x))
+
+    one = memory.predict_memory(Wrapped(lambda y: Out([y])), (8, 64), lambda out: out.maps[0].square().sum())
+    two = memory.predict_memory(Wrapped(lambda y: [y]), (8, 64), lambda maps: maps[0].square().sum())
+    assert one.phases == two.phases and one.phases["loss"] > one.phases["forward"] and one.most["gradients"] > 0
+    with pytest.raises(ValueError, match="nothing that the model gives depends on a weight that learns"):
+        memory.predict_memory(nn.Linear(4, 4).requires_grad_(False), (2, 4))
+
+
+def test_a_call_that_raises_is_not_charged_with_what_follows():
+    class Catches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bad, self.right, self.last = Breaks(lambda m, x: {}["map"]), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            try:
+                return self.bad(x)
+            except KeyError:
+                return self.last(self.right(x).sigmoid())
+
+    step = memory._counted(Catches(), (8, 4), None, "fp32", "none", False, False, 1)
+    assert {m.name: m.activations for m in step.modules if m.activations} == {"": 8 * 4 * 4}, "the sigmoid is code of the whole"
+    table = shapes(Catches(), torch.ones(8, 4))
+    assert table.broken is None and [(row.name, row.depth) for row in table.rows][-2:] == [("right", 1), ("last", 1)]
+    assert not any(row.broke for row in table.rows) and not table.rows[0].leaf
+
+
+def test_the_loss_leaves_chance_as_it_was():
+    model = nn.Linear(4, 4)
+    before = random.getstate(), torch.get_rng_state()
+    step = memory.predict_memory(model, (2, 4), lambda y: y.sum() * random.random() + torch.rand(1).sum())
+    assert step.phases["loss"] > 0 and before[0] == random.getstate() and torch.equal(before[1], torch.get_rng_state())
+
+
 def test_what_fits_follows_from_two_small_predictions():
-    table = memory.what_fits(0.5, "n", (160, 320), (1, 4, 16), ("fp32", "bf16"), reserve_gb=0.1, measure=False)
+    table = memory_table.what_fits(0.5, "n", (160, 320), (1, 4, 16), ("fp32", "bf16"), reserve_gb=0.1, measure=False)
     assert len(table.cells) == 12 and not any(cell.measured for cell in table.cells)
-    model, loss = memory._detector("n", 20, 20)
+    model, loss = memory_table._detector("n", 20, 20)
     for precision in ("fp32", "bf16"):
         direct = memory.predict_memory(model, (16, 3, 160, 160), lambda maps: loss(maps, 16, 160), precision, "adamw", True)
         assert table.cell("n", 160, 16, precision).bytes == pytest.approx(direct.peak, rel=0.02)
@@ -118,7 +180,7 @@ def test_what_fits_follows_from_two_small_predictions():
     assert sizes == sorted(sizes) and [cell.fits for cell in table.cells[:3]] == [size + 0.1 * 2**30 <= 0.5 * 2**30 for size in sizes]
     assert table.largest("n", 320, "bf16") >= table.largest("n", 320, "fp32")
     assert "0 cells measured, 12 predicted" in str(table) and table._repr_html_().count("<tr>") == 5
-    assert len(style.as_png(memory.draw_what_fits(table))) <= style.MAX_BYTES
+    assert len(style.as_png(memory_table.draw_what_fits(table))) <= style.MAX_BYTES
 
 
 def test_cells_say_whether_they_were_measured_and_a_full_card_does_not_fit(monkeypatch):
@@ -132,12 +194,12 @@ def test_cells_say_whether_they_were_measured_and_a_full_card_does_not_fit(monke
     def build(size):
         return nn.Conv2d(3, 8, 3, padding=1), lambda maps, batch, side: maps.float().square().mean()
 
-    monkeypatch.setattr(memory, "_measured_cell", card)
-    table = memory.what_fits(0.01, "n", (64,), (1, 4, 400), ("fp32",), reserve_gb=0.002, measure=True, build=build)
+    monkeypatch.setattr(memory_table, "_measured_cell", card)
+    table = memory_table.what_fits(0.01, "n", (64,), (1, 4, 400), ("fp32",), reserve_gb=0.002, measure=True, build=build)
     assert [batch for batch, _ in seen] == [1, 4] and seen[0][1] == pytest.approx(0.008 * 2**30, rel=1e-6)
     assert [(cell.measured, cell.fits) for cell in table.cells] == [(True, True), (True, False), (False, False)]
     assert table.cells[0].bytes == 7 * 2**20 and table.largest("n", 64, "fp32") == 1
-    assert len(style.as_png(memory.draw_what_fits(table))) <= style.MAX_BYTES
+    assert len(style.as_png(memory_table.draw_what_fits(table))) <= style.MAX_BYTES
 
 
 def test_pictures_and_messages():
@@ -153,7 +215,7 @@ def test_pictures_and_messages():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", ["n", "s"])
 def test_prediction_against_the_card(size, precision):
-    model, loss = memory._detector(size, 20, 20)
+    model, loss = memory_table._detector(size, 20, 20)
     arguments = ((16, 3, 640, 640), lambda maps: loss(maps, 16, 640), precision, "adamw", True)
     predicted = memory.predict_memory(model, *arguments)
     measured = memory.measure_memory(model.cuda().to(memory_format=torch.channels_last), *arguments)

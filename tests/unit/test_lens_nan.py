@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack as modes
+from torch.utils.checkpoint import checkpoint
 
 from tests import tiny
 from yolostudy import data
@@ -384,6 +386,102 @@ def in_place_activation():
     y.sum().backward()
 
 
+class Root(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x.sqrt()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (y,) = ctx.saved_tensors
+        return gradient / (2 * y)
+
+
+class Logarithm(torch.autograd.Function):
+    """Computed where no microscope looks."""
+
+    @staticmethod
+    def forward(ctx, x):
+        with np.errstate(invalid="ignore"):
+            return torch.from_numpy(np.log(x.detach().numpy()))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def scripted(x):
+    return x.log()
+
+
+@scene(reaches="the gradients")
+def a_hook_on_a_gradient():
+    y = leaf(1.0, 2.0) * 2
+    y.register_hook(lambda gradient: gradient / 0)  # BORN
+    y.sum().backward()
+
+
+@scene(phase="backward", reaches="the gradients")
+def a_reentrant_checkpoint():
+    def inside(x):
+        return (x * 1).sqrt()  # BORN
+
+    checkpoint(inside, leaf(0.0, 4.0) * 1, use_reentrant=True).sum().backward()
+
+
+@scene()
+def a_network_of_torchvision():
+    model = torchvision.models.mobilenet_v3_small(weights=None)
+    (model(torch.rand(2, 3, 32, 32)) * 0 - 1).log().sum().backward()  # BORN
+
+
+@scene()
+def attention_with_every_place_closed():
+    attention, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.rand(1, 3, 8)
+    out, _ = attention(x, x, x, attn_mask=torch.full((3, 3), -math.inf))  # BORN
+    out.sum().backward()
+
+
+@scene()
+def a_recurrent_network_that_explodes():
+    rnn = nn.RNN(4, 4, nonlinearity="relu")
+    nn.init.constant_(rnn.weight_hh_l0, 1e20)
+    out, _ = rnn(torch.ones(10, 1, 4))  # BORN
+    out.sum().backward()
+
+
+@scene(kind="uninitialised")
+def a_buffer_of_a_module_never_written():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.empty(3))  # BORN
+
+        def forward(self, x):
+            return x * self.scale
+
+    Scaled()(leaf(1.0, 2.0, 3.0)).sum().backward()
+
+
+@scene()
+def an_update_by_hand():
+    weight = leaf(1.0, -2.0)
+    (weight * 1e20).sum().backward()
+    with torch.no_grad():
+        weight -= 1e30 * weight.grad  # BORN
+    (weight * 1).sum().backward()
+
+
+@scene()
+def division_in_place():
+    x = torch.rand(3, 4) * torch.ones(3, 4, requires_grad=True)
+    x -= x
+    x /= x.sum(1, keepdim=True)  # BORN
+    x.sum().backward()
+
+
 def watched(function) -> NaNMicroscope:
     torch.manual_seed(0)
     with NaNMicroscope() as microscope:
@@ -564,6 +662,34 @@ def test_a_gradient_keeps_what_the_forward_pass_had():
     finding = watched(sqrt_at_zero_backward).finding
     assert [value.name for value in finding.inputs] == ["gradient of output 0", "kept result"]
     assert finding.inputs[1].low == 0 and "slope of the root" in finding.why
+
+
+def test_a_custom_functions_own_backward_is_named(monkeypatch):
+    lines, first = inspect.getsourcelines(Root.backward)
+    if nan_microscope.REDISPATCH is not None:
+        finding = watched(lambda: (Root.apply(leaf(0.0, 1.0)) * 3).sum().backward()).finding
+        assert (finding.op, finding.line, finding.reaches) == ("div", first + len(lines) - 1, "the gradients")
+    monkeypatch.setattr(nan_microscope, "REDISPATCH", None)  # as in older versions of torch
+    finding = watched(lambda: (Root.apply(leaf(0.0, 1.0)) * 3).sum().backward()).finding
+    assert (finding.op, finding.event.place.function) == ("Root (RootBackward)", "backward") and finding.line == first
+
+
+@pytest.mark.parametrize("unseen, name", [(Logarithm.apply, "LogarithmBackward"), (torch.jit.script(scripted), "LogBackward0")])
+def test_what_is_computed_out_of_sight_is_said_to_be(unseen, name):
+    finding = watched(lambda: (unseen(leaf(-1.0, 1.0) * 1) * 2).sum().backward()).finding
+    assert f"as argument 0 (made unseen by {name}) of mul" in finding.headline
+
+
+def test_what_was_compiled_runs_as_it_was_written():
+    def work(x):
+        y = x + 1
+        return (y - 1).log()  # BORN
+
+    compiled = torch.compile(work, backend="eager")
+    compiled(torch.ones(2))
+    finding = watched(lambda: compiled(leaf(0.0, -1.0)).sum().backward()).finding
+    assert finding.line == marked(work) and finding.op == "log"
+    assert torch._dynamo.eval_frame._stance.stance == "default"
 
 
 def test_the_module_and_the_parameters_are_named():
@@ -950,12 +1076,74 @@ def test_one_line_puts_it_into_ultralytics_own_trainer(tmp_path):
     assert not any(function in registered for function in flight.callbacks.values() for registered in trainer.callbacks.values())
 
 
-def test_the_parts_of_the_loaders_batch_are_seen():
+def test_a_change_in_place_of_the_loaders_batch_is_seen():
     """It has slots and no __dict__: its tensors must be watched all the same."""
     import dataclasses
 
     from yolostudy.data.loader import Batch
-    from yolostudy.lens.recorder_trainers import _contents
 
-    values = {field.name: torch.zeros(1) for field in dataclasses.fields(Batch)}
-    assert _contents(Batch(**values)) == list(values.values())
+    for batch in (Batch(**{field.name: torch.zeros(1) for field in dataclasses.fields(Batch)}), SimpleNamespace(images=torch.zeros(1))):
+        flight = Recorder([Model()], stop=False, show=None)
+        flight.begin(lambda: None, batch)
+        batch.images += 1
+        flight.end(torch.tensor(math.nan))
+        assert flight.batch is batch and "changed its batch in place" in flight.report
+
+
+def test_attached_twice_is_attached_once():
+    trainer = a_trainer(batches())
+    with recorder(trainer, show=None).attach() as flight:
+        assert len(trainer.hooks) == 1 and len(trainer.loss._forward_hooks) == 1
+        trainer.train()
+    assert not trainer.hooks and not trainer.loss._forward_hooks and flight.report == ""
+
+
+def test_the_replay_has_the_mode_and_the_weights_that_the_model_holds_now():
+    """Weights and buffers that were put in another's place after the recorder began are the ones that it copies and puts back."""
+
+    class Average(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.register_buffer("mean", torch.zeros(2))
+
+        def forward(self, x):
+            self.mean = 0.5 * self.mean + x.mean(0)  # another tensor each time
+            return (self.layer(x) * (1 if self.training else 0) + self.mean).log().sum()  # BORN
+
+    model = Average()
+    flight = Recorder([model], show=None)
+    model.layer.weight.data = torch.eye(2)
+    model.layer.bias.data = torch.zeros(2)
+    model(torch.ones(3, 2))
+    before, bad = {name: value.clone() for name, value in model.state_dict().items()}, -torch.ones(3, 2)
+    flight.begin(lambda: model(bad), bad)
+    loss = model(bad)
+    with torch.no_grad():
+        model.layer.weight.data = torch.full((2, 2), 7.0)
+    model.eval()
+    with pytest.raises(NonFiniteStep):
+        flight.end(loss)
+    assert flight.finding.line == marked(Average) and flight.finding.inputs[0].high == -1.5
+    assert not model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks():
+    """A gradient penalty and two losses, as in adversarial training: none of the earlier passes ends the replay."""
+    torch.manual_seed(0)
+    model, flight, x = nn.Linear(2, 1), None, torch.zeros(3, 2, requires_grad=True)
+    flight = Recorder([model], show=None)
+
+    def again():
+        out = model(x)
+        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        (slope.norm() - 1).square().backward()
+        last = (model(x) - model.bias - 1).log().sum()  # BORN
+        last.backward()
+        return last
+
+    flight.begin(again, x)
+    with pytest.raises(NonFiniteStep):
+        flight.end(again())
+    lines, first = inspect.getsourcelines(test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks)
+    assert flight.finding.line == first + next(n for n, text in enumerate(lines) if "# BORN" in text) and flight.finding.op == "log"

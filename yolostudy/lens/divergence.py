@@ -10,17 +10,17 @@ Weights are compared as they are: copy them first, with `copy_weights` or with t
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import style
-from .shape_table import Names
+from .calls import Call, in_mode, watched
 
 TOLERANCE = 1e-5  # of the larger output's largest value: what another order of float32 additions makes over some sixty layers
 
@@ -89,10 +89,8 @@ class Divergence:
             return ""
         if first.input_differs:
             before = [row for row in self.rows[: self.rows.index(first)] if row.leaf]
-            after = f"after {before[-1].name}" if before else "before it"
-            return (
-                f"Its input differs already while all modules before it agree: look at the code {after}, in the forward of {first.parent}."
-            )
+            after, of = f"after {before[-1].name}" if before else "before it", first.parent or "the whole"
+            return f"Its input differs already while all modules before it agree: look at the code {after}, in the forward of {of}."
         if first.shape != first.other_shape:
             return "Its output has another shape."
         if not first.leaf:
@@ -147,13 +145,8 @@ def first_divergence(
         tolerance: relative difference from which a row differs.
         training: compare in training mode, where batch statistics count. Evaluation mode otherwise, whatever mode they are in.
     """
-    import torch
-
-    with torch.random.fork_rng(devices=[]):  # dropout draws the same for both
-        torch.manual_seed(0)
-        calls_a, error_a = _recorded(a, inputs, training)
-        torch.manual_seed(0)
-        calls_b, error_b = _recorded(b, inputs, training)
+    calls_a, error_a = _recorded(a, inputs, training)
+    calls_b, error_b = _recorded(b, inputs, training)
     pairs = _paired(calls_a, calls_b, _renamed(names))
     rows = [_row(calls_a[i], calls_b[j], tolerance) for i, j in sorted(pairs.items())]
     only_a = [call.name for i, call in enumerate(calls_a) if call.leaf and i not in pairs]
@@ -177,7 +170,7 @@ def copy_weights(source, target, names: Mapping[str, str] | Callable[[str], str 
     """
     import torch
 
-    given, taken = source.state_dict(), target.state_dict()
+    given, taken = ({name: held for name, held in m.state_dict().items() if isinstance(held, torch.Tensor)} for m in (source, target))
     if names is None:
         left, right = list(given), list(taken)
         worth = np.array([[(given[one].shape == taken[two].shape) * (1 + (one == two)) for two in right] for one in left], int)
@@ -202,102 +195,64 @@ def copy_weights(source, target, names: Mapping[str, str] | Callable[[str], str 
 # What is recorded --------------------------------------------------------------------------------------------------------------------
 
 
-class _Call:
-    __slots__ = ("before", "given", "index", "kind", "leaf", "made", "members", "module", "name", "parent", "state")
+@dataclass(slots=True, eq=False)
+class _Record:
+    """A call that ended: copies of the tensors that it was given and that it made."""
 
-    def __init__(self, name: str, module, parent: _Call | None, before: int, given: list):
-        self.name, self.module, self.parent, self.before, self.given = name, module, parent, before, given
-        self.kind, self.leaf, self.made, self.members, self.index = type(module).__name__, True, [], [], 0
+    call: Call
+    given: list
+    made: list
+    before: int  # how many calls had ended when it began: those after it, up to its own place, happened in it
+    index: int  # which call of that name, from 1
+    state: tuple  # of a leaf: see _state
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        return tuple(self.made[0].shape) if self.made else None
-
-    @property
-    def shapes(self) -> tuple:
-        return tuple(tuple(tensor.shape) for tensor in self.made)
+    name = property(lambda self: self.call.name)
+    leaf = property(lambda self: self.call.leaf)
+    kind = property(lambda self: type(self.call.module).__name__)
+    shapes = property(lambda self: tuple(tuple(tensor.shape) for tensor in self.made))
+    shape = property(lambda self: self.shapes[0] if self.made else None)
 
 
-def _recorded(model, inputs: Sequence, training: bool) -> tuple[list[_Call], str | None]:
+def _recorded(model, inputs: Sequence, training: bool) -> tuple[list[_Record], str | None]:
     """Every call of a module, in the order in which they ended, and what stopped the network."""
     import torch
+    from torch.utils._pytree import tree_map_only
 
-    names = Names(model)
-    open_calls: list[_Call] = []
-    ended: list[_Call] = []
+    from . import chance
+
+    begun: dict[Call, tuple] = {}
+    ended: list[_Record] = []
     times: Counter = Counter()
-    states: dict = {}
+    state = functools.cache(_state)
 
-    def enter(module, args, kwargs) -> None:
-        parent = open_calls[-1] if open_calls else None
-        name = names.of(module, parent.name if parent else None)
-        if parent:
-            parent.leaf = False
-        open_calls.append(_Call(name, module, parent, len(ended), _copied((args, kwargs))))
+    def enter(call: Call, given) -> None:
+        begun[call] = len(ended), _copied(given)
 
-    def leave(module, args, kwargs, output) -> None:
-        call = open_calls.pop()
-        call.made = _copied(output)
+    def leave(call: Call, output) -> None:
+        before, given = begun.pop(call)
         times[call.name] += 1
-        call.index = times[call.name]
-        call.members = ended[call.before :]
-        if call.leaf:
-            if module not in states:
-                states[module] = _state(module)
-            call.state = states[module]
-        else:
-            call.state = ()
-        ended.append(call)
+        own = state(call.module) if call.leaf else ()
+        ended.append(_Record(call, given, _copied(output), before, times[call.name], own))
 
     error = None
-    with _kept_as_it_is(model, training), contextlib.ExitStack() as hooks:
-        for module in names.all:
-            hooks.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
-            hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
+    with in_mode(model, training), watched(model, enter, leave) as calls, chance.seeded(0):  # dropout draws the same for both
         try:
             with torch.no_grad():
-                model(*(value.clone() if isinstance(value, torch.Tensor) else value for value in inputs))
+                model(*tree_map_only(torch.Tensor, torch.clone, inputs))
         except Exception as caught:
-            where = next((call.name for call in reversed(open_calls)), "")
             text = str(caught).splitlines()[0] if str(caught) else ""
+            where = calls.broken.name if calls.broken is not None else ""
             error = f"{type(caught).__name__} in {where or 'its forward'}: {text}"
     return ended, error
 
 
-@contextlib.contextmanager
-def _kept_as_it_is(model, training: bool) -> Iterator[None]:
-    """Modes as before afterwards, and buffers too, which training mode moves."""
-    import torch
-
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
-    try:
-        model.train(training)
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
-
-
-def _tensors(value) -> list:
-    """All tensors in tuples, lists, dicts and dataclasses, in order."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        value = [getattr(value, name) for name in value.__dataclass_fields__]
-    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, (list, tuple)) else []
-
-
 def _copied(value) -> list:
-    """Copies, because an in-place activation would change what was recorded before it."""
-    return [tensor.detach().clone() for tensor in _tensors(value)]
+    """Copies of the tensors in something, because an in-place activation would change what was recorded before it."""
+    import torch
+
+    from .nan_values import tensors_in
+
+    return [tensor.detach().clone() if tensor.layout is torch.strided else tensor.detach().to_dense() for tensor in tensors_in(value)]
 
 
 def _state(module) -> tuple:
@@ -320,13 +275,13 @@ def _renamed(names) -> Callable[[str], str | None]:
     prefixes = sorted(names, key=len, reverse=True)
 
     def rename(name: str) -> str | None:
-        found = next((prefix for prefix in prefixes if name == prefix or name.startswith(f"{prefix}.")), None)
-        return None if found is None else names[found] + name[len(found) :]
+        found = next((prefix for prefix in prefixes if not prefix or f"{name}.".startswith(f"{prefix}.")), None)
+        return None if found is None else f"{names[found]}.{name.removeprefix(found).strip('.')}".strip(".")
 
     return rename
 
 
-def _paired(a: list[_Call], b: list[_Call], rename: Callable[[str], str | None]) -> dict[int, int]:
+def _paired(a: list[_Record], b: list[_Record], rename: Callable[[str], str | None]) -> dict[int, int]:
     """Index of each call in a -> index of its partner in b."""
     pairs: dict[int, int] = {}
     by_name = {(call.name, call.index): j for j, call in enumerate(b)}
@@ -339,7 +294,7 @@ def _paired(a: list[_Call], b: list[_Call], rename: Callable[[str], str | None])
     return pairs
 
 
-def _pair_layers(a: list[_Call], b: list[_Call], pairs: dict[int, int]) -> None:
+def _pair_layers(a: list[_Record], b: list[_Record], pairs: dict[int, int]) -> None:
     left = [i for i, call in enumerate(a) if call.leaf and i not in pairs]
     right = [j for j, call in enumerate(b) if call.leaf and j not in set(pairs.values())]
 
@@ -376,16 +331,12 @@ def _pair_layers(a: list[_Call], b: list[_Call], pairs: dict[int, int]) -> None:
     pairs.update((rest_a[i], rest_b[j]) for i, j in _aligned(gap * (1 + name[np.ix_(free_a, free_b)])))
 
 
-def _pair_containers(a: list[_Call], b: list[_Call], pairs: dict[int, int]) -> None:
+def _pair_containers(a: list[_Record], b: list[_Record], pairs: dict[int, int]) -> None:
     """Two containers are a pair where what is paired inside the one is paired inside the other."""
 
-    def inside(calls: list[_Call], known: Mapping[int, object]) -> dict[int, list]:
-        position = {id(call): index for index, call in enumerate(calls)}
-        found = {}
-        for index, call in enumerate(calls):
-            if not call.leaf:
-                found[index] = [position[id(member)] for member in call.members if member.leaf and position[id(member)] in known]
-        return found
+    def inside(calls: list[_Record], known: Mapping[int, int]) -> dict[int, list[int]]:
+        containers = ((index, call) for index, call in enumerate(calls) if not call.leaf)
+        return {index: [k for k in range(call.before, index) if calls[k].leaf and k in known] for index, call in containers}
 
     back = {j: i for i, j in pairs.items()}
     groups: dict[frozenset, list[int]] = {}
@@ -422,12 +373,12 @@ def _aligned(worth: np.ndarray) -> list[tuple[int, int]]:
 # Numbers and picture -----------------------------------------------------------------------------------------------------------------
 
 
-def _row(one: _Call, two: _Call, tolerance: float) -> Row:
+def _row(one: _Record, two: _Record, tolerance: float) -> Row:
     absolute, relative = _apart(one.made, two.made)
     given = _apart(one.given, two.given)[1] if [t.shape for t in one.given] == [t.shape for t in two.given] else None
     return Row(
         *(one.name, two.name, one.kind, two.kind, one.index, one.shape, two.shape, absolute, relative, given),
-        *(one.leaf, one.parent.name if one.parent else "", relative > tolerance, given is not None and given > tolerance),
+        *(one.leaf, one.call.parent.name if one.call.parent else "", relative > tolerance, given is not None and given > tolerance),
     )
 
 
@@ -439,12 +390,13 @@ def _apart(left: list, right: list) -> tuple[float, float]:
         return math.inf, math.inf
     absolute = relative = 0.0
     for one, two in zip(left, right):
-        one, two = one.to("cpu", torch.float64), two.to("cpu", torch.float64)
+        wide = torch.complex128 if one.is_complex() or two.is_complex() else torch.float64
+        one, two = one.to("cpu", wide), two.to("cpu", wide)
         same = (one == two) | (one.isnan() & two.isnan())
-        if not one.numel() or bool(same.all()):
+        if bool(same.all()):
             continue
         difference = (one - two).abs().masked_fill(same, 0).nan_to_num(math.inf, math.inf)
-        scale = max(float(tensor.nan_to_num(0, 0, 0).abs().max()) for tensor in (one, two))
+        scale = max(float(tensor.abs().nan_to_num(0, 0, 0).max()) for tensor in (one, two))
         absolute = max(absolute, float(difference.max()))
         relative = max(relative, float(difference.max()) / max(scale, 1e-300))
     return absolute, relative

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .nan_finding import BIRTH, OUTSIDE, SPREAD, Event
-from .nan_places import where
+from .nan_places import TORCH, where
 from .nan_values import is_finite, value_of, with_origin
 
 KEY = "yolostudy.lens.nan_microscope"  # in the metadata of a node of the graph
@@ -42,7 +42,7 @@ class BackwardWatch:
                 self.leaves.append(node.variable)
                 continue
             # A composite function leaves several nodes, of which it names the last: the others have the place of what used them.
-            mark = node.metadata.get(KEY) or owner[node]
+            mark = node.metadata.get(KEY) or _written(node) or owner[node]
             self.handles.append(node.register_hook(self._hook(node, name, mark)))
             for following, _ in node.next_functions:
                 if following is None:
@@ -69,12 +69,14 @@ class BackwardWatch:
     def _judge(self, node, name: str, mark, given: tuple, received: tuple) -> None:
         scope = self.microscope
         origin = next((self.event_of[user] for user in self.consumers.get(node, ()) if user in self.event_of), -1)
-        inputs = [value_of(f"gradient of output {i}", gradient) for i, gradient in enumerate(received) if gradient is not None]
-        inputs = [value if value.finite else with_origin(value, origin) for value in inputs]
-        broken = any(not value.finite for value in inputs)
+        inputs = [scope._value(f"gradient of output {i}", gradient) for i, gradient in enumerate(received) if gradient is not None]
+        inputs = [value if value.finite or value.origin >= 0 else with_origin(value, origin) for value in inputs]
+        made = [scope._value("what its code gave", gradient) for gradient in given if gradient is not None]
+        inputs += [value for value in made if value.origin >= 0]  # of code in Python, which the microscope has seen
+        broken = [value for value in inputs if not value.finite]
         inputs += [value_of(label, tensor) for label, tensor in _saved(node)]
         outputs = [value_of(f"gradient of input {i}", gradient) for i, gradient in enumerate(given) if gradient is not None]
-        kind = BIRTH if not broken else SPREAD if origin >= 0 else OUTSIDE
+        kind = BIRTH if not broken else SPREAD if any(value.origin >= 0 for value in broken) else OUTSIDE
         op, frame = mark or (name, None)
         frame = frame or where(sys._getframe(1))
         op = f"{op.strip('_')} ({name})"
@@ -85,6 +87,15 @@ class BackwardWatch:
         for handle in self.handles:
             handle.remove()
         self.consumers.clear()
+
+
+def _written(node) -> tuple | None:
+    """Name and place of a function that somebody wrote: its own backward. No operation of torch has put its mark there."""
+    function = getattr(node, "_forward_cls", None)
+    code = getattr(getattr(function, "backward", None), "__code__", None)
+    if code is None or code.co_filename.startswith(TORCH):
+        return None
+    return function.__name__, (code, code.co_firstlineno, 0, None)
 
 
 def _saved(node) -> Iterator[tuple[str, Tensor]]:

@@ -9,12 +9,13 @@ A function mode sees each call of torch from Python. An output is finite when it
 anything counted. For the backward pass each operation leaves its place on its node of the graph, and hooks look at the gradients there.
 
 What counts: NaN always. Infinity, unless somebody wrote it on purpose (a mask filled with -inf) or it came in from outside; such a one is
-remembered, and named when a NaN comes of it or when it reaches the loss. What only C++ code computes (a fused kernel, a compiled graph)
-is one operation here.
+remembered, and named when a NaN comes of it or when it reaches the loss. What only C++ code computes (a fused kernel) is one operation
+here, a scripted function none; what was compiled before runs as it was written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
+from .calls import as_written
 from .nan_finding import BIRTH, CONSTANT, OUTSIDE, SPREAD, UNINITIALISED, Event, Finding, Place, Value, ancestors, descendants
 from .nan_gradients import KEY, BackwardWatch
 from .nan_picture import draw_finding
@@ -53,8 +55,12 @@ WRITES |= set("kaiming_uniform_ kaiming_normal_ xavier_uniform_ xavier_normal_ s
 AUGMENTED = {f"__{name}__" for name in "setitem iadd isub imul itruediv idiv ifloordiv imod ipow iand ior ixor imatmul".split()}
 
 
+# Calls a function so that the microscope sees what is called within; older versions of torch do not have it.
+REDISPATCH = getattr(torch.overrides, "redispatch_function", None)
+
+
 class Enough(BaseException):
-    """Ends a replay after its backward pass, before an optimizer moves anything. No `except Exception` on the way stops it."""
+    """Ends a replay when all is known, or before an optimizer moves anything. No `except Exception` on the way stops it."""
 
 
 class NaNMicroscope(TorchFunctionMode):
@@ -62,7 +68,7 @@ class NaNMicroscope(TorchFunctionMode):
 
     Args:
         fill_uninitialised: write NaN into the memory that `torch.empty` gives. A program that writes before it reads never notices.
-        stop_after_backward: raise `Enough` when the first backward pass is over; for replays.
+        stop_when_found: raise `Enough` after the backward pass that settles the finding; for replays.
 
     Attributes:
         finding: a `Finding`, or None. It is settled by the first non-finite loss or gradient; from then on nothing is looked at any more.
@@ -72,12 +78,14 @@ class NaNMicroscope(TorchFunctionMode):
     One block, one thread: what other threads compute is not seen, except the gradients of a backward pass.
     """
 
-    def __init__(self, fill_uninitialised: bool = True, stop_after_backward: bool = False):
+    def __init__(self, fill_uninitialised: bool = True, stop_when_found: bool = False):
         super().__init__()
-        self.fill_uninitialised, self.stop_after_backward = fill_uninitialised, stop_after_backward
+        self.fill_uninitialised, self.stop_when_found = fill_uninitialised, stop_when_found
         self.events: list[Event] = []
         self.operations = 0
         self._settled: Finding | None = None
+        self._roots: list[Tensor] = []  # of the backward pass that is running
+        self._eager = contextlib.ExitStack()
         self._losses = 0  # finite ones that a backward pass began from
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}  # storage -> the event that last put something non-finite there
         self._empty: dict[int, tuple[StorageWeakRef, tuple, str]] = {}  # storage -> where it was reserved, and by what
@@ -97,8 +105,13 @@ class NaNMicroscope(TorchFunctionMode):
             return self._found(first, chain, "the weights")
         return self._found(first, chain, "neither the loss nor a gradient" if self._losses else "")
 
+    def __enter__(self) -> NaNMicroscope:
+        self._eager.enter_context(as_written())
+        return super().__enter__()
+
     def __exit__(self, *error) -> None:
         super().__exit__(*error)
+        self._eager.close()
         self._made, self._empty, self._names, self._kept = {}, {}, {}, []  # the finding holds no tensor and no module
 
     # ---- forward -------------------------------------------------------------------------------------------------------------------
@@ -236,24 +249,37 @@ class NaNMicroscope(TorchFunctionMode):
     # ---- backward ------------------------------------------------------------------------------------------------------------------
 
     def _backward(self, func: Callable, args: tuple, kwargs: dict):
-        if self._settled is not None:
-            result = func(*args, **kwargs)
-        else:
-            roots = list(tensors_in(args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))))
-            with torch._C.DisableTorchFunction():
+        given = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
+        roots, outer = list(tensors_in(given)), self._roots
+        if self._settled is not None or [*map(id, roots)] == [*map(id, outer)]:
+            return self._seen_through(func, args, kwargs)
+        with torch._C.DisableTorchFunction():
+            if not outer:  # else a part of the graph is computed once more, on the way back
                 self._settle_by_loss(roots)
-                watch = BackwardWatch(self, roots) if self._settled is None else None
-            try:
-                result = func(*args, **kwargs)
-            finally:
-                if watch is not None:
-                    watch.remove()
+            watch = BackwardWatch(self, roots) if self._settled is None else None
+        try:
+            self._roots, begun = roots, len(self.events)
+            result = self._seen_through(func, args, kwargs)
+        finally:
+            self._roots = outer
             if watch is not None:
-                self._losses += 1
-                self._settle_by_gradient(watch)
-        if self.stop_after_backward:
+                watch.remove()
+        if watch is not None and not outer:
+            self._losses += 1
+            self._settle_by_gradient(watch, begun)
+        if self.stop_when_found and self._settled is not None and not outer:
             raise Enough
         return result
+
+    def _seen_through(self, func: Callable, args: tuple, kwargs: dict):
+        """Call it and look at what Python code computes within: the backward pass of a custom function, a hook, a checkpoint."""
+        if REDISPATCH is None:
+            return func(*args, **kwargs)
+        TorchFunctionMode.__enter__(self)
+        try:
+            return REDISPATCH(func, (), args, kwargs)
+        finally:
+            TorchFunctionMode.__exit__(self, None, None, None)
 
     def _settle_by_loss(self, roots: list[Tensor]) -> None:
         for root in roots:
@@ -263,15 +289,19 @@ class NaNMicroscope(TorchFunctionMode):
             if last < 0:  # made where the microscope did not look
                 value = self._value("the loss", root)
                 last = self._add(OUTSIDE, "forward", "backward", where(sys._getframe(1)), (value,), (value,), [root]).number
-            before = sorted(ancestors(self.events, last))
-            cause = next((number for number in before if self.events[number].counts), before[0])
-            chain = descendants(self.events, cause, last)
-            self._settled = self._found(self.events[cause], chain, "the loss")
+            cause = self._cause(last)
+            self._settled = self._found(cause, descendants(self.events, cause.number, last), "the loss")
             return
 
-    def _settle_by_gradient(self, watch: BackwardWatch) -> None:
-        first = next((event for event in self.events if event.phase == "backward"), None)
-        if first is not None:
+    def _cause(self, end: int) -> Event:
+        """The first event that counts of those that `end` came from."""
+        before = sorted(ancestors(self.events, end))
+        return self.events[next((number for number in before if self.events[number].counts), before[0])]
+
+    def _settle_by_gradient(self, watch: BackwardWatch, begun: int) -> None:
+        bad = next((event for event in self.events[begun:] if event.phase == "backward"), None)
+        if bad is not None:
+            first = self._cause(bad.number)
             chain = descendants(self.events, first.number, None)
             names = tuple(
                 self._names.get(id(leaf), "a parameter") for leaf in watch.leaves if leaf.grad is not None and not is_finite(leaf.grad)
@@ -287,7 +317,9 @@ class NaNMicroscope(TorchFunctionMode):
 
     def _named(self, label: str, tensor: Tensor) -> str:
         self._learn_names()
-        name = self._names.get(id(tensor))
+        name, node = self._names.get(id(tensor), ""), tensor.grad_fn
+        if node is not None and KEY not in node.metadata:
+            name = f"made unseen by {node.name()}"
         return f"{label} ({name})" if name else label
 
     def _placed(self, frame) -> tuple:

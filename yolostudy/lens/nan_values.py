@@ -14,14 +14,17 @@ from .nan_finding import Value
 
 
 def tensors_in(value) -> Iterator[Tensor]:
-    """The tensors in an argument or a result: itself, or those in its lists, tuples and dictionaries."""
+    """The tensors in an argument or a result, in order: itself, or those in its lists, tuples, mappings and dataclasses."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, list | tuple) and type(value) is not torch.Size:
+        return
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        value = [getattr(value, name) for name in value.__dataclass_fields__]
+    if isinstance(value, list | tuple):
         for part in value:
             yield from tensors_in(part)
-    elif isinstance(value, Mapping):
-        yield from tensors_in(list(value.values()))
 
 
 def numbers_in(value, most: int = 8) -> list[float]:

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import inspect
 import math
-import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import chance
 from .nan_finding import BIRTH, Event, Finding, Place
 from .nan_microscope import Enough, NaNMicroscope
 from .nan_values import is_finite, tensors_in, value_of
@@ -45,6 +44,7 @@ class _Step:
     number: int = -1
     again: Callable[[], object] | None = None
     randomness: tuple = ()
+    modes: list[bool] = field(default_factory=list)
     versions: list[tuple[Tensor, int]] = field(default_factory=list)  # of the batch's tensors
     loss: Tensor | None = None  # 0-dimensional, on the CPU; on CUDA it arrives there when `arrived` has passed
     arrived: object = None
@@ -77,13 +77,17 @@ class Recorder:
 
     def follow(self, modules: Iterable[nn.Module]) -> None:
         """Watch the weights of these modules from now on."""
-        modules = [module for module in modules if isinstance(module, nn.Module)]
-        self.parameters = [parameter for module in modules for parameter in module.parameters()]
-        self.weights = [tensor.detach() for tensor in self.parameters]
-        self.weights += [tensor.detach() for module in modules for tensor in module.buffers()]
-        self._on_cuda = bool(self.weights) and self.weights[0].is_cuda
+        whole = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
+        self.modules, self.parameters = list(whole.modules())[1:], list(whole.parameters())
+        self._buffers = [(part._buffers, name) for part in self.modules for name, held in part._buffers.items() if held is not None]
+        self._on_cuda = any(tensor.is_cuda for tensor in self.weights)
         self._depth = 4 if self._on_cuda else 2  # there the loss is read a step or two late, so that nothing waits for it
         self._kept.clear()
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Parameters, then buffers, as they are now: a forward pass may put another tensor in a buffer's place."""
+        return [*self.parameters, *(buffers[name] for buffers, name in self._buffers)]
 
     # ---- one step ------------------------------------------------------------------------------------------------------------------
 
@@ -99,9 +103,11 @@ class Recorder:
         else:
             step = _Step([torch.empty_like(tensor) for tensor in self.weights])
         torch._foreach_copy_(step.weights, self.weights)
+        step.modes = [module.training for module in self.modules]
         self.count += 1
-        step.number, step.again, step.randomness, step.loss = self.count, again, _randomness(), None
-        step.versions = [(tensor, tensor._version) for tensor in tensors_in(batch) if not tensor.is_inference()]
+        step.number, step.again, step.randomness, step.loss = self.count, again, chance.state(), None
+        parts = list(tensors_in(batch)) or list(tensors_in(getattr(batch, "__dict__", None)))  # a batch may be a plain object
+        step.versions = [(tensor, tensor._version) for tensor in parts if not tensor.is_inference()]
         self._batches[self.count] = batch
         self._kept.append(step)
         self._open, self._seen = True, None
@@ -147,16 +153,16 @@ class Recorder:
             start -= 1
         step = self._kept[start]
         self.step, self.batch = bad.number, self._batches.get(step.number)
-        after = [tensor.clone() for tensor in self.weights]
+        after, modes = [tensor.detach().clone() for tensor in self.weights], [module.training for module in self.modules]
         gradients = [parameter.grad for parameter in self.parameters]
-        now = _randomness()
+        now = chance.state()
         trouble = None
         try:
             for parameter in self.parameters:
                 parameter.grad = None
-            self._put(step.weights)
-            _set_randomness(step.randomness)
-            microscope = NaNMicroscope(stop_after_backward=True)
+            self._put(step.weights, step.modes)
+            chance.put_back(step.randomness)
+            microscope = NaNMicroscope(stop_when_found=True)
             try:
                 with microscope, torch.enable_grad():
                     step.again()
@@ -168,10 +174,10 @@ class Recorder:
             if self.finding is None and start < index:
                 self.finding = self._update(step, self._kept[start + 1])
         finally:
-            _set_randomness(now)
+            chance.put_back(now)
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 parameter.grad = gradient
-            self._put(step.weights if self.stop else after)
+            self._put(step.weights if self.stop else after, modes)
             changed = any(tensor._version != version for tensor, version in step.versions)
             self._kept.clear()
         self.report = self._worded(bad, step, value, changed, trouble)
@@ -181,8 +187,10 @@ class Recorder:
             raise NonFiniteStep(self.report, self.finding)
 
     @torch.no_grad()
-    def _put(self, weights: list[Tensor]) -> None:
+    def _put(self, weights: list[Tensor], modes: list[bool]) -> None:
         torch._foreach_copy_(self.weights, weights)
+        for module, mode in zip(self.modules, modes, strict=True):
+            module.training = mode
 
     def _worded(self, bad: _Step, step: _Step, value: float, changed: bool, trouble: Exception | None) -> str:
         lines = [f"Step {bad.number}: the loss is {value}."]
@@ -210,6 +218,7 @@ class Recorder:
     # ---- where it is put in --------------------------------------------------------------------------------------------------------
 
     def attach(self) -> Recorder:
+        self.detach()  # so that twice is not more than once
         return self
 
     def detach(self) -> None:
@@ -254,19 +263,6 @@ def recorder(target, stop: bool = True, show: Callable[[str], object] | None = p
         f"recorder: a {type(target).__name__} is no trainer. Give an engine.Trainer, an Ultralytics model or trainer; "
         "for a loop of your own make a Recorder([model]) and call its begin and end around each step."
     )
-
-
-def _randomness() -> tuple:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    return torch.get_rng_state(), cuda, random.getstate(), np.random.get_state()
-
-
-def _set_randomness(state: tuple) -> None:
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
-    random.setstate(state[2])
-    np.random.set_state(state[3])
 
 
 def _line_with(function: Callable | None, text: str) -> Place:

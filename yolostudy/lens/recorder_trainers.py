@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -21,6 +20,7 @@ class EngineRecorder(Recorder):
         self.trainer, self.hook, self.handle = trainer, _EngineHook(self), None
 
     def attach(self) -> Recorder:
+        super().attach()
         self._update_place = getattr(self.trainer.step, "func", self.trainer.step)
         self.trainer.hooks.append(self.hook)  # last, so that the random state is the one that the step begins with
         if isinstance(self.trainer.loss, nn.Module):
@@ -41,7 +41,7 @@ class EngineRecorder(Recorder):
     def before(self, trainer) -> None:
         model, loss, batch, optimizer, index = trainer.model, trainer.loss, trainer.batch, trainer.optimizer, trainer.steps
         still = _Still(optimizer)
-        self.begin(lambda: trainer.step(model, loss, batch, still, precision=trainer.precision, step=index), _contents(batch))
+        self.begin(lambda: trainer.step(model, loss, batch, still, precision=trainer.precision, step=index), batch)
 
     def after(self, trainer) -> None:
         self.end(loss_of(trainer.parts))
@@ -108,6 +108,7 @@ class UltralyticsRecorder(Recorder):
         self.callbacks = {"on_train_start": start, "on_train_batch_end": batch_end, "on_train_end": stop_now, "teardown": stop_now}
 
     def attach(self) -> Recorder:
+        super().attach()
         for event, function in self.callbacks.items():
             self.target.add_callback(event, function)
         return self
@@ -170,12 +171,3 @@ def loss_of(parts) -> Tensor | None:
     if isinstance(parts, dict) and "loss" in parts:
         return parts["loss"]
     return next(tensors_in(parts), None)
-
-
-def _contents(batch):
-    """The parts of a batch, also of one that is a plain object."""
-    if isinstance(batch, Tensor | dict | list | tuple):
-        return batch
-    if dataclasses.is_dataclass(batch):  # with slots it has no __dict__
-        return [getattr(batch, part.name) for part in dataclasses.fields(batch)]
-    return list(getattr(batch, "__dict__", {}).values())

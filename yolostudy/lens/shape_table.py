@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import html
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import style
+from .calls import Call, in_mode, watched
 
 Shape = tuple[int, ...]
 
@@ -109,22 +110,6 @@ class Shapes:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-class Names:
-    """What the modules of a network are called. One activation may serve many places; each time it goes by its caller's name for it."""
-
-    def __init__(self, model):
-        self.all: dict = {}
-        for name, module in model.named_modules(remove_duplicate=False):
-            self.all.setdefault(module, []).append(name)
-
-    def of(self, module, caller: str | None) -> str:
-        known = self.all[module]
-        if caller is None or len(known) == 1:
-            return known[0]
-        own = next((name for name in known if name.rpartition(".")[0] == caller), None)
-        return own or next((name for name in known if name.startswith(caller)), known[0])
-
-
 def shapes(model, *inputs, depth: int = 2, watch: Callable[[Row], None] | None = None) -> Shapes:
     """Run a network and write down the shapes of every module. An exception ends the table and is kept in it.
 
@@ -136,51 +121,32 @@ def shapes(model, *inputs, depth: int = 2, watch: Callable[[Row], None] | None =
     """
     import torch
 
-    names = Names(model)
-    rows: list[Row] = []
-    running: list[Row] = []
+    rows: dict[Call, Row] = {}
     counted: set = set()
 
-    def enter(module, args, kwargs) -> None:
-        if running:
-            running[-1].leaf = False
+    def enter(call: Call, given) -> None:
+        module, depth = call.module, 0
+        if call.parent is not None:
+            rows[call.parent].leaf, depth = False, rows[call.parent].depth + 1
         count = sum(parameter.numel() for parameter in module.parameters())
-        name = names.of(module, running[-1].name if running else None)
-        row = Row(name, type(module).__name__, len(running), _shapes((args, kwargs)), count, module in counted)
+        rows[call] = Row(call.name, type(module).__name__, depth, _shapes(given), count, module in counted)
         counted.add(module)
-        rows.append(row)
-        running.append(row)
 
-    def leave(module, args, output) -> None:
-        row = running.pop()
-        row.made = _shapes(output)
+    def leave(call: Call, output) -> None:
+        rows[call].made = _shapes(output)
         if watch is not None:
-            watch(row)
+            watch(rows[call])
 
     broken, refused = None, []
-    with _evaluated(model), contextlib.ExitStack() as stack:
-        for module in names.all:
-            stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
-            stack.callback(module.register_forward_hook(leave).remove)
+    with in_mode(model, False), watched(model, enter, leave) as calls:
         try:
             with torch.no_grad(), _refusals(refused):
                 model(*inputs)
         except Exception as error:
-            if running:
-                running[-1].broke = True
-            broken = _explained(error, running[-1].name if running else "", refused)
-    return Shapes(rows, broken, depth)
-
-
-@contextlib.contextmanager
-def _evaluated(model) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+            if calls.broken is not None:
+                rows[calls.broken].broke = True
+            broken = _explained(error, calls.broken.name if calls.broken else "", refused)
+    return Shapes(list(rows.values()), broken, depth)
 
 
 def _refusals(refused: list):
@@ -253,14 +219,9 @@ def _sides(word: str, args: tuple, kwargs: Mapping, given: tuple[Shape, ...]) ->
 
 
 def _shapes(value) -> tuple[Shape, ...]:
-    """Of all tensors in tuples, lists and mappings, in order."""
-    import torch
+    from .nan_values import tensors_in
 
-    if isinstance(value, torch.Tensor):
-        return (tuple(int(side) for side in value.shape),)
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    return tuple(shape for item in value for shape in _shapes(item)) if isinstance(value, (list, tuple)) else ()
+    return tuple(tuple(map(int, tensor.shape)) for tensor in tensors_in(value))
 
 
 def _one(shape: Shape) -> str:
