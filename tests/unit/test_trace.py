@@ -317,6 +317,20 @@ def test_the_source_of_a_call(chain):
     assert call_tree.source(call_tree.fold(trace.Call("record"))) == ""
 
 
+def test_one_word_records_and_browses():
+    from yolostudy import lens
+
+    def outer(number):
+        return inner(number) + 1
+
+    def inner(number):
+        return 2 * number
+
+    browser = lens.trace(outer, 3, packages=(__name__,), between=("outer", "inner"))
+    assert [name.rpartition(".")[2] for name in browser.numbers["visible"]] == ["record", "outer", "inner"]
+    assert [call.arguments["number"] for call in browser.chain] == [3, 3]
+
+
 def test_the_browser(pose, chain):
     tree, _ = pose
     browser = call_browser.CallTree(tree, chain)

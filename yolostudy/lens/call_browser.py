@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from . import style
 from .call_tree import Row, draw_tree, find, fold, milliseconds, rows_of, say, source, walk
 
 LISTED = 400  # rows that the list holds at once; a search makes them fewer
+
+
+def trace(function: Callable, *arguments: object, packages: Sequence[str] = (), between: tuple[str, str] | None = None) -> CallTree:
+    """Call `function(*arguments)` and browse who called whom in it.
+
+    Args:
+        packages: whose functions are recorded; by default the package that the function is from, and the notebook or script itself.
+        between: two names, such as ("BaseTrainer._do_train", "v8PoseLoss.__call__"), to open and mark the way from the one to the other.
+    """
+    from ..trace import path_between, record
+
+    tree = record(function, *arguments, packages=packages)
+    return CallTree(tree, path_between(tree, *between) if between else ())
 
 
 class CallTree:
@@ -39,26 +52,39 @@ class CallTree:
         self.search = widgets.Text(placeholder="search: loss, init_criterion, nn/tasks.py", layout={"width": "330px"})
         self.fold_button = widgets.Button(description="open / close", layout={"width": "110px"})
         self.all_button = widgets.Button(description="close all", layout={"width": "90px"})
+        self.told = widgets.HTML()
         self.list = widgets.Select(options=[], rows=16, layout={"width": "48%"})
         self.detail = widgets.HTML(layout={"width": "52%"})
-        self.search.observe(lambda _: self._fill(), "value")
+        self.search.observe(lambda _: self._searched(), "value")
         self.list.observe(lambda _: self._choose(), "value")
         self.fold_button.on_click(lambda _: self.toggle())
         self.all_button.on_click(lambda _: self.close_all())
-        self.widget = widgets.VBox([widgets.HBox([self.search, self.fold_button, self.all_button]), widgets.HBox([self.list, self.detail])])
+        head = widgets.HBox([self.search, self.fold_button, self.all_button, self.told])
+        self.widget = widgets.VBox([head, widgets.HBox([self.list, self.detail])])
         self._fill()
 
     # ---- what a click does ---------------------------------------------------------------------------------------------------------
 
     def toggle(self) -> None:
-        """Open the chosen row, or close it."""
-        if self.list.value is not None:
-            self.open ^= {id(self.rows[self.list.value][0])}
+        """Open the chosen row, or close it. During a search: end the search, and open the row in its place in the whole tree."""
+        if self.list.value is None:
+            return
+        chosen = {id(self.rows[self.list.value][0])}
+        if self.search.value.strip():
+            self.open |= chosen
+            self.search.value = ""
+        else:
+            self.open ^= chosen
             self._fill()
 
     def close_all(self) -> None:
-        self.open = {id(self.root)}
         self.search.value = ""
+        self.open = {id(self.root)}
+        self._fill()
+
+    def _searched(self) -> None:
+        if not self.search.value.strip() and self.list.value is not None:
+            self.open |= set(map(id, self.rows[self.list.value][2]))  # what was found stays in sight when the search is over
         self._fill()
 
     def choose(self, name: str) -> None:
@@ -70,30 +96,30 @@ class CallTree:
 
     # ---- what is shown ---------------------------------------------------------------------------------------------------------------
 
-    def _visible(self) -> list[int]:
-        text = self.search.value.strip()
-        if not text:
-            self.numbers["matches"] = 0
-            return [n for n, (_, _, above) in enumerate(self.rows) if all(id(row) in self.open for row in above)]
-        found = find(self.root, text)
-        self.numbers["matches"] = len(found)
-        wanted = {id(row) for row, above in found} | {id(row) for _, above in found for row in above}
-        return [n for n, (row, *_) in enumerate(self.rows) if id(row) in wanted]
-
     def _fill(self) -> None:
-        visible, before = self._visible()[:LISTED], self.list.value
-        self.numbers["visible"] = [self.rows[n][0].name for n in visible]
-        searched = self.search.value.strip().lower()
-        self.list.options = [(self._label(n, searched), n) for n in visible]
-        hits = [n for n in visible if searched and searched in f"{self.rows[n][0].name} {self.rows[n][0].place}".lower()]
-        self.list.value = before if before in visible and not searched else (hits or visible or [None])[0]
+        searched = self.search.value.strip()
+        found = find(self.root, searched) if searched else []
+        hits = {id(row) for row, _ in found}
+        unfolded = {id(row) for _, above in found for row in above} if searched else self.open
+        if searched:
+            listed = [n for n, (row, *_) in enumerate(self.rows) if id(row) in hits | unfolded]
+        else:
+            listed = [n for n, (_, _, above) in enumerate(self.rows) if all(id(row) in unfolded for row in above)]
+        visible, before = listed[:LISTED], self.list.value
+        self.numbers |= {"matches": len(found), "visible": [self.rows[n][0].name for n in visible]}
+        self.list.options = [(self._label(n, unfolded, hits), n) for n in visible]
+        best = [before] if before in visible and not searched else [n for n in visible if id(self.rows[n][0]) in hits] or visible
+        self.list.value = best[0] if best else None
         self._choose()
+        said = f"{len(found)} found ●" if searched else "the chain ◂" if self.marked else ""
+        left_out = f", the first {LISTED} of {len(listed)} rows are listed" if len(listed) > LISTED else ""
+        self.told.value = f'<span style="white-space:nowrap">{said}{left_out}</span>'
 
-    def _label(self, number: int, searched: str) -> str:
+    def _label(self, number: int, unfolded: set[int], hits: set[int]) -> str:
         row, level, _ = self.rows[number]
-        sign = " " if not row.children else "▾" if searched or id(row) in self.open else "▸"
-        star = " ◂" if id(row) in self.marked else ""
-        return f"{chr(0x2003) * level}{sign} {row.name}{f' × {row.count}' if row.count > 1 else ''}{star}"
+        sign = " " if not row.children else "▾" if id(row) in unfolded else "▸"
+        marks = (" ●" if id(row) in hits else "") + (" ◂" if id(row) in self.marked else "")
+        return f"{chr(0x2003) * level}{sign} {row.name}{f' × {row.count}' if row.count > 1 else ''}{marks}"
 
     def _choose(self) -> None:
         if self.list.value is None:
@@ -124,7 +150,8 @@ def detail(row: Row) -> str:
         else:
             lines.append(f"<br><b>{keep(name)}</b>: {keep(say(value, 160))}")
     if code := source(row):
-        look = f"background:{style.GROUND};color:{style.INK};padding:6px;max-height:260px;overflow:auto;line-height:1.3;font-size:12px"
+        look = f"background:{style.GROUND};color:{style.INK};padding:6px;max-height:260px;overflow:auto;"
+        look += "white-space:pre-wrap;word-break:normal;line-height:1.3;font-size:12px"  # JupyterLab would break words
         lines.append(f'<pre style="{look}">{keep(code)}</pre>')
     return "".join(lines)
 

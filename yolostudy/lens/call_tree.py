@@ -106,8 +106,8 @@ def source(row: Row, limit: int = 60) -> str:
     if not lines:
         return ""
     block = inspect.getblock(lines)
-    more = [f"# … {len(block) - limit} more lines\n"] if len(block) > limit else []
-    return inspect.cleandoc("\n" + "".join([*block[:limit], *more]))
+    more = f"\n# … {len(block) - limit} more lines" if len(block) > limit else ""
+    return inspect.cleandoc("\n" + "".join(block[:limit])) + more
 
 
 def say(value: object, limit: int = SHORT) -> str:

@@ -122,7 +122,7 @@ class RateDesigner(Panel):
             return plan_rate(self.schedule(warmup, self.final.value), self.steps.value, self.rate.value)
 
         numbers = plan(self.warmup.value)
-        plans = {f"warm-up of {self.warmup.value} steps": numbers}
+        plans = {f"warm-up of {self.warmup.value} steps" if self.warmup.value else "no warm-up": numbers}
         if self.warmup.value > 1:
             plans["without"] = plan(0)
         return numbers, draw_rates(plans, behind=("without",))
