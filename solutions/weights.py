@@ -2,12 +2,15 @@
 
 A checkpoint is a table from names to tensors. Ultralytics counts its layers (`model.9.cv1.conv.weight`); here they have names
 (`backbone.sppf.cv1.conv.weight`). Renaming is all that lies between the two, because the layers themselves are equal.
+Layers without weights count too: 10 and 13 enlarge, 11, 14, 17 and 20 concatenate.
 
 Source: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml`, whose line numbers are the layers' numbers.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -39,11 +42,14 @@ CONSTANTS = ("model.22.dfl.conv.weight",)  # 0 … R - 1, which `expected_distan
 
 @dataclass
 class TransferReport:
-    """What became of every name.
+    """What became of every name. All names are this package's, as far as `rename_key` knows them.
 
     Attributes:
-        matched, missing, unexpected, wrong_shape: names; of the model's for the first two and the last, of the source's for the third.
-        share: numbers that were copied, of all those that were asked for, in 0…1.
+        matched: asked for, offered, of the same shape.
+        missing: asked for, not offered.
+        unexpected: offered within the part that is asked for, and the model has no such name.
+        wrong_shape: asked for and offered, in another shape.
+        share: numbers (not names) that match, of all those that are asked for, in 0…1; 0 where nothing is asked for.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -56,7 +62,7 @@ class TransferReport:
         counts = ", ".join(
             f"{len(getattr(self, name))} {name.replace('_', ' ')}" for name in ("matched", "missing", "unexpected", "wrong_shape")
         )
-        return f"{counts}; {self.share:.1%} of the numbers copied"
+        return f"{counts}; {self.share:.1%} of the numbers fit"
 
 
 class TransferError(ValueError):
@@ -74,7 +80,8 @@ def rename_key(key: str) -> str | None:
         key: such as `model.9.cv1.conv.weight`.
 
     Returns:
-        Such as `backbone.sppf.cv1.conv.weight`; None for a constant that needs no place here; any other key unchanged.
+        Such as `backbone.sppf.cv1.conv.weight`; None for one of `CONSTANTS`, which need no place here; any other key unchanged, so that
+        names of this package stay and what nobody knows shows up as unexpected.
     """
     # BEGIN SOLUTION
     if key in CONSTANTS:
@@ -92,8 +99,8 @@ def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all",
     """Copy the weights that fit into a model, and say what became of every name.
 
     Args:
-        state_dict: names of Ultralytics' or of this package, mapped to tensors of any float type.
-        model: takes the weights in place; its own type stays.
+        state_dict: names of Ultralytics' or of this package, mapped to tensors of any float type. It stays as it is.
+        model: takes the weights in place, statistics included; its parameters stay the same objects, of the same type.
         part: "all", or "backbone": only names that begin with `backbone.` are asked for.
         minimum_share: less than this share of the numbers asked for is an error, and the model stays as it was.
 
@@ -107,8 +114,7 @@ def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all",
     # BEGIN SOLUTION
     prefix = "" if part == "all" else f"{part}."
     wanted = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
-    offered = {rename_key(key): tensor for key, tensor in state_dict.items()}
-    offered.pop(None, None)
+    offered = {name: tensor for key, tensor in state_dict.items() if (name := rename_key(key))}
 
     report = TransferReport()
     for name, tensor in wanted.items():
@@ -119,7 +125,7 @@ def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all",
         else:
             report.matched.append(name)
     report.unexpected = [name for name in offered if name.startswith(prefix) and name not in wanted]
-    report.share = sum(wanted[name].numel() for name in report.matched) / max(1, sum(tensor.numel() for tensor in wanted.values()))
+    report.share = sum(wanted[name].numel() for name in report.matched) / (sum(tensor.numel() for tensor in wanted.values()) or 1)
 
     if report.share >= minimum_share:
         for name in report.matched:
@@ -141,3 +147,39 @@ def export_key(key: str) -> str:
         if key.startswith(f"{name}."):
             return f"model.{number}.{key.removeprefix(f'{name}.')}"
     return key
+
+
+def widen_classes(state_dict: dict[str, Tensor], offered: Sequence[str], wanted: Sequence[str], model: nn.Module) -> dict[str, Tensor]:
+    """The same weights with a class layer that fits other classes: what was known of a class goes to the class of the same name.
+
+    Args:
+        state_dict: names of Ultralytics' or of this package. It stays as it is.
+        offered, wanted: class names that the weights, and that the model, number.
+        model: gives the rows of the classes that the weights do not know: its own initial ones.
+
+    Returns:
+        A new table, in this package's names, that `transfer` takes for all of the model.
+
+    Errors: ValueError where class names and class layer disagree, or the layer before it has another width: YOLOv8 makes it as wide as
+        there are classes where those are more than the channels of X, up to 100, so nano is 64 wide up to 64 classes and 80 wide for 80.
+    """
+    weights = {name: tensor for key, tensor in state_dict.items() if (name := rename_key(key))}
+    known = [name for name in wanted if name in offered]
+    there, here = [offered.index(name) for name in known], [wanted.index(name) for name in known]
+    for name, own in model.state_dict().items():
+        if not re.fullmatch(r"head\.cls\.\d\.2\.(weight|bias)", name):
+            continue
+        theirs = weights.get(name, own[:0])
+        if (len(theirs), len(own)) != (len(offered), len(wanted)):
+            raise ValueError(
+                f"{name} has {len(theirs)} classes in the weights and {len(own)} in the model, but {len(offered)} and {len(wanted)} class "
+                "names are given for them. Give the names that belong to each."
+            )
+        if theirs.shape[1:] != own.shape[1:]:
+            raise ValueError(
+                f"the class branch is {theirs.shape[1]} channels wide in the weights and {own.shape[1]} in the model, because its width "
+                "depends on the number of classes. Take weights of about as many classes, or part='backbone'."
+            )
+        weights[name] = own.clone()
+        weights[name][here] = theirs[there].to(own)
+    return weights

@@ -6,7 +6,7 @@ import torch
 from yolostudy.boxes import decode, make_anchors, non_maximum_suppression, predict
 from yolostudy.bridge import ultralytics as oracle
 from yolostudy.losses import DetectionLoss
-from yolostudy.network import SIZES, YOLO
+from yolostudy.network import YOLO
 from yolostudy.weights import transfer
 
 
@@ -39,15 +39,6 @@ def test_raw_outputs(size, height, width):
     assert min(float(level.std()) for level in expected) > 0.1  # a dead network would agree with anything
     for level, wanted in zip(ours(images), expected, strict=True):
         assert float((level - wanted).abs().max()) <= 1e-5
-
-
-@pytest.mark.parametrize("size", SIZES)
-@torch.no_grad()
-def test_every_size_transfers_whole_and_agrees(size):
-    ours, theirs = pair(size, num_classes=80)
-    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(4))
-    for level, wanted in zip(ours(images), oracle.raw_maps(theirs, images), strict=True):
-        assert float((level - wanted).abs().max() / wanted.abs().max()) <= 1e-5
 
 
 def test_training_mode_agrees_too_gradients_and_running_statistics_included():

@@ -56,7 +56,7 @@ def save_weights(path: Path, model: nn.Module, card: dict, half: bool = False) -
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Weights and card of a file that `save_weights` wrote, or of a checkpoint; the card of others is empty.
+    """Weights and card of a file that `save_weights` wrote; the card of another's safetensors is empty.
 
     Errors: FileNotFoundError and ValueError, in one sentence. Nothing in the file is ever executed.
     """
@@ -64,17 +64,14 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such weights file. Train one with `yolostudy train`, or look in datasets/weights/.")
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                card = json.loads((file.metadata() or {}).get("card", "{}"))
-                return {name: file.get_tensor(name) for name in file.keys()}, card
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get("card", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, card
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path}: cannot be read as weights ({reason}). Give a .safetensors file, or a .pt that holds tensors only."
+            f"{path}: cannot be read as weights ({reason}). Give a .safetensors file; `yolostudy weights import` makes one of a .pt."
         ) from error
-    return content.get("average") or content.get("model") or content, content.get("card", {})
 
 
 class Checkpoint(Hook):
