@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolostudy.data import planes
 from yolostudy.data.airframes import RESOLUTION, draw, matrix, silhouette
 from yolostudy.data.records import DataError
+from yolostudy.hooks import load_weights
+from yolostudy.network import YOLO
+from yolostudy.weights import transfer
 
 PAINT = [np.full(3, 0.8)] * 3
 TINY = replace(planes.PROFILES["mini"], name="tiny", counts=(60, 4, 4))
@@ -24,7 +29,7 @@ angles = st.floats(0, 2 * np.pi)
 
 
 def sprite(number: int, angle: float, at: tuple[float, float] = (80.0, 80.0), size: float = 70.0):
-    return draw(number, matrix(at, size, angle), np.array([0.3, 0.2]), 0.9, PAINT, 256)
+    return draw(planes.TYPES[number], matrix(at, size, angle), np.array([0.3, 0.2]), 0.9, PAINT, 256)
 
 
 def whole_mask(drawn, side: int) -> np.ndarray:
@@ -36,6 +41,14 @@ def whole_mask(drawn, side: int) -> np.ndarray:
     return mask
 
 
+def alike(first, second) -> float:
+    """Share of the union that two silhouettes of one span have in common, the second slid along the first to where they agree best."""
+    shape, other = silhouette(first), silhouette(second)
+    reach = shape.shape[0] // 8
+    moved = (np.roll(other, shift, 0) for shift in range(-reach, reach + 1, 2))
+    return max((shape & there).sum() / (shape | there).sum() for there in moved)
+
+
 def test_twenty_types_in_two_groups():
     assert [plane.name for plane in planes.TYPES] == [f"A{i}" for i in range(1, 21)]
     assert planes.BASE + planes.NOVEL == tuple(plane.name for plane in planes.TYPES) and len(planes.BASE) == 10
@@ -43,22 +56,28 @@ def test_twenty_types_in_two_groups():
 
 
 def test_any_two_types_differ_in_a_quarter_of_their_union():
-    """Silhouettes of the same span, nose up, one slid along the other to where they agree best."""
-    shapes = [silhouette(number) for number in range(20)]
-    reach = shapes[0].shape[0] // 8
-    for first, second in combinations(range(20), 2):
-        moved = [np.roll(shapes[second], shift, 0) for shift in range(-reach, reach + 1, 2)]
-        alike = max((shapes[first] & other).sum() / (shapes[first] | other).sum() for other in moved)
-        assert alike <= 0.75, f"{planes.TYPES[first].name} and {planes.TYPES[second].name} share {alike:.0%} of their union"
+    for first, second in combinations(planes.TYPES, 2):
+        share = alike(first, second)
+        assert share <= 0.75, f"{first.name} and {second.name} share {share:.0%} of their union"
+
+
+def test_no_type_that_a_backbone_is_trained_on_is_one_of_the_course():
+    """Transfer from `abroad` means something only as long as nothing of A1 … A20 is there, neither a shape nor a name nor a ground."""
+    abroad, mini = planes.PROFILES["abroad"], planes.PROFILES["mini"]
+    assert len(abroad.types) == 60 and not {plane.name for plane in abroad.types} & {plane.name for plane in mini.types}
+    assert not {paint for paint, _ in abroad.layouts} & {paint for paint, _ in mini.layouts}
+    for first, second in product(abroad.types, mini.types):
+        share = alike(first, second)
+        assert share <= 0.75, f"{first.name} and {second.name} share {share:.0%} of their union"
 
 
 def test_types_cannot_be_told_by_their_tone(monkeypatch):
     """The paint of an aircraft varies between the classes no more than within them (one-way analysis of variance)."""
     seen: list[tuple[int, float]] = []
 
-    def spy(number, place, light, ambient, colours, finest):
-        seen.append((number, float(colours[0].mean())))
-        return draw(number, place, light, ambient, colours, finest)
+    def spy(plane, place, light, ambient, colours, finest):
+        seen.append((planes.TYPES.index(plane), float(colours[0].mean())))
+        return draw(plane, place, light, ambient, colours, finest)
 
     monkeypatch.setattr(planes, "draw", spy)
     for index in range(120):
@@ -117,7 +136,7 @@ def test_box_of_a_cut_aircraft_is_that_of_what_is_seen(number, angle, x, y):
     assert (box >= 0).all() and (box <= 160).all()
 
 
-@pytest.mark.parametrize("profile, indices", [("mini", range(60)), ("laptop", range(4))])
+@pytest.mark.parametrize("profile, indices", [("mini", range(60)), ("laptop", range(4)), ("abroad", range(20))])
 def test_scenes_are_well_formed(profile, indices):
     side, (low, high) = planes.PROFILES[profile].side, planes.PROFILES[profile].sizes
     for index in indices:
@@ -147,7 +166,7 @@ def test_same_numbers_same_pixels_and_other_numbers_others():
 @pytest.mark.parametrize("profile", planes.PROFILES)
 def test_classes_are_balanced_and_numbers_are_as_stated(profile):
     dealt = planes._plan(planes.PROFILES[profile], 0, "train")
-    counts = np.bincount(np.concatenate(dealt), minlength=20)
+    counts = np.bincount(np.concatenate(dealt), minlength=len(planes.PROFILES[profile].types))
     assert len(dealt) == planes.PROFILES[profile].counts[0] and np.ptp(counts) <= 1
     mean = np.mean([len(classes) for classes in dealt])
     assert 5.5 < mean < 6.5 if profile == "laptop" else 3.7 < mean < 4.5
@@ -238,3 +257,16 @@ def test_type_sheet_shows_every_type():
     cells = sheet.reshape(4, 80, 5, 80, 3).swapaxes(1, 2).reshape(20, -1).astype(int)
     assert (cells.std(1) > 10).all()
     assert RESOLUTION >= 2 * planes.PROFILES["laptop"].sizes[1] and planes.PROFILES["mini"].finest >= 2 * planes.PROFILES["mini"].sizes[1]
+
+
+def test_the_shipped_backbone_has_seen_abroad_only_and_fits_under_the_names_of_others():
+    weights, card = load_weights(Path(__file__).resolve().parents[2] / "datasets" / "weights" / "backbone-n-planes.safetensors")
+    assert card["preset"]["data"] == "planes-abroad"
+    assert card["classes"] == [plane.name for plane in planes.PROFILES["abroad"].types]
+    assert {int(key.split(".")[1]) for key in weights} == set(range(10)) and all(key.startswith("model.") for key in weights)
+    model = YOLO(20, "n")
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    report = transfer(weights, model, "backbone")
+    assert report.share == 1 and not report.unexpected
+    changed = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert changed == {key for key in before if key.startswith("backbone.")}

@@ -45,7 +45,7 @@ class Part:
     solid: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each type is itself alone, and can be a key of the caches below
 class Airframe:
     """One type: a name for the label, a sentence for people, parts from the lowest to the highest, four keypoints (4, 2)."""
 
@@ -498,9 +498,9 @@ def _bake(plane: Airframe, resolution: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def maps(number: int, finest: int = RESOLUTION) -> tuple[Maps, ...]:
-    """The maps of TYPES[number], from `finest` pixels an aircraft downwards, each half the one before."""
-    light, paint = _bake(TYPES[number], finest)
+def maps(plane: Airframe, finest: int = RESOLUTION) -> tuple[Maps, ...]:
+    """The maps of a type, from `finest` pixels an aircraft downwards, each half the one before."""
+    light, paint = _bake(plane, finest)
     levels = [Maps(light, paint, float(finest))]
     while levels[-1].scale >= 64 and levels[-1].light.shape[0] % 2 == 0:
         light, paint = (cv2.resize(x, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for x in (light, paint))
@@ -509,9 +509,8 @@ def maps(number: int, finest: int = RESOLUTION) -> tuple[Maps, ...]:
 
 
 @cache
-def silhouette(number: int, span: int = 96) -> np.ndarray:
-    """The mask of TYPES[number], nose up, (S, S) bool, `span` pixels between the wing tips, centred."""
-    plane = TYPES[number]
+def silhouette(plane: Airframe, span: int = 96) -> np.ndarray:
+    """The mask of a type, nose up, (S, S) bool, `span` pixels between the wing tips, centred."""
     side = int(span * 1.7)
     mask = np.zeros((side * 4, side * 4), np.uint8)
     low, high = plane.bounds
@@ -523,15 +522,13 @@ def silhouette(number: int, span: int = 96) -> np.ndarray:
 
 
 @cache
-def contours(number: int) -> list[np.ndarray]:
-    """Outlines (n, 2) of the parts of TYPES[number] in sizes, image axes (x right, y down), nose up, centred."""
-    plane = TYPES[number]
+def contours(plane: Airframe) -> list[np.ndarray]:
+    """Outlines (n, 2) of the parts of a type in sizes, image axes (x right, y down), nose up, centred."""
     return [((part.outline - plane.centre) * [1, -1] / plane.size).astype(np.float32) for part in plane.parts if part.solid and part.bevel]
 
 
-def keypoints(number: int) -> np.ndarray:
-    """(4, 2) keypoints of TYPES[number] in sizes, image axes, nose up, centred."""
-    plane = TYPES[number]
+def keypoints(plane: Airframe) -> np.ndarray:
+    """(4, 2) keypoints of a type in sizes, image axes, nose up, centred."""
     return (plane.keypoints - plane.centre) * [1, -1] / plane.size
 
 
@@ -561,10 +558,12 @@ def transform(points: np.ndarray, m: np.ndarray) -> np.ndarray:
     return points @ m[:, :2].T + m[:, 2]
 
 
-def draw(number: int, m: np.ndarray, light: np.ndarray, ambient: float, colours: Sequence[np.ndarray], finest: int = RESOLUTION) -> Sprite:
-    """Draw TYPES[number] placed by `m`, lit from `light` (2,) in image axes, in colours (3,) of 0…1 for wing, body and trim."""
+def draw(
+    plane: Airframe, m: np.ndarray, light: np.ndarray, ambient: float, colours: Sequence[np.ndarray], finest: int = RESOLUTION
+) -> Sprite:
+    """Draw a type placed by `m`, lit from `light` (2,) in image axes, in colours (3,) of 0…1 for wing, body and trim."""
     size = float(np.hypot(m[0, 1], m[1, 1]))
-    levels = maps(number, finest)
+    levels = maps(plane, finest)
     level = next((x for x in reversed(levels) if x.scale >= 2 * size), levels[0])
     reach = 0.5 * MARGIN * np.abs(m[:, :2]).sum(1) + 2
     x0, y0 = np.floor(m[:, 2] - reach).astype(int)
@@ -588,4 +587,4 @@ def draw(number: int, m: np.ndarray, light: np.ndarray, ambient: float, colours:
     wing, body, trim = colours
     share = paint[..., :2] / np.maximum(lit[..., 3:], 1e-3)
     colour = brightness[..., None] * (wing + (body - wing) * share[..., :1] + (trim - wing) * share[..., 1:])
-    return Sprite(colour.astype(np.float32), lit[..., 3], paint[..., 2], (int(x0), int(y0)), box, transform(keypoints(number), m))
+    return Sprite(colour.astype(np.float32), lit[..., 3], paint[..., 2], (int(x0), int(y0)), box, transform(keypoints(plane), m))

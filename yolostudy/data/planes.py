@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from . import fleet
 from .airfield import CLUTTER, LAYOUTS, Ground, painted_cross, tint
-from .airframes import FLIP_INDEX, KEYPOINTS, TYPES, Sprite, contours, draw, matrix, transform
+from .airframes import FLIP_INDEX, KEYPOINTS, TYPES, Airframe, Sprite, contours, draw, matrix, transform
 from .records import DataError
 
 __all__ = ["BASE", "FLIP_INDEX", "KEYPOINTS", "NOVEL", "PROFILES", "TYPES", "Profile", "Scene", "make", "render_scene", "type_sheet"]
@@ -51,6 +52,7 @@ class Profile:
         planes: how likely a picture shows 1, 2, 3 … aircraft.
         sizes: smallest and largest size of an aircraft, the longer of span and length, in pixels.
         finest: resolution at which aircraft are drawn, at least twice the largest size.
+        fleet: which types stand on which grounds: a key of FLEETS.
     """
 
     name: str
@@ -59,12 +61,23 @@ class Profile:
     planes: tuple[float, ...]
     sizes: tuple[float, float]
     finest: int
+    fleet: str = "A"
+
+    @property
+    def types(self) -> tuple[Airframe, ...]:
+        return FLEETS[self.fleet][0]
+
+    @property
+    def layouts(self) -> tuple[tuple[Callable[[Ground], None], float], ...]:
+        return FLEETS[self.fleet][1]
 
 
+FLEETS = {"A": (TYPES, LAYOUTS), "B": (fleet.TYPES, fleet.LAYOUTS)}
 PROFILES = {
     "sample": Profile("sample", 160, (24, 8, 8), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256),  # shipped with the course
     "mini": Profile("mini", 160, (1200, 200, 200), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256),
     "laptop": Profile("laptop", 640, (2930, 408, 504), (4, 7, 9, 11, 12, 12, 11, 9, 8, 6, 4, 3, 2, 2), (45, 220), 512),
+    "abroad": Profile("abroad", 160, (4000, 200, 200), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256, "B"),  # to train a backbone on first
 }
 
 
@@ -75,7 +88,7 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8, RGB.
         boxes: (n, 4) float32, x1 y1 x2 y2 in pixels, round the visible part.
-        classes: (n,) int64, indices into TYPES.
+        classes: (n,) int64, indices into the types of the profile.
         keypoints: (n, 4, 3) float32, x y in pixels and visibility: 2, or 0 (and x = y = 0) outside the picture.
     """
 
@@ -98,12 +111,13 @@ def _plan(profile: Profile, seed: int, split: str) -> tuple[np.ndarray, ...]:
     rng = _generator(seed, SPLITS.index(split), 1 << 30)
     share = np.array(profile.planes) / sum(profile.planes)
     numbers = 1 + rng.choice(len(share), profile.counts[SPLITS.index(split)], p=share)
-    decks = np.concatenate([rng.permutation(len(TYPES)) for _ in range(-(-int(numbers.sum()) // len(TYPES)))])
+    types = len(profile.types)
+    decks = np.concatenate([rng.permutation(types) for _ in range(-(-int(numbers.sum()) // types))])
     return tuple(np.split(decks[: numbers.sum()], np.cumsum(numbers)[:-1]))
 
 
 def _stand(
-    ground: Ground, number: int, profile: Profile, size: float, headings: np.ndarray, before: np.ndarray | None
+    ground: Ground, plane: Airframe, profile: Profile, size: float, headings: np.ndarray, before: np.ndarray | None
 ) -> np.ndarray | None:
     """A free place (2, 3) for an aircraft, at best beside the one placed `before`, or None. A place that is found is taken."""
     rng, side = ground.rng, ground.side
@@ -121,7 +135,7 @@ def _stand(
         if attempt < 50 and not ground.paved[int(at[1]), int(at[0])] and ground.paved.any():
             continue
         place = matrix(at, extent, angle, rng.uniform(0.96, 1.04))
-        outlines = [transform(outline, place) for outline in contours(number)]
+        outlines = [transform(outline, place) for outline in contours(plane)]
         corner = np.floor(at - extent * 0.8).astype(int)
         whole = np.zeros((int(1.6 * extent) + 2,) * 2, np.uint8)
         for outline in outlines:
@@ -197,15 +211,15 @@ def render_scene(profile: Profile | str, seed: int, split: str, index: int) -> S
     crowd = np.clip(profile.side / np.sqrt(len(wanted)), low / 0.8, high / 1.05)
     typical = np.exp(rng.uniform(np.log(low / 0.85), np.log(crowd)))
     ground = Ground(rng, profile.side, typical / 38)  # an aircraft of middle size is 38 metres long
-    weights = np.array([weight for _, weight in LAYOUTS])
-    LAYOUTS[rng.choice(len(LAYOUTS), p=weights / weights.sum())][0](ground)
+    weights = np.array([weight for _, weight in profile.layouts])
+    profile.layouts[rng.choice(len(weights), p=weights / weights.sum())][0](ground)
     if rng.random() < 0.08:
         painted_cross(ground, rng.uniform(0, profile.side, 2), rng.uniform(0, 2 * np.pi))
 
     headings = ground.angle + (np.arange(4) * np.pi / 2 if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi, 1))
     stands: list[tuple[int, np.ndarray]] = []
     for number in wanted:
-        place = _stand(ground, int(number), profile, typical, headings, stands[-1][1] if stands else None)
+        place = _stand(ground, profile.types[number], profile, typical, headings, stands[-1][1] if stands else None)
         if place is not None:
             stands.append((int(number), place))
     _clutter(ground, [place for _, place in stands], headings)
@@ -222,7 +236,7 @@ def render_scene(profile: Profile | str, seed: int, split: str, index: int) -> S
         body = tone * rng.uniform(0.9, 1.12)
         trim = np.array(TRIMS[rng.integers(len(TRIMS))]) if rng.random() < 0.35 else body
         paint = [np.clip(colour, 0.15, 1) for colour in (tone, body, trim)]
-        sprites.append(draw(number, place, ground.sun * contrast, rng.uniform(0.88, 0.98), paint, profile.finest))
+        sprites.append(draw(profile.types[number], place, ground.sun * contrast, rng.uniform(0.88, 0.98), paint, profile.finest))
         sizes.append(float(np.hypot(place[0, 1], place[1, 1])))
     _shadow(ground, sprites, sizes)
 
@@ -261,13 +275,13 @@ def visible_box(sprite: Sprite, side: int) -> np.ndarray:
     return np.where(np.abs(box - seen) <= 1, box, seen)
 
 
-def type_sheet(size: int = 200) -> np.ndarray:
-    """All types with their names, nose up, five to a row: (4 * size, 5 * size, 3) uint8."""
-    sheet = np.full((4 * size, 5 * size, 3), 128, np.float32)
-    for number in range(len(TYPES)):
+def type_sheet(size: int = 200, types: tuple[Airframe, ...] = TYPES) -> np.ndarray:
+    """All types with their names, nose up, five to a row: (rows * size, 5 * size, 3) uint8."""
+    sheet = np.full((-(-len(types) // 5) * size, 5 * size, 3), 128, np.float32)
+    for number, plane in enumerate(types):
         centre = ((number % 5 + 0.5) * size, (number // 5 + 0.54) * size)
         sprite = draw(
-            number, matrix(centre, 0.86 * size, 0.0), np.array([-0.3, -0.35]), 0.92, [np.full(3, 0.8), np.full(3, 0.92), np.array(TRIMS[1])]
+            plane, matrix(centre, 0.86 * size, 0.0), np.array([-0.3, -0.35]), 0.92, [np.full(3, 0.8), np.full(3, 0.92), np.array(TRIMS[1])]
         )
         x, y = sprite.corner
         h, w = sprite.opacity.shape
@@ -275,7 +289,7 @@ def type_sheet(size: int = 200) -> np.ndarray:
         part = slice(max(-y, 0), max(-y, 0) + here.shape[0]), slice(max(-x, 0), max(-x, 0) + here.shape[1])
         here += sprite.colour[part] * 255 - here * sprite.opacity[part][..., None]
     sheet = np.clip(sheet, 0, 255).astype(np.uint8)
-    for number, plane in enumerate(TYPES):
+    for number, plane in enumerate(types):
         corner = (int((number % 5 + 0.03) * size), int((number // 5 + 0.1) * size))
         cv2.putText(sheet, plane.name, corner, cv2.FONT_HERSHEY_SIMPLEX, size / 380, (20, 20, 20), 1, cv2.LINE_AA)
     return sheet
@@ -288,7 +302,7 @@ def _stem(profile: Profile, split: str, index: int) -> str:
     return f"planes_{sum(profile.counts[: SPLITS.index(split)]) + index:06d}"
 
 
-def _annotation(stem: str, scene: Scene) -> str:
+def _annotation(stem: str, scene: Scene, types: tuple[Airframe, ...]) -> str:
     """Pascal VOC, with continuous 0-based edges and one decimal, and a <keypoints> element to each object."""
     height, width = scene.image.shape[:2]
     lines = ["<annotation>", "  <folder>images</folder>", f"  <filename>{stem}.jpg</filename>"]
@@ -296,7 +310,7 @@ def _annotation(stem: str, scene: Scene) -> str:
     for box, number, points in zip(scene.boxes, scene.classes, scene.keypoints, strict=True):
         cut = int((box[:2] <= 0).any() or (box[2:] >= (width, height)).any())
         edges = "".join(f"<{name}>{value:.1f}</{name}>" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-        lines += ["  <object>", f"    <name>{TYPES[number].name}</name>", f"    <truncated>{cut}</truncated>"]
+        lines += ["  <object>", f"    <name>{types[number].name}</name>", f"    <truncated>{cut}</truncated>"]
         lines += ["    <difficult>0</difficult>", f"    <bndbox>{edges}</bndbox>", "    <keypoints>"]
         for name, (x, y, visible) in zip(KEYPOINTS, points, strict=True):
             lines += [f'      <keypoint name="{name}" x="{x:.1f}" y="{y:.1f}" visible="{int(visible)}"/>']
@@ -310,7 +324,7 @@ def _write(job: tuple[Path, Profile, int, str, int]) -> tuple[str, str, np.ndarr
     scene, stem = render_scene(profile, seed, split, index), _stem(profile, split, index)
     _, data = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     (folder / "images" / f"{stem}.jpg").write_bytes(data.tobytes())
-    (folder / "annotations" / f"{stem}.xml").write_text(_annotation(stem, scene), encoding="utf-8")
+    (folder / "annotations" / f"{stem}.xml").write_text(_annotation(stem, scene, profile.types), encoding="utf-8")
     return split, stem, scene.classes
 
 
@@ -320,16 +334,16 @@ def _quiet() -> None:
     cv2.setNumThreads(1)
 
 
-def few_shot(pictures: list[tuple[str, np.ndarray]]) -> list[str]:
+def few_shot(pictures: list[tuple[str, np.ndarray]], types: int = len(TYPES)) -> list[str]:
     """The `small` split: training pictures, first come first served, until each class is seen at least SHOTS[0] times.
 
     A picture is taken if one of its classes is still wanted and none would go above SHOTS[1]; the upper limit is given up last.
     """
     low, high = SHOTS
-    seen, chosen = np.zeros(len(TYPES), int), []
+    seen, chosen = np.zeros(types, int), []
     for limit in (high, 2 * high):
         for stem, classes in pictures:
-            count = np.bincount(classes, minlength=len(TYPES))
+            count = np.bincount(classes, minlength=types)
             if stem not in chosen and ((seen < low) & (count > 0)).any() and (seen + count <= limit).all():
                 seen += count
                 chosen.append(stem)
@@ -384,21 +398,23 @@ def make(folder: Path | str, profile: str = "mini", seed: int = 0, workers: int 
             finally:
                 pool.shutdown(cancel_futures=True)
         stems = {split: [(stem, classes) for where, stem, classes in written if where == split] for split in SPLITS}
-        lists = {split: [stem for stem, _ in pictures] for split, pictures in stems.items()} | {"small": few_shot(stems["train"])}
+        lists = {split: [stem for stem, _ in pictures] for split, pictures in stems.items()} | {
+            "small": few_shot(stems["train"], len(chosen.types))
+        }
         for split, names in lists.items():
             (building_site / "splits" / f"{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         by_stem = {stem: classes for _, stem, classes in written}
         counts = {
             split: {
                 "images": len(names),
-                "objects": np.bincount(np.concatenate([by_stem[name] for name in names]), minlength=len(TYPES)).tolist(),
+                "objects": np.bincount(np.concatenate([by_stem[name] for name in names]), minlength=len(chosen.types)).tolist(),
             }
             for split, names in lists.items()
         }
         description = identity | {
             "settings": asdict(chosen),
-            "class_names": [plane.name for plane in TYPES],
-            "class_descriptions": [plane.description for plane in TYPES],
+            "class_names": [plane.name for plane in chosen.types],
+            "class_descriptions": [plane.description for plane in chosen.types],
             "keypoint_names": KEYPOINTS,
             "flip_index": FLIP_INDEX,
             "counts": counts,
