@@ -193,7 +193,7 @@ def train_step(
         precision.scaler.update()
         optimizer.zero_grad(set_to_none=True)
     # END SOLUTION
-    return LossParts(*(part.detach() for part in parts))
+    return parts._make(part.detach() for part in parts)
 
 
 def build_optimizer(

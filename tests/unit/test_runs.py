@@ -1,5 +1,6 @@
 """What becomes of a run that is interrupted, killed, starved of disk, or fed a number that is none."""
 
+import io
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from tests import tiny
 from yolostudy import data, hooks
 from yolostudy.command import presets, train
 from yolostudy.hooks import NonFiniteLoss, SaveError, load_weights, replace_file
+from yolostudy.lens import style
 from yolostudy.losses import LossParts
 
 ROOT = data.DATASETS.parent
@@ -81,6 +83,21 @@ def test_a_finished_run_has_its_files_and_its_card(tiny_data, tmp_path):
     assert train.read_preset(run.folder) == run.preset
     again = train.train(run.preset, run.folder)  # nothing is left to do, and nothing is lost
     assert again.trainer.steps == run.trainer.steps
+
+
+def test_tensorboard_gets_curves_and_pictures(tiny_data, tmp_path):
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train.train(preset_for(tiny_data, epochs=2, tensorboard=True), tmp_path / "run")
+    seen = EventAccumulator(str(run.folder / "tensorboard"))
+    seen.Reload()
+    assert {"epoch/map50", "epoch/loss"} <= set(seen.Tags()["scalars"])
+    assert [event.step for event in seen.Images("predictions")] == [run.trainer.steps // 2, run.trainer.steps]
+    batch = seen.Images("batch")[-1]
+    assert batch.width == 960 and batch.height > 200
+    picture = Image.open(io.BytesIO(batch.encoded_image_string)).convert("RGB")
+    assert style.rgb(style.TRUTH) in set(picture.get_flattened_data() if hasattr(picture, "get_flattened_data") else picture.getdata())
 
 
 def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):

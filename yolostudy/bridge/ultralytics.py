@@ -156,7 +156,11 @@ def raw_maps(model: nn.Module, images: Tensor) -> list[Tensor]:
         three maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32: box channels first, then class logits, as a concatenated head has them.
     """
     output = model(images)
-    predictions = output[1] if isinstance(output, tuple) else output  # in evaluation mode: (decoded, dict)
+    return maps_of(output[1] if isinstance(output, tuple) else output)  # in evaluation mode: (decoded, dict)
+
+
+def maps_of(predictions: dict[str, Any]) -> list[Tensor]:
+    """The three raw maps that a head's dict of predictions holds in pieces."""
     maps, start = [], 0
     for feature in predictions["feats"]:
         height, width = feature.shape[2:]

@@ -30,20 +30,7 @@ from ..study.exercise import Misconception
 
 ROWS = 50
 COMING = {  # rows whose part of the network comes with a later stage: what is seen, and that stage
-    19: ("negative or meaningless KL", 9),
-    20: ("shape error or wrong classes in a slice of the teacher's channels", 9),
-    21: ("one map given, a list expected", 9),
-    23: ("the teacher drifts", 9),
-    24: ("the teacher answers by the statistics of the batch", 9),
-    28: ("missing keys vanish from the report", 8),
-    37: ("162 of 419 tensors transferred", 8),
-    43: ("the distillation term is absent from the log", 9),
     44: ("wrong tag for each scale", 10),
-    46: ("infinite channel-wise loss", 9),
-    47: ("the gradient dies at a high temperature", 9),
-    48: ("KL grows with the image", 9),
-    49: ("a shift of all logits goes unnoticed", 9),
-    50: ("old classes are forgotten", 9),
 }
 
 

@@ -7,13 +7,14 @@ shows and guards (progress, results, TensorBoard, NaN guard), `keeping` saves an
 
 from .judging import EarlyStop, Validation
 from .keeping import Checkpoint, SaveError, load_weights, replace_file, resume, save_weights
-from .learning import Averaging, Freezing, Plateau, Schedule
+from .learning import Averaging, Fading, Freezing, Plateau, Schedule
 from .watching import LiveCurvesHook, NaNGuard, NonFiniteLoss, Progress, Results, TensorBoard
 
 __all__ = [
     "Averaging",
     "Checkpoint",
     "EarlyStop",
+    "Fading",
     "Freezing",
     "LiveCurvesHook",
     "NaNGuard",

@@ -75,6 +75,16 @@ class Averaging(Hook):
         self.average.updates = state["updates"]
 
 
+class Fading(Hook):
+    """Lets the teacher's share of a distillation loss fall along half a cosine to `final`, as YOLOv6 does."""
+
+    def __init__(self, final: float = 0.01):
+        self.schedule = WarmupCosine(warmup_steps=0, final=final)
+
+    def before_step(self, trainer: Trainer) -> None:
+        trainer.loss.share = self.schedule(trainer.steps, trainer.progress)
+
+
 class Freezing(Hook):
     """Keeps a part of the model frozen for the first epochs; with epochs=None to the end.
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ..boxes import predict
 from ..engine import Hook, Trainer
 from ..losses import LossParts
+from ..training import to_unit
 from .keeping import replace_file
 from .learning import bare
 
-COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", "map50", "map50_95", "val_seconds")
+PICTURED = 8  # images of a batch that TensorBoard gets
+TAUGHT = ("feature", "response")  # what a teacher adds to the loss
+COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", *TAUGHT, "map50", "map50_95", "val_seconds")
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -85,7 +90,7 @@ class Results(Hook):
         self.images += len(trainer.batch.images)
 
     def after_epoch(self, trainer: Trainer) -> None:
-        means = dict(zip(("loss", "box", "cls", "dfl"), (self.sums / self.steps).tolist(), strict=True))
+        means = dict(zip(("loss", *trainer.parts._fields[1:]), (self.sums / self.steps).tolist(), strict=True))
         lr = trainer.optimizer.param_groups[0]["lr"]
         trainer.metrics |= {"epoch": trainer.epoch, "seconds": trainer.seconds, "images": self.images, "lr": lr, **means}
         self.rows.append({name: trainer.metrics[name] for name in COLUMNS if name in trainer.metrics})
@@ -94,7 +99,8 @@ class Results(Hook):
     def write(self) -> None:
         if self.path is not None:
             text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            columns = [name for name in COLUMNS if name not in TAUGHT or name in self.rows[-1]]
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
             replace_file(self.path, lambda draft: draft.write_text(text.getvalue()))
@@ -107,10 +113,15 @@ class Results(Hook):
 
 
 class TensorBoard(Hook):
-    """Writes the losses of every tenth step, and each epoch's row, for `tensorboard --logdir runs`."""
+    """Writes the losses of every tenth step, and each epoch's row, for `tensorboard --logdir runs`; and, after each validation, two
+    pictures: the batch that was trained on last with its truth, and what the model finds in the first images of the validation.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    Args:
+        model: the one that is validated. loader: its validation batches. Without them there are no pictures of predictions.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module | None = None, loader=None, class_names: Sequence[str] | None = None):
+        self.folder, self.model, self.loader, self.class_names = folder, model, loader, class_names
         self.writer = None
 
     def before_train(self, trainer: Trainer) -> None:
@@ -126,6 +137,31 @@ class TensorBoard(Hook):
     def after_epoch(self, trainer: Trainer) -> None:
         for name, value in trainer.metrics.items():
             self.writer.add_scalar(f"epoch/{name}", value, trainer.steps)
+        if "map50" in trainer.metrics:
+            self.add_picture("batch", trainer.batch, None, trainer.steps)
+            if self.model is not None:
+                batch = next(iter(self.loader))
+                self.add_picture("predictions", batch, self.predict(batch, trainer.precision), trainer.steps)
+
+    @torch.no_grad()
+    def predict(self, batch, precision) -> list[Tensor]:
+        was_training = self.model.training
+        self.model.eval()
+        with precision.autocast():
+            maps = self.model(to_unit(batch.images, next(self.model.parameters()).device))
+        self.model.train(was_training)
+        return [found.cpu() for found in predict(maps, 0.25, reg_max=self.model.reg_max)]
+
+    def add_picture(self, name: str, batch, predictions: list[Tensor] | None, step: int) -> None:
+        from ..lens import painter
+
+        def painted(index: int):
+            truth = batch.targets[batch.targets[:, 0] == index, 1:].numpy()
+            found = None if predictions is None else predictions[index].numpy()
+            return painter.paint(batch.images[index].permute(1, 2, 0).contiguous().numpy(), found, truth, self.class_names, side=320)
+
+        picture = painter.sheet(map(painted, range(min(PICTURED, len(batch.images)))), columns=4)
+        self.writer.add_image(name, picture, step, dataformats="HWC")
 
     def after_train(self, trainer: Trainer) -> None:
         if self.writer is not None:
@@ -150,7 +186,7 @@ class Progress(Hook):
         self.bar.close()
         row = trainer.metrics
         figures = "".join(f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row)
-        parts = " ".join(f"{name} {row[name]:.2f}" for name in ("box", "cls", "dfl") if name in row)
+        parts = " ".join(f"{name} {row[name]:.2f}" for name in ("box", "cls", "dfl", *TAUGHT) if name in row)
         tqdm.write(f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} ({parts}){figures}")
 
     def after_train(self, trainer: Trainer) -> None:
