@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from yolostudy import data
-from yolostudy.command import main, presets
+from yolostudy import data, hooks
+from yolostudy.command import main, presets, train
 
 QUICK = ["profile=mini", "image_size=64", "batch=4", "epochs=1", "tensorboard=false", "precision=fp32"]
 
@@ -86,6 +86,19 @@ def test_val_prints_every_class(trained, capsys):
     assert "square" in printed and "bar" in printed and "AP50-95" in printed and "8 images" in printed
 
 
+def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
+    """Weights that know one class measure it, whatever its number; of the other they do not claim to know anything."""
+    folder, run = trained
+    words = [f"data={folder}", "profile=mini", "image_size=64"]
+    assert main(["train", "planes.nano", "classes=bar", "name=bars", f"weights={run}/best.safetensors", *words, *QUICK[2:]]) == 0
+    bars = hooks.load_weights(train.runs_folder() / "bars" / "best.safetensors")
+    assert bars[1]["classes"] == ["bar"] and bars[0]["head.cls.0.2.weight"].shape[0] == 1
+    measured = [f"weights={train.runs_folder()}/bars/best.safetensors", *words]
+    assert main(["val", "planes.nano", "classes=bar", *measured]) == 0
+    assert main(["val", "planes.nano", *measured]) == 1
+    assert "they do not know square. Add classes=bar" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -96,6 +109,9 @@ def test_val_prints_every_class(trained, capsys):
         (["train", "--resume", "elsewhere"], "elsewhere: this is no run folder"),
         (["train", "planes.nano.pretrained", "profile=mini", "data={tiny}"], "pretrained needs weights"),
         (["train", "planes.nano", "weights=gone.safetensors", "data={tiny}"], "gone.safetensors: there is no such weights file"),
+        (["train", "planes.nano.distillation", "split=train", "data={tiny}"], "distillation needs a teacher: add teacher=FILE"),
+        (["train", "planes.nano", "teacher=gone.pt", "data={tiny}"], "gone.pt: there is no such weights file"),
+        (["train", "planes.nano", "feature=magic", "teacher={run}/best.safetensors", "data={tiny}"], "feature=magic: unknown; choose cwd"),
         (["val", "planes.nano"], "val needs weights"),
         (["predict", "nothing.jpg"], "nothing.jpg: there is no such image or folder"),
         (["predict", "weight=x", "photo.jpg"], "unknown key 'weight'"),
@@ -105,7 +121,7 @@ def test_val_prints_every_class(trained, capsys):
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_status_1(trained, capsys, words, message):
-    assert main([word.format(tiny=trained[0]) for word in words]) == 1
+    assert main([word.format(tiny=trained[0], run=trained[1]) for word in words]) == 1
     error = capsys.readouterr().err.strip().splitlines()
     assert message in error[-1] and error[-1].startswith("yolostudy: ")
 

@@ -24,6 +24,8 @@ examples:
   yolostudy predict photo.jpg folder/                    paint what the detector sees
   yolostudy data check mar20                             read a data set and say what is wrong in it
   yolostudy data export planes-mini yolo exports/planes  write it in another format
+  yolostudy weights import yolov8n.pt part=backbone      pretrained weights to start from; nothing in the file is executed
+  yolostudy study-table planes                           scratch, pretrained, fine-tuned, distilled: the whole comparison, three seeds
   yolostudy museum 8                                     a bug as a small program: symptom, finding of its cause, mend
   yolostudy trace ultralytics-pose from=BaseTrainer._do_train to=v8PoseLoss.__call__   who calls whom
 
@@ -82,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
     word.add_argument("settings", nargs="*", metavar=settings, help="weights=FILE is needed")
     word.add_argument("--split", default="validation", help="train, validation, test or small (default: validation)")
 
+    word = words.add_parser("study-table", help="scratch, pretrained, teacher, fine-tuned, distilled: one table over several seeds")
+    word.add_argument("data", metavar="planes|mar20")
+    word.add_argument(
+        "settings", nargs="*", metavar=settings, help="seeds=0,1,2 rows=… out=FOLDER jobs=1 threads=0 weights=BACKBONE, and keys of train"
+    )
+
     word = words.add_parser("predict", help="paint what a detector sees", description="Paint detections into copies of images.")
     word.add_argument(
         "places", nargs="+", metavar="IMAGE|FOLDER", help="images, or folders of them; weights=FILE out=FOLDER score=0.25 size=640"
@@ -90,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     word = words.add_parser("data", help="make, check or export a data set")
     kinds = word.add_subparsers(dest="kind", metavar="planes|check|export", required=True)
     kind = kinds.add_parser("planes", help="make the procedural data set")
-    kind.add_argument("settings", nargs="*", metavar=settings, help="profile=mini|laptop seed=0 out=FOLDER workers=2")
+    kind.add_argument("settings", nargs="*", metavar=settings, help="profile=mini|laptop|abroad seed=0 out=FOLDER workers=2")
     kind = kinds.add_parser("check", help="read a data set and say what is wrong in it")
     kind.add_argument("spec", metavar="SET", help="a name under datasets/, a folder, a description, a COCO json or a YOLO data.yaml")
     kind.add_argument("--deep", action="store_true", help="decode every image, instead of reading its size")
@@ -100,6 +108,15 @@ def build_parser() -> argparse.ArgumentParser:
     kind.add_argument("format", choices=("voc", "coco", "yolo"))
     kind.add_argument("out", metavar="FOLDER")
     kind.add_argument("--on-bad", choices=("fail", "skip"), default="fail", help="what to do about a bad entry (default: fail)")
+
+    word = words.add_parser("weights", help="fetch, look into, bring in or hand out pretrained weights")
+    word.add_argument("kind", choices=("fetch", "show", "import", "export"))
+    word.add_argument(
+        "places",
+        nargs="+",
+        metavar="NAME|FILE",
+        help="fetch yolov8n sha256=… · show FILE · import FILE part=backbone out= · export FILE OUT.pt",
+    )
 
     word = words.add_parser("trace", help="run something and show who calls whom in it")
     word.add_argument("what", metavar="ultralytics-pose|ultralytics-detect|ours|MODULE:CALLABLE")
@@ -126,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return grade(argv[1:])
     options = build_parser().parse_args(argv)
     try:
-        return globals()[f"run_{options.word}"](options) or 0
+        return globals()[f"run_{options.word.replace('-', '_')}"](options) or 0
     except KeyboardInterrupt:
         more = " `yolostudy train --resume` goes on with this training." if options.word == "train" else ""
         print(f"\ninterrupted; nothing is left half-written.{more}", file=sys.stderr)
@@ -246,6 +263,16 @@ def run_val(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_study_table(options: argparse.Namespace) -> int:
+    settings, rest = split_settings(options.settings)
+    if rest:
+        raise ValueError(f"study-table: {rest[0]!r} is not key=value.")
+    settle_edition()
+    from . import table
+
+    return table.run(options.data, settings)
+
+
 def run_predict(options: argparse.Namespace) -> int:
     settings, places = split_settings(options.places)
     unknown = settings.keys() - {"weights", "out", "score", "size", "device"}
@@ -285,6 +312,14 @@ def run_trace(options: argparse.Namespace) -> int:
     return tracing.run(options.what, settings, rest)
 
 
+def run_weights(options: argparse.Namespace) -> int:
+    settings, places = split_settings(options.places)
+    settle_edition()
+    from . import weights
+
+    return weights.run(options.kind, places, settings)
+
+
 def run_museum(options: argparse.Namespace) -> int:
     from . import museum
 
@@ -301,7 +336,9 @@ def run_data(options: argparse.Namespace) -> int:
         settings, rest = split_settings(options.settings)
         unknown = rest + sorted(settings.keys() - {"profile", "seed", "out", "workers"})
         if unknown:
-            raise ValueError(f"data planes: {unknown[0]!r} is unknown. Known keys: profile=mini|laptop, seed=0, out=FOLDER, workers=2.")
+            raise ValueError(
+                f"data planes: {unknown[0]!r} is unknown. Known keys: profile=mini|laptop|abroad, seed=0, out=FOLDER, workers=2."
+            )
         profile = settings.get("profile", "mini")
         default = (data.DATASETS if data.DATASETS.is_dir() else data.Path("datasets")) / f"planes-{profile}"
         workers = number("workers", settings["workers"], int) if "workers" in settings else None

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import data, hooks
+from .. import data
 from ..boxes import predict as predict_boxes
+from ..bridge import checkpoints
 from ..data.augment import letterbox
 from ..data.check import IMAGE_SUFFIXES
 from ..data.loader import read_image
@@ -27,14 +28,14 @@ class Detector:
     """A network with weights, class names and an image size: images in, detections in pixels of those images out.
 
     Args:
-        weights: a file that `yolostudy train` wrote; its card says which network, classes and image size.
+        weights: a file that `yolostudy train` or Ultralytics wrote; it says which network, classes and image size.
         image_size: pixels of the letterbox; the size it was trained at where none is given.
     """
 
     def __init__(self, weights: str | Path, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"):
-        state, card = hooks.load_weights(weights)
-        if "classes" not in card:
-            raise ValueError(f"{weights}: this file has no card, so its classes are not known. Use a file that `yolostudy train` wrote.")
+        state, card = checkpoints.load(weights)
+        if not card.get("classes"):
+            raise ValueError(f"{weights}: its classes are not known. Use a file that `yolostudy train` or Ultralytics wrote.")
         self.card, self.class_names = card, tuple(card["classes"])
         self.image_size = image_size or card["preset"]["image_size"]
         self.precision = Precision(device, precision)
@@ -55,12 +56,12 @@ class Detector:
 
 def default_weights() -> Path:
     """The shipped detector of planes."""
-    shipped = sorted(SHIPPED.glob("planes-n-mini*.safetensors"))
-    if not shipped:
+    shipped = SHIPPED / "planes-n-mini.safetensors"
+    if not shipped.is_file():
         raise FileNotFoundError(
             f"{SHIPPED}: no weights are shipped here. Train some with `yolostudy train planes.nano` and give weights=FILE."
         )
-    return shipped[0]
+    return shipped
 
 
 def new_folder(asked: str | None) -> Path:

@@ -10,6 +10,8 @@ import ast
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
+BASE, NOVEL = (tuple(f"A{number}" for number in numbers) for numbers in (range(1, 11), range(11, 21)))
+
 PROFILES = {
     # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter turns and flips are all it needs
     "mini": {
@@ -53,9 +55,11 @@ TAGS = {
     "laptop": {"profile": "laptop"},
     "pretrained": {"part": "backbone"},
     "frozen": {"freeze_epochs": 10},
-    "base": {"classes": tuple(f"A{number}" for number in range(1, 11))},
-    "novel": {"classes": tuple(f"A{number}" for number in range(11, 21))},
+    "base": {"classes": BASE},
+    "teacher": {"classes": BASE},
+    "novel": {"classes": NOVEL},
     "fewshot": {"split": "small"},
+    "distillation": {"split": "small", "feature": "cwd", "response": "bernoulli"},
     "cpu": {"device": "cpu"},
 }
 TAGS_WITH_VALUE = {"cuda": ("device", "cuda:{}"), "batch": ("batch", "{}"), "size": ("image_size", "{}"), "seed": ("seed", "{}")}
@@ -81,6 +85,10 @@ class Preset:
         patience: epochs without a better mAP50-95 before an early stop; 0 for never.
         precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
         weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long the backbone stays frozen.
+        teacher: a file with the weights of a teacher, which the student also starts from, unless `weights` says otherwise.
+        feature: loss on the maps of the neck: "cwd", "attention", or "" for none. feature_gain, feature_temperature: its weight and τ.
+        response: loss on the class logits: "bernoulli", "softmax", or "" for none. response_gain, response_temperature: its weight and τ.
+        distill_final: share of both at the end of training, reached along half a cosine; 1 keeps them.
         validate_seconds, save_seconds: at least that long between two validations, two checkpoints. workers, cache: of the loader.
     """
 
@@ -111,6 +119,14 @@ class Preset:
     weights: str = ""
     part: str = "all"
     freeze_epochs: int = 0
+    teacher: str = ""
+    feature: str = ""
+    feature_gain: float = 10.0
+    feature_temperature: float = 1.0
+    response: str = ""
+    response_gain: float = 300.0
+    response_temperature: float = 1.0
+    distill_final: float = 1.0
     seed: int = 0
     validate_seconds: float = 0.0
     save_seconds: float = 0.0
@@ -133,7 +149,8 @@ class Preset:
     def run_name(self) -> str:
         """The name of the run's folder where none is given."""
         data = self.data if self.data in ("planes", "mar20") else "own"
-        return self.name or f"{data}-{self.size}-{self.profile}-s{self.seed}"
+        role = "-distilled" if self.teacher else "-base" if self.classes == BASE else ""
+        return self.name or f"{data}-{self.size}-{self.profile}{role}-s{self.seed}"
 
 
 KEYS = {field.name: field for field in fields(Preset)}

@@ -16,15 +16,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import data, hooks
+from ..bridge import checkpoints
+from ..bridge.distillation import open_teacher
 from ..data.augment import Augmentation
 from ..data.loader import Loader, make_loader
 from ..data.records import DataError, DetectionSet
+from ..distill import ChannelWiseLoss, DistillationLoss, ResponseLoss, Teacher, attention_loss
 from ..engine import Trainer
 from ..losses import DetectionLoss
 from ..metrics import Evaluation
 from ..network import YOLO
 from ..training import Precision, WarmupCosine, build_optimizer, train_step, validate
-from ..weights import transfer
+from ..weights import transfer, widen_classes
 from .presets import Preset, PresetError, from_dict, to_dict
 
 
@@ -74,21 +77,59 @@ def open_data(preset: Preset, split: str) -> DetectionSet:
     return data.open_set(spec, split, classes=list(preset.classes) or None, on_bad=preset.on_bad)
 
 
-def build_model(preset: Preset, num_classes: int, minimum_share: float = 0.9) -> nn.Module:
-    """The network on its device, seeded, with the preset's weights if it names any.
+def build_model(preset: Preset, class_names: Sequence[str], minimum_share: float = 0.9) -> nn.Module:
+    """The network on its device, seeded, with the preset's weights if it names any; what they know of a class goes to its namesake.
 
     Args:
-        minimum_share: of the weights that have to fit. To train on, the class layer may be another; to measure, nothing may be missing.
+        minimum_share: of the weights that have to fit. To train on, the class layer may be another; to measure (1), nothing may be
+            missing, no class either.
     """
     torch.manual_seed(preset.seed)
-    model = YOLO(num_classes, preset.size)
+    model = YOLO(len(class_names), preset.size)
     model.head.set_prior(preset.image_size)
-    if preset.weights:
-        report = transfer(hooks.load_weights(preset.weights)[0], model, preset.part, minimum_share)
-        print(f"weights {preset.weights}: {report}")
+    if source := preset.weights or preset.teacher:
+        state, card = checkpoints.load(source)
+        known = card.get("classes") or class_names
+        if minimum_share == 1 and (unknown := [name for name in class_names if name not in known]):
+            remedy = f"Add classes={','.join(known)} to measure what they know."
+            raise PresetError(f"weights {source}: they do not know {', '.join(unknown)}. {remedy}")
+        if (size := card.get("preset", {}).get("size", preset.size)) != preset.size:
+            raise PresetError(f"{source}: weights of size {size}, and the model has size {preset.size}. Take others, or add size={size}.")
+        if preset.part == "all" and list(known) != list(class_names):
+            state = widen_classes(state, known, class_names, model)
+        report = transfer(state, model, preset.part, minimum_share)
+        print(f"weights {source}: {report}")
     elif preset.part == "backbone":
         raise PresetError("the tag pretrained needs weights: add weights=FILE, such as one of datasets/weights/.")
     return model.to(device_of(preset), memory_format=torch.channels_last)
+
+
+def build_teacher(preset: Preset, device: torch.device) -> Teacher:
+    """The preset's teacher, on a device: weights of this course or of Ultralytics that say their size and their classes."""
+    teacher = open_teacher(preset.teacher)
+    teacher.model.to(device, memory_format=torch.channels_last)
+    return teacher
+
+
+def build_loss(preset: Preset, model: nn.Module, class_names: Sequence[str]) -> nn.Module:
+    """The detection loss, and round it what the preset's teacher adds."""
+    loss = DetectionLoss(model, cls_gain=preset.cls_gain)
+    if not preset.teacher:
+        if preset.feature or preset.response:
+            raise PresetError("distillation needs a teacher: add teacher=FILE. `yolostudy train planes.nano.teacher` trains one.")
+        return loss
+    teacher = build_teacher(preset, device_of(preset))
+    feature = choose("feature", preset.feature, {"cwd": ChannelWiseLoss(preset.feature_temperature), "attention": attention_loss})
+    make_response = partial(ResponseLoss, class_names, teacher.class_names, temperature=preset.response_temperature)
+    make = choose("response", preset.response, {kind: partial(make_response, kind=kind) for kind in ("bernoulli", "softmax")})
+    return DistillationLoss(loss, model, teacher, feature, make and make(), preset.feature_gain, preset.response_gain)
+
+
+def choose(key: str, word: str, known: dict):
+    """What a key's word stands for; nothing for an empty one."""
+    if word and word not in known:
+        raise PresetError(f"{key}={word}: unknown; choose {', '.join(known)}, or leave it empty for none.")
+    return known.get(word)
 
 
 def device_of(preset: Preset) -> torch.device:
@@ -140,12 +181,12 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
         raise DataError(
             f"{train_set.name}: the training split has classes {train_set.class_names}, the validation split {val_set.class_names}."
         )
-    model = build_model(preset, len(train_set.class_names))
+    model = build_model(preset, train_set.class_names)
     device = device_of(preset)
     precision = Precision(device, preset.precision)
-    loss = DetectionLoss(model, cls_gain=preset.cls_gain)
     optimizer = build_optimizer(model, preset.rate, preset.weight_decay, preset.optimizer)
-    averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None
+    averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None  # a copy, made before anything listens
+    loss = build_loss(preset, model, train_set.class_names)
     judged = averaging.average.model if averaging else model
     if world_size > 1:
         model = DistributedDataParallel(
@@ -163,12 +204,13 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
         if preset.schedule == "cosine"
         else hooks.Plateau(warmup_steps=preset.warmup),
         hooks.Freezing("backbone", preset.freeze_epochs) if preset.freeze_epochs else None,
+        hooks.Fading(preset.distill_final) if preset.teacher and preset.distill_final < 1 else None,
         averaging,
         validation,
         hooks.EarlyStop(preset.patience) if preset.patience else None,
         hooks.Results(folder / "results.csv" if chief else None),
         hooks.Progress() if chief else None,
-        hooks.TensorBoard(folder / "tensorboard") if chief and preset.tensorboard else None,
+        hooks.TensorBoard(folder / "tensorboard", judged, validation.loader, names) if chief and preset.tensorboard else None,
         *(extra_hooks if chief else ()),
         hooks.Checkpoint(folder, judged, card, preset.save_seconds) if chief else None,
     ]
@@ -242,7 +284,7 @@ def val(preset: Preset, split: str = "validation") -> tuple[Evaluation, Detectio
     if not preset.weights:
         raise PresetError("val needs weights: add weights=FILE, such as runs/NAME/best.safetensors or one of datasets/weights/.")
     detection_set = open_data(preset, split)
-    model = build_model(preset, len(detection_set.class_names), minimum_share=1.0)
+    model = build_model(preset, detection_set.class_names, minimum_share=1.0)
     return validate(
         model, loader_of(preset, detection_set, False), Precision(device_of(preset), preset.precision), detection_set.class_names
     ), detection_set
