@@ -16,9 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from . import style
 from .panel import InPlace
 
-COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", "map50", "map50_95", "val_seconds")
+COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", "feature", "response", "map50", "map50_95", "val_seconds")
 AXES = {"epoch": "epoch", "seconds": "seconds of training", "images": "images seen"}
-PARTS = ("box", "cls", "dfl")
+PARTS = ("box", "cls", "dfl", "feature", "response")
 
 
 def read_results(run: Path | str) -> dict[str, np.ndarray]:
@@ -90,7 +90,7 @@ def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tupl
     losses.set_ylim(bottom=0)
     rate.set_ylim(bottom=0)
     rate.yaxis.set_major_formatter("{x:g}")
-    losses.legend(loc="upper right")
+    losses.legend(loc="upper right", ncols=2 if len(losses.lines) > 4 else 1)
     if quality.lines:
         quality.legend(loc="lower right")
     return figure, {label: _numbers(columns) for label, columns in runs.items()}
