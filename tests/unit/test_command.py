@@ -112,6 +112,10 @@ def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
         (["train", "planes.nano", "weights=gone.safetensors", "data={tiny}"], "gone.safetensors: there is no such weights file"),
         (["train", "planes.nano.distillation", "split=train", "data={tiny}"], "distillation needs a teacher: add teacher=FILE"),
         (["train", "planes.nano", "teacher=gone.pt", "data={tiny}"], "gone.pt: there is no such weights file"),
+        (
+            ["train", "planes.nano", "feature=cwd", "layers=neck.csp_w", "teacher={run}/best.safetensors", "data={tiny}"],
+            "the network has no neck.csp_w. It has neck.csp_",
+        ),
         (["train", "planes.nano", "feature=magic", "teacher={run}/best.safetensors", "data={tiny}"], "feature=magic: unknown; choose cwd"),
         (["val", "planes.nano"], "val needs weights"),
         (["predict", "nothing.jpg"], "nothing.jpg: there is no such image or folder"),

@@ -436,6 +436,17 @@ def test_a_resumed_distillation_ends_as_if_it_had_not_stopped(tiny_data, tmp_pat
     assert train.val(preset_for(tiny_data, weights=str(tmp_path / "whole" / "best.safetensors")))[0] is not None
 
 
+def test_a_preset_says_which_maps_are_compared(tiny_data, tmp_path):
+    teacher = write_teacher(tmp_path / "teacher.safetensors")
+    preset = preset_for(tiny_data, teacher=str(teacher), feature="cwd", layers=("backbone.sppf", "neck.csp_z"))
+    student = YOLO(2).train()
+    loss = train.build_loss(preset, student, ("square", "bar"))
+    compared = []
+    loss.feature = lambda mine, wanted: compared.append([tuple(own.shape) for own in (*mine, *wanted)]) or mine[0].sum()
+    loss(student(torch.rand(1, 3, 64, 64)), torch.empty(0, 6))
+    assert compared == [[(1, 256, 2, 2)] * 4]
+
+
 @pytest.mark.parametrize(
     ("make", "overrides", "error", "words"),
     [

@@ -86,7 +86,8 @@ class Preset:
         precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
         weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long the backbone stays frozen.
         teacher: a file with the weights of a teacher, which the student also starts from, unless `weights` says otherwise.
-        feature: loss on the maps of the neck: "cwd", "attention", or "" for none. feature_gain, feature_temperature: its weight and τ.
+        feature: loss on maps of the network: "cwd", "attention", or "" for none. feature_gain, feature_temperature: its weight and τ.
+        layers: the submodules whose maps the feature loss compares.
         response: loss on the class logits: "bernoulli", "softmax", or "" for none. response_gain, response_temperature: its weight and τ.
         distill_final: share of both at the end of training, reached along half a cosine; 1 keeps them.
         validate_seconds, save_seconds: at least that long between two validations, two checkpoints. workers, cache: of the loader.
@@ -123,6 +124,7 @@ class Preset:
     feature: str = ""
     feature_gain: float = 10.0
     feature_temperature: float = 1.0
+    layers: tuple[str, ...] = ("neck.csp_x", "neck.csp_y", "neck.csp_z")  # what the head reads
     response: str = ""
     response_gain: float = 300.0
     response_temperature: float = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import json
 import os
 import sys
@@ -106,9 +107,14 @@ def build_model(preset: Preset, class_names: Sequence[str], minimum_share: float
 
 def build_teacher(preset: Preset, device: torch.device) -> Teacher:
     """The preset's teacher, on a device: weights of this course or of Ultralytics that say their size and their classes."""
-    teacher = open_teacher(preset.teacher)
-    teacher.model.to(device, memory_format=torch.channels_last)
-    return teacher
+    opened = open_teacher(preset.teacher)
+    known = [name for name, _ in opened.model.named_modules() if name]
+    if wrong := [name for name in preset.layers if name not in known]:
+        close = difflib.get_close_matches(wrong[0], known, n=3)
+        raise PresetError(
+            f"layers={','.join(preset.layers)}: the network has no {wrong[0]}. It has {', '.join(close or known[:3])} and others."
+        )
+    return Teacher(opened.model.to(device, memory_format=torch.channels_last), opened.class_names, preset.layers)
 
 
 def build_loss(preset: Preset, model: nn.Module, class_names: Sequence[str]) -> nn.Module:
