@@ -26,7 +26,8 @@ from yolostudy.hooks import NaNGuard, NonFiniteLoss
 from yolostudy.lens import nan_gradients, nan_microscope, style
 from yolostudy.lens.nan_finding import folded
 from yolostudy.lens.nan_microscope import NaNMicroscope, draw_finding
-from yolostudy.lens.recorder import NonFiniteStep, Recorder, recorder
+from yolostudy.lens.recorder import NonFiniteStep, Recorder
+from yolostudy.lens.recorder_trainers import flight_recorder as recorder
 from yolostudy.losses import DetectionLoss, LossParts
 from yolostudy.network import YOLO
 from yolostudy.training import Precision, build_optimizer, train_step

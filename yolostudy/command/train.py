@@ -95,7 +95,8 @@ def build_model(preset: Preset, class_names: Sequence[str], minimum_share: float
             remedy = f"Add classes={','.join(known)} to measure what they know."
             raise PresetError(f"weights {source}: they do not know {', '.join(unknown)}. {remedy}")
         if (size := card.get("preset", {}).get("size", preset.size)) != preset.size:
-            raise PresetError(f"{source}: weights of size {size}, and the model has size {preset.size}. Take others, or add size={size}.")
+            remedy = f"Add size={size}" + ("" if preset.weights else f", or weights=FILE of size {preset.size} to start from instead")
+            raise PresetError(f"{source}: weights of size {size}, and the model has size {preset.size}. {remedy}.")
         if preset.part == "all" and list(known) != list(class_names):
             state = widen_classes(state, known, class_names, model)
         report = transfer(state, model, preset.part, minimum_share)

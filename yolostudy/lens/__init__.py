@@ -109,7 +109,7 @@ _HOME = {  # public name -> the module that defines it
     "draw_finding": "nan_picture",
     "Recorder": "recorder",
     "NonFiniteStep": "recorder",
-    "flight_recorder": "recorder",
+    "flight_recorder": "recorder_trainers",
 }
 
 __all__ = list(_HOME)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from .nan_finding import BIRTH, OUTSIDE, SPREAD, Event
+from .nan_events import BIRTH, OUTSIDE, SPREAD, Event
 from .nan_places import TORCH, where
 from .nan_values import is_finite, value_of, with_origin
 

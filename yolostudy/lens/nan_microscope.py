@@ -26,7 +26,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from .calls import as_written
-from .nan_finding import BIRTH, CONSTANT, OUTSIDE, SPREAD, UNINITIALISED, Event, Finding, Place, Value, ancestors, descendants
+from .nan_events import BIRTH, CONSTANT, OUTSIDE, SPREAD, UNINITIALISED, Event, Place, Value, ancestors, descendants
+from .nan_finding import Finding
 from .nan_gradients import KEY, BackwardWatch
 from .nan_picture import draw_finding
 from .nan_places import root_of, where

@@ -7,7 +7,8 @@ import math
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from . import style
-from .nan_finding import SHOWN, Event, Finding, folded, shown
+from .nan_events import Event
+from .nan_finding import SHOWN, Finding, folded, shown
 
 ROW, LEFT, WIDE = 46, 92, 780  # pixels: height of a row, where the boxes begin, and how wide they are
 MADE, SPREADS, FINE = "#fbdcd3", "#fbf0cf", "#d3eee2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from .nan_finding import CONSTANT, OUTSIDE, UNINITIALISED, Event, Value
+from .nan_events import CONSTANT, OUTSIDE, UNINITIALISED, Event, Value
 
 LIMITS = {"float16": 65504.0, "bfloat16": 3.39e38, "float32": 3.4028e38, "float64": 1.797e308}
 ADVICE = {  # family of operation -> a test on the lowest and the highest value that went in, and the sentence

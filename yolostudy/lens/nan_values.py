@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .nan_finding import Value
+from .nan_events import Value
 
 
 def tensors_in(value) -> Iterator[Tensor]:

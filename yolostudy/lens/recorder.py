@@ -1,10 +1,10 @@
 """A flight recorder for training: it costs next to nothing until a loss is not finite, then replays that very step under the microscope.
 
-    with recorder(trainer) as flight:        # engine.Trainer, or Ultralytics' own trainer
+    with flight_recorder(trainer) as flight:      # engine.Trainer, or Ultralytics' own trainer
         trainer.train()
     print(flight.finding)
 
-    recorder(YOLO("yolov8n.yaml")).attach()  # one line before Ultralytics' model.train(…)
+    flight_recorder(YOLO("yolov8n.yaml")).attach()  # one line before Ultralytics' model.train(…)
 
 Before every step it copies the weights and buffers into memory that it has already, notes the state of the random generators, and holds on
 to the batch. Two steps are kept: where the weights had become NaN before the loss did, the step before is the one to replay.
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from . import chance
-from .nan_finding import BIRTH, Event, Finding, Place
+from .nan_events import BIRTH, Event, Place
+from .nan_finding import Finding
 from .nan_microscope import Enough, NaNMicroscope
 from .nan_values import is_finite, tensors_in, value_of
 
@@ -248,23 +249,6 @@ class Recorder:
         return isinstance(error, NonFiniteStep) and error.finding is self.finding
 
 
-def recorder(target, stop: bool = True, show: Callable[[str], object] | None = print) -> Recorder:
-    """A recorder for a trainer of ours or of Ultralytics, or for Ultralytics' `YOLO`; arguments as `Recorder` has them.
-
-    Use it with `with`, or call its `attach()`; it stays then until `detach()`.
-    """
-    from .recorder_trainers import EngineRecorder, UltralyticsRecorder
-
-    if hasattr(target, "add_callback"):
-        return UltralyticsRecorder(target, stop, show)
-    if hasattr(target, "hooks") and hasattr(target, "step"):
-        return EngineRecorder(target, stop, show)
-    raise TypeError(
-        f"recorder: a {type(target).__name__} is no trainer. Give an engine.Trainer, an Ultralytics model or trainer; "
-        "for a loop of your own make a Recorder([model]) and call its begin and end around each step."
-    )
-
-
 def _line_with(function: Callable | None, text: str) -> Place:
     """The first line of a function that holds a text; its first line where none does."""
     try:
@@ -274,6 +258,3 @@ def _line_with(function: Callable | None, text: str) -> Place:
         return Place("", 0, "", "")
     at = next((number for number, line in enumerate(lines) if text in line), 0)
     return Place(file, first + at, getattr(function, "__name__", ""), lines[at].strip())
-
-
-flight_recorder = recorder  # the name that `yolostudy.lens` gives it: `recorder` there is this module

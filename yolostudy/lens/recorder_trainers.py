@@ -12,6 +12,21 @@ from .nan_values import tensors_in
 from .recorder import Recorder
 
 
+def flight_recorder(target, stop: bool = True, show: Callable[[str], object] | None = print) -> Recorder:
+    """A recorder for a trainer of ours or of Ultralytics, or for Ultralytics' `YOLO`; arguments as `Recorder` has them.
+
+    Use it with `with`, or call its `attach()`; it stays then until `detach()`.
+    """
+    if hasattr(target, "add_callback"):
+        return UltralyticsRecorder(target, stop, show)
+    if hasattr(target, "hooks") and hasattr(target, "step"):
+        return EngineRecorder(target, stop, show)
+    raise TypeError(
+        f"flight_recorder: a {type(target).__name__} is no trainer. Give an engine.Trainer, an Ultralytics model or trainer; "
+        "for a loop of your own make a Recorder([model]) and call its begin and end around each step."
+    )
+
+
 class EngineRecorder(Recorder):
     """For `engine.Trainer`, or anything with its `hooks`, `step`, `batch` and `parts`."""
 
