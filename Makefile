@@ -22,8 +22,7 @@ setup: $(READY) ## create .venv and install what requirements.lock names (nothin
 
 lab: $(READY) ## set up, then open JupyterLab on the first notebook
 	@echo "Opening JupyterLab on course/00_start.ipynb (Ctrl-C twice ends it)"
-	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp course/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
-	@$(BIN)/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" $(LAB_ROOT) $(LAB_FLAGS) course/00_start.ipynb
+	@$(BIN)/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.app_settings_dir="$(CURDIR)/course/lab" $(LAB_ROOT) $(LAB_FLAGS) course/00_start.ipynb
 
 test: $(READY) ## set up, then run the tests
 	@echo "Running the tests in $(TESTS), two at a time"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+SETTINGS = Path(__file__).parents[2] / "course" / "lab"  # those of `make lab`
 CHROMIUM_FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
@@ -65,7 +66,12 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
     token = secrets.token_hex(16)
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--ServerApp.root_dir={folder}"),
-        *(f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"),
+        *(
+            f"--IdentityProvider.token={token}",
+            f"--LabApp.app_settings_dir={SETTINGS}",
+            "--LabApp.expose_app_in_browser=True",
+            "--LabApp.extension_manager=readonly",
+        ),
     ]
     with open(private / "server.log", "w") as log:
         inherited = os.environ if environment is None else environment

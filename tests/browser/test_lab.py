@@ -19,13 +19,15 @@ PICTURE = "import matplotlib.pyplot as plt\nplt.imshow([[0, 1], [2, 3]]);"
 
 
 def test_the_harness_sees_text_picture_and_error(lab, page):
-    sources = ["%matplotlib inline\nprint('hello')", PICTURE, "1 / 0"]
+    sources = ["%matplotlib inline\nprint('hello')", PICTURE, "1 / 0", "#" + 300 * " long"]
     notebook = new_notebook(cells=[new_code_cell(source) for source in sources], metadata=KERNEL)
     nbformat.write(notebook, lab.folder / "tiny.ipynb")
     outputs = lab.run(page, "tiny.ipynb")
     assert "hello\n" in text(outputs)
     assert images(outputs) == 1
     assert errors(outputs) == ["ZeroDivisionError: division by zero"]
+    lines = page.locator(".jp-CodeCell .cm-line").last  # by the settings of `make lab`, what is too long for a cell is wrapped
+    assert lines.bounding_box()["height"] > 3 * page.locator(".jp-CodeCell .cm-line").first.bounding_box()["height"]
 
 
 def test_the_first_notebook_detects_planes(lab, page, tmp_path):
