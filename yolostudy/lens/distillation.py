@@ -170,7 +170,7 @@ def _draw(numbers: LensNumbers, picture: np.ndarray) -> style.StudyFigure:
         axes.set_title(f"{title}: {name}" if shown is not None else title, fontsize=10, color=colours.get(title, style.INK))
         if shown is not None:
             axes.set_xlabel(f"peak {shown.max():.3f}, evenly spread {1 / shown.size:.3f}", fontsize=8)
-    figure.text(0.011, 0.965, f"temperature {numbers.temperature:g}", fontsize=11, weight="bold")
+    figure.text(0.011, 0.965, f"temperature {numbers.temperature:.3g}", fontsize=11, weight="bold")
 
     bars = axes_at(705, 52, 180, 205)
     order = np.argsort(-numbers.per_channel)
@@ -217,8 +217,8 @@ class DistillationLens(Panel):
         for control in (self.image, self.level):
             control.observe(lambda _: self._moved(), "value")
         controls = [self.temperature, self.channel, self.shift, self.row, self.column]
-        rows = [widgets.HBox([self.temperature, self.channel, self.level]), widgets.HBox([self.image, self.row, self.column, self.shift])]
-        self._begin(rows, controls)
+        rows = [self.temperature, self.channel, self.level], [self.image, self.row, self.column], [self.shift]
+        self._begin([widgets.HBox(row) for row in rows], controls)
 
     def _settle(self) -> None:
         """The place where the teacher is surest and the channel with the largest loss, of the picture and level that are chosen now."""
