@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 
 from yolostudy import data
+from yolostudy.command import presets
 from yolostudy.data.records import DetectionSet, Record
 
 CLASSES = ("square", "bar")
+QUICK = {"image_size": 64, "batch": 4, "epochs": 3, "minutes": 0.0, "warmup": 4, "precision": "fp32"}
+QUICK |= {"save_seconds": 0.0, "validate_seconds": 0.0, "tensorboard": False}
 
 
 def draw(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,3 +44,8 @@ def make(folder: Path, counts: dict[str, int] | None = None, side: int = 64, see
             records.append(Record(path, (side, side), boxes, classes))
         sets.append(DetectionSet("tiny", CLASSES, records, split=split))
     return data.write(sets, folder, "voc")
+
+
+def preset_for(folder: Path, **overrides) -> presets.Preset:
+    """A preset for a run over such a set that takes seconds."""
+    return presets.load("planes.nano", data=str(folder), **(QUICK | overrides))

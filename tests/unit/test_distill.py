@@ -3,6 +3,7 @@
 import copy
 import gc
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -374,26 +375,12 @@ def test_a_feature_loss_wants_a_teacher_of_the_same_size(nano):
 
 # ---- runs ----------------------------------------------------------------------------------------------------------------
 
-SETTINGS = {
-    "image_size": 64,
-    "save_seconds": 0.0,
-    "validate_seconds": 0.0,
-    "batch": 4,
-    "epochs": 2,
-    "minutes": 0.0,
-    "precision": "fp32",
-    "tensorboard": False,
-    "warmup": 4,
-}
+preset_for = partial(tiny.preset_for, epochs=2)
 
 
 @pytest.fixture(scope="module")
 def tiny_data(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("data") / "tiny")
-
-
-def preset_for(folder, **overrides) -> presets.Preset:
-    return presets.load("planes.nano", data=str(folder), **{**SETTINGS, **overrides})
 
 
 def write_teacher(path, classes=("bar",), size="n"):

@@ -13,33 +13,19 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.tiny import preset_for
 from yolostudy import data, hooks
-from yolostudy.command import presets, train
+from yolostudy.command import train
 from yolostudy.hooks import NonFiniteLoss, SaveError, load_weights, replace_file
 from yolostudy.lens import style
 from yolostudy.losses import LossParts
 
 ROOT = data.DATASETS.parent
-SETTINGS = {
-    "image_size": 64,
-    "save_seconds": 0.0,
-    "validate_seconds": 0.0,
-    "batch": 4,
-    "epochs": 3,
-    "minutes": 0.0,
-    "precision": "fp32",
-    "tensorboard": False,
-    "warmup": 4,
-}
 
 
 @pytest.fixture(scope="module")
 def tiny_data(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("data") / "tiny")
-
-
-def preset_for(folder, **overrides) -> presets.Preset:
-    return presets.load("planes.nano", data=str(folder), **{**SETTINGS, **overrides})
 
 
 class Interrupt(hooks.learning.Hook):
@@ -183,7 +169,7 @@ except SaveError as error:
 
 
 def test_a_full_disk_loses_nothing_that_was_saved(tiny_data, tmp_path):
-    run, settings = tmp_path / "run", {**SETTINGS, "data": str(tiny_data)}
+    run, settings = tmp_path / "run", {**tiny.QUICK, "data": str(tiny_data)}
     done = python("-c", FULL_DISK, str(run), json.dumps(settings))
     assert done.returncode == 7, done.stderr[-2000:]
     assert "could not be written" in done.stdout and "Free some disk space" in done.stdout
@@ -234,7 +220,7 @@ def environment() -> dict:
 def test_ten_kills_at_random_moments(tiny_data, tmp_path):
     """Every file is whole after each, and the run always goes on."""
     run, rng = tmp_path / "run", random.Random(5)
-    settings = json.dumps({**SETTINGS, "data": str(tiny_data), "epochs": 40})
+    settings = json.dumps({**tiny.QUICK, "data": str(tiny_data), "epochs": 40})
     epochs = [0]
     for _ in range(10):
         process = subprocess.Popen(
