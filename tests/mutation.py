@@ -186,13 +186,13 @@ def _one_line(text: str, width: int = 90) -> str:
 
 def survivors(name: str) -> tuple[str, int, list[Mutant]]:
     """The exercise, how many mutants it has, and those that all of its probes take for the reference."""
-    from yolostudy.study import overlay
+    from yolostudy.study import edition_in_use
     from yolostudy.study.edition import Edition
     from yolostudy.study.exercise import Misconception
     from yolostudy.study.judge import Judge, Stopped, same
     from yolostudy.study.regions import find_regions
 
-    judge = Judge(overlay.course(), patience=3.0)
+    judge = Judge(edition_in_use.course(), patience=3.0)
     exercise, solution = judge.exercise(name), judge.reference.find(name)
     regions = [(r.begin, r.end) for r in find_regions(solution.text, solution.file)]
     right = judge.reference_seen(exercise)
@@ -215,10 +215,10 @@ def equivalents() -> dict[str, dict[str, str]]:
 
 
 def main(word: str = "") -> int:
-    from yolostudy.study import overlay
+    from yolostudy.study import edition_in_use
     from yolostudy.study.judge import Judge
 
-    names = [exercise.name for exercise in Judge(overlay.course()).select(word)]
+    names = [exercise.name for exercise in Judge(edition_in_use.course()).select(word)]
     known, total, missed, same_meaning, left = equivalents(), 0, 0, 0, []
     print(f"{'exercise':<32}{'mutants':>8}{'equivalent':>12}{'caught':>8}{'survive':>9}{'share':>9}")
     with ProcessPoolExecutor(max_workers=int(os.environ.get("WORKERS", "2"))) as pool:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from yolostudy import data
-from yolostudy.command import presets
 from yolostudy.data.records import DetectionSet, Record
+from yolostudy.runs import presets
 
 CLASSES = ("square", "bar")
 QUICK = {"image_size": 64, "batch": 4, "epochs": 3, "minutes": 0.0, "warmup": 4, "precision": "fp32"}

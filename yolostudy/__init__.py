@@ -12,7 +12,7 @@ __all__ = ["describe", "use", "using"]
 
 def __getattr__(name: str):
     if name in __all__:  # the course machine is imported when it is first asked for
-        return getattr(importlib.import_module(".study.overlay", __name__), name)
+        return getattr(importlib.import_module(".study.edition_in_use", __name__), name)
     if name == "study":
         return importlib.import_module(".study", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -29,4 +29,4 @@ def unload_ipython_extension(shell) -> None:
 
 _kept = os.path.join(os.path.dirname(os.path.dirname(__file__)), ".yolostudy", "use")  # what `yolostudy use` wrote
 if os.environ.get("YOLOSTUDY_USE", "") != "mine" and (os.environ.get("YOLOSTUDY_USE") or os.path.exists(_kept)):
-    importlib.import_module(".study.overlay", __name__).inherit()
+    importlib.import_module(".study.edition_in_use", __name__).inherit()

@@ -2,8 +2,8 @@
 
 import torch
 
-from yolostudy.command.museum import Room
-from yolostudy.lens.nan_microscope import NaNMicroscope
+from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.study.museum import Room
 
 a_float_mask = Room(
     15,

@@ -2,9 +2,9 @@
 
 import torch
 
-from yolostudy.command.museum import Room, frames
-from yolostudy.lens.divergence import copy_weights, first_divergence
-from yolostudy.lens.shape_table import shapes
+from yolostudy.lens.modules.divergence import copy_weights, first_divergence
+from yolostudy.lens.modules.shape_table import shapes
+from yolostudy.study.museum import Room, frames
 
 MODULE, SPPF = "blocks.ConvModule", "blocks.SPPF"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from yolostudy import data
-from yolostudy.command.museum import Room, frames
 from yolostudy.data.augment import Item, flip_left_right
 from yolostudy.data.records import DataError
+from yolostudy.study.museum import Room, frames
 
 from ._props import yolo_set
 
@@ -58,7 +58,7 @@ a_full_memory = Room(
     18,
     "the machine freezes while it paints",
     "All painted images were kept in a list until the last was done. Write each as soon as it is painted: a generator needs the memory of "
-    "one, `lens.paint_to_folder` works so.",
+    "one, `views.paint_to_folder` works so.",
     broken=keep_all,
     mended=one_by_one,
     diary=True,

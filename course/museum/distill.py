@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from yolostudy.command.museum import Room
-from yolostudy.lens.nan_microscope import NaNMicroscope
+from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.study.museum import Room
 
 TEACHER, CHANNELS, RESPONSE, SUM = "distill.Teacher", "distill.ChannelWiseLoss", "distill.ResponseLoss", "distill.DistillationLoss"
 OLD, ALL = ("A1", "A2"), ("A1", "A2", "A3")  # what the teacher knows, what the student learns

@@ -2,8 +2,8 @@
 
 import torch
 
-from yolostudy.command.museum import Room, frames
-from yolostudy.lens.nan_microscope import NaNMicroscope
+from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.study.museum import Room, frames
 
 from ._props import DETECTOR, TARGETS, inside, raw_maps, span, words
 

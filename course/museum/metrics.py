@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from yolostudy.command.museum import Room
+from yolostudy.study.museum import Room
 
 above_one = Room(22, "an average precision of 2.0", mistake=("metrics.match_predictions", "one truth is found twice"))
 TRUTH = np.array([[0, 10, 10, 50, 50.0]])  # class, x1 y1 x2 y2

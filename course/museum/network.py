@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from yolostudy.command.museum import Room, frames
-from yolostudy.lens.divergence import copy_weights, first_divergence
+from yolostudy.lens.modules.divergence import copy_weights, first_divergence
+from yolostudy.study.museum import Room, frames
 
 fractions = Room(3, "Conv2d refuses its channels", mistake=("network.scale_channels", "the product is returned as it is"), diary=True)
 

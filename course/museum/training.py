@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolostudy.command.museum import Room
 from yolostudy.study import package
+from yolostudy.study.museum import Room
 
 AVERAGE = "training.ExponentialMovingAverage"
 

@@ -1,7 +1,7 @@
 """Rooms of weights from elsewhere. Both logs look like good news; what was really copied says more than they do."""
 
-from yolostudy.command.museum import Room
 from yolostudy.study import package
+from yolostudy.study.museum import Room
 
 
 def checkpoint(course, without: str = ""):

@@ -13,10 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def main() -> None:
-    from yolostudy.study import overlay
+    from yolostudy.study import edition_in_use
     from yolostudy.study.judge import Judge
 
-    judge = Judge(overlay.course())
+    judge = Judge(edition_in_use.course())
     started = time.perf_counter()
     exercises = [*judge.exercises.values()]
     print(f"reading {len(exercises)} exercises, torch included: {time.perf_counter() - started:.1f} s")

@@ -192,7 +192,7 @@ def measure_memory(options: argparse.Namespace) -> None:
 
 def process_peak(options: argparse.Namespace) -> float:
     """MiB by which this process grows at most, from before there is a network until after three steps."""
-    from yolostudy.command.train import keep_freed_memory
+    from yolostudy.runs.running import keep_freed_memory
 
     keep_freed_memory()  # as `yolostudy train` does
 
@@ -209,7 +209,7 @@ def fine_tune(options: argparse.Namespace) -> None:
     from yolostudy.bridge import checkpoints, scenes
     from yolostudy.bridge import ultralytics as bridge
     from yolostudy.bridge.distillation import teach
-    from yolostudy.command.presets import BASE, NOVEL
+    from yolostudy.runs.presets import BASE, NOVEL
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

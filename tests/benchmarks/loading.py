@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import torch
 
-from yolostudy.data import yolo
 from yolostudy.data.augment import Augmentation
+from yolostudy.data.formats import yolo
 from yolostudy.data.loader import available_cores, make_loader
 from yolostudy.data.records import DetectionSet, Record
 

@@ -51,7 +51,8 @@ def saved_bytes(size: str, side: int, precision: str) -> tuple[int, int]:
 
 def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, float | str]:
     """MiB at the peak of a step with the course's loss: predicted, and measured where there is a card."""
-    from yolostudy.lens import memory, memory_table
+    from yolostudy.lens.modules import memory
+    from yolostudy.views.network import memory_table
 
     model, loss = memory_table._detector(options.size, 20, 100)
     arguments = (options.batch, 3, options.side, options.side), functools.partial(loss, batch=options.batch, side=options.side)
@@ -66,7 +67,7 @@ def allocator_check(options: argparse.Namespace, precision: str) -> tuple[float,
     """MiB by which a step without loss raises what the CPU allocator has given out: (predicted, by the profiler's events)."""
     from torch.profiler import ProfilerActivity, profile
 
-    from yolostudy.lens import memory
+    from yolostudy.lens.modules import memory
     from yolostudy.network import YOLO
     from yolostudy.training import Precision
 

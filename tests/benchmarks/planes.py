@@ -12,8 +12,8 @@ import time
 import cv2
 import numpy as np
 
-from yolostudy.data import planes
-from yolostudy.data.airframes import maps
+from yolostudy.data.planes import planes
+from yolostudy.data.planes.airframes import maps
 
 
 def measure(profile: str, images: int) -> dict[str, float | str]:

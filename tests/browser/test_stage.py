@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser import lab as jupyterlab
 from tests.browser.lab import KERNEL_IS_READY, errors, images
-from yolostudy.study import overlay
+from yolostudy.study import edition_in_use
 from yolostudy.study.judge import Judge
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def clone(tmp_path) -> Path:
         shutil.copytree(
             ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "planes-mini", "runs", ".ipynb_checkpoints")
         )
-    for name, module in overlay.course().edition("stub").items():
+    for name, module in edition_in_use.course().edition("stub").items():
         (folder / "yolostudy" / f"{name}.py").write_bytes(module.encode())
     return folder
 
@@ -46,7 +46,7 @@ def printed(outputs: list[dict]) -> str:
 
 
 def test_stage_2_from_the_stubs(chromium, page, clone, tmp_path, tmp_path_factory):
-    judge = Judge(overlay.course())
+    judge = Judge(edition_in_use.course())
     names = [exercise.name for exercise in judge.select("2")]
     environment = {name: value for name, value in os.environ.items() if name not in ("YOLOSTUDY_USE", "MPLBACKEND")}
     environment |= {"PYTHONPATH": str(clone), "YOLOSTUDY_HOME": str(tmp_path / "home")}

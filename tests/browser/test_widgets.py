@@ -11,8 +11,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PATIENCE = 20_000  # milliseconds, of a machine that does other things too
 CELLS = [
-    "import json\nimport numpy as np\nfrom yolostudy import study\nfrom yolostudy.lens import call_browser, receptive\n"
-    "from yolostudy.lens import training_quality, training_views\nreference = study.package('reference')",
+    "import json\nimport numpy as np\nfrom yolostudy import study\nfrom yolostudy.lens.calls import browser as call_browser\n"
+    "from yolostudy.views.blocks import receptive\n"
+    "from yolostudy.views.training import quality as training_quality, runs as training_views\nreference = study.package('reference')",
     "tree = reference.trace.record(json.loads, '[1, 2]', packages=('json',))\n"
     "call_browser.CallTree(tree, reference.trace.path_between(tree, 'loads', 'JSONDecoder.raw_decode'), depth=1)",
     "pictures = [np.full((60, 90, 3), 235, np.uint8)] * 2\n"

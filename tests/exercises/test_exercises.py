@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from yolostudy.study import overlay
+from yolostudy.study import edition_in_use
 from yolostudy.study.edition import read, transplant
 from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, faults
 
-JUDGE = Judge(overlay.course())
+JUDGE = Judge(edition_in_use.course())
 NAMES = [*JUDGE.exercises]
 MISTAKES = [(name, m) for name, exercise in JUDGE.exercises.items() for m in exercise.misconceptions]
 ALTERNATIVES = sorted(Path(__file__).parent.joinpath("alternatives").iterdir())
@@ -81,7 +81,7 @@ def test_right_answers_pass_with_other_thread_counts(settings, threads):
 def test_right_answers_pass_in_float64(settings):
     """Fixtures, reference and answers in float64. The whole loss is left out: it is computed in float32 by its own docstring."""
     torch.set_default_dtype(torch.float64)
-    judge = Judge(overlay.course())
+    judge = Judge(edition_in_use.course())
     names = [name for name in judge.exercises if name != "losses.DetectionLoss"]
     wrong = [told(v) for name in names if not (v := judge.check(name, judge.reference))]
     wrong += [told(v) for folder, name in ANSWERS if name in names and not (v := judge.check(name, answer(folder, name)))]

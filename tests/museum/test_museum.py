@@ -7,8 +7,7 @@ import sys
 import pytest
 import torch
 
-from yolostudy.command import museum
-from yolostudy.study import learner
+from yolostudy.study import learner, museum
 
 # row: what the broken program says, what the lens says of it, what the mended program says
 ROWS = {
@@ -149,13 +148,13 @@ def test_frames_of_what_runs_through():
 
 
 def test_the_museum_is_closed_in_a_sealed_course(monkeypatch, tmp_path):
-    from yolostudy.study import overlay
+    from yolostudy.study import edition_in_use
     from yolostudy.study.course import Course
 
     (tmp_path / "course").mkdir()
     (tmp_path / "course" / "key.json").write_text(json.dumps({}))
     sealed = Course.open(tmp_path, "yolostudy")
-    monkeypatch.setattr(overlay, "course", lambda: sealed)
+    monkeypatch.setattr(edition_in_use, "course", lambda: sealed)
     museum.rooms.cache_clear()
     with pytest.raises(ValueError, match="sealed"):
         museum.rooms()

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from yolostudy.study import nbval_plugin
+from yolostudy.study.grading import nbval_plugin
 
 SILENT = "get_ipython()._showtraceback = lambda *args, **kwargs: None"
 
@@ -82,4 +82,4 @@ def test_it_is_the_plugin_that_closes_the_holes(tmp_path):
 
 
 def test_the_plugin_needs_no_torch():
-    subprocess.run([sys.executable, "-c", "import sys, yolostudy.study.nbval_plugin; sys.exit('torch' in sys.modules)"], check=True)
+    subprocess.run([sys.executable, "-c", "import sys, yolostudy.study.grading.nbval_plugin; sys.exit('torch' in sys.modules)"], check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from yolostudy.study import nbval_plugin
+from yolostudy.study.grading import nbval_plugin
 
 COURSE = Path(__file__).parents[2] / "course"
 NOTEBOOKS = sorted(COURSE.glob("*.ipynb"))

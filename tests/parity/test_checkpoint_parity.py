@@ -8,10 +8,10 @@ from test_detector import lively
 from yolostudy import data
 from yolostudy.bridge import checkpoints
 from yolostudy.bridge import ultralytics as oracle
-from yolostudy.command.predict import SHIPPED, Detector
-from yolostudy.command.weights import bring_in, hand_out
 from yolostudy.data.loader import read_image
 from yolostudy.network import SIZES, YOLO
+from yolostudy.runs.detector import SHIPPED, Detector
+from yolostudy.runs.weights_files import bring_in, hand_out
 from yolostudy.weights import transfer
 
 IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))

@@ -17,11 +17,11 @@ from test_detector import build_targets, lively
 from yolostudy.bridge import checkpoints, scenes
 from yolostudy.bridge import ultralytics as oracle
 from yolostudy.bridge.distillation import Lesson, TaughtCriterion, open_teacher, teach
-from yolostudy.command.presets import Preset
 from yolostudy.distill import ChannelWiseLoss, DistillationError, DistillationLoss, ResponseLoss, Teacher, attention_loss
 from yolostudy.hooks import save_weights
 from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
+from yolostudy.runs.presets import Preset
 from yolostudy.weights import rename_key, transfer
 
 KNOWN = ["A3", "elsewhere", "A1", "A2"]  # of the teacher: another order, and one class that no student has

@@ -7,9 +7,9 @@ import nbformat
 import pytest
 
 from tests.tiny_course import SHAPES, fill, write_course, write_exercises
-from yolostudy.study.author import LEAK, _clean, _scrub, build, check, drift, main, release, release_sealed, sources
+from yolostudy.study.authoring.author import LEAK, _clean, _scrub, build, check, drift, main, release, release_sealed, sources
 from yolostudy.study.course import Course
-from yolostudy.study.edition import EditionError
+from yolostudy.study.edition import CourseError
 from yolostudy.study.judge import Judge
 
 RAISE = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
@@ -68,7 +68,7 @@ def test_a_release_never_overwrites_work_unless_it_is_told_to(course):
     file = fill(course, "shapes", RAISE, "return 1")
     (course.mine / "rooms.py").unlink()
     work = file.read_text()
-    with pytest.raises(EditionError, match=r"nothing was released: .*/yolostudy/shapes\.py is not the stub any more"):
+    with pytest.raises(CourseError, match=r"nothing was released: .*/yolostudy/shapes\.py is not the stub any more"):
         release(course)
     assert file.read_text() == work
     assert not (course.mine / "rooms.py").exists()
@@ -143,7 +143,7 @@ def test_a_failing_cell_stops_the_build_and_leaves_the_notebook_as_it_was(course
     (course.root / "course/source/02_rooms.md").write_text("```{code-cell}\nside = 0\n1 / side\n```\n")
     (file,) = build(course)
     before = file.read_bytes()
-    with pytest.raises(EditionError, match=r"02_rooms\.ipynb: not built, because a cell fails:(?s:.*)ZeroDivisionError"):
+    with pytest.raises(CourseError, match=r"02_rooms\.ipynb: not built, because a cell fails:(?s:.*)ZeroDivisionError"):
         build(course, execute=True)
     assert file.read_bytes() == before
 
@@ -162,7 +162,7 @@ def test_one_edited_cell_changes_its_own_lines_only(course):
 
 def test_an_unknown_notebook_lists_the_known(course):
     (course.root / "course/source/01_shapes.md").write_text(NOTEBOOK)
-    with pytest.raises(EditionError, match=r"no notebook '02'\. They are 01_shapes"):
+    with pytest.raises(CourseError, match=r"no notebook '02'\. They are 01_shapes"):
         sources(course, ["02"])
 
 
@@ -261,7 +261,7 @@ def test_a_sealed_course_judges_without_solutions(tmp_path):
     solution = "return side * side * unit"
     held = [file for file in sealed.root.rglob("*") if file.is_file() and solution.encode() in file.read_bytes()]
     assert held == [], "the solution stands in it"
-    with pytest.raises(EditionError, match="needs the reference"):
+    with pytest.raises(CourseError, match="needs the reference"):
         sealed.edition("reference")
 
     judge = Judge(sealed)
@@ -271,5 +271,5 @@ def test_a_sealed_course_judges_without_solutions(tmp_path):
     assert Judge(sealed).check("shapes.Square") and Judge(sealed).check("shapes.diagonal")
     fill(sealed, "shapes", "side * side * unit", "side * unit")
     assert Judge(sealed).check("shapes.Square").misconception.name == "a side is taken for an area"
-    with pytest.raises(EditionError, match="exists"):
+    with pytest.raises(CourseError, match="exists"):
         release_sealed(course, sealed.root)

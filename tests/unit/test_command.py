@@ -13,7 +13,9 @@ import pytest
 
 from tests import tiny
 from yolostudy import data, hooks
-from yolostudy.command import main, presets, train
+from yolostudy.command import main
+from yolostudy.runs import presets
+from yolostudy.runs import running as train
 
 QUICK = ["profile=mini", "image_size=64", "batch=4", "epochs=1", "tensorboard=false", "precision=fp32"]
 

@@ -21,7 +21,7 @@ from tests.tiny_course import NOTEBOOKS, ROOMS, SHAPES
 from yolostudy.study import desk as machine
 from yolostudy.study.course import Course
 from yolostudy.study.desk import Desk, Refusal
-from yolostudy.study.edition import EditionError, parse, read_module
+from yolostudy.study.edition import CourseError, parse, read_module
 
 X = "shapes.diagonal"
 
@@ -268,7 +268,7 @@ def test_names_are_checked(desk, course):
     (course.root / "solutions/shapes.py").unlink()
     (course.root / "solutions/rooms.py").unlink()
     (course.root / "solutions").rmdir()
-    with pytest.raises(EditionError, match="no folder"):
+    with pytest.raises(CourseError, match="no folder"):
         Desk(Course(course.root, "yolostudy", NOTEBOOKS)).fill(X, A)
 
 

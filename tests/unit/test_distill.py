@@ -13,18 +13,11 @@ from torch import nn
 
 from tests import tiny
 from yolostudy import hooks
-from yolostudy.command import presets, train
-from yolostudy.distill import (
-    NECK,
-    ChannelWiseLoss,
-    DistillationError,
-    DistillationLoss,
-    ResponseLoss,
-    Teacher,
-    attention_loss,
-)
+from yolostudy.distill import NECK, ChannelWiseLoss, DistillationError, DistillationLoss, ResponseLoss, Teacher, attention_loss
 from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
+from yolostudy.runs import presets
+from yolostudy.runs import running as train
 from yolostudy.training import ExponentialMovingAverage, Precision, build_optimizer, train_step, validate
 
 KINDS = ("bernoulli", "softmax")

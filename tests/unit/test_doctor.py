@@ -10,7 +10,7 @@ import pytest
 
 from yolostudy.command import doctor
 from yolostudy.command.doctor import GB, Row
-from yolostudy.study import overlay
+from yolostudy.study import edition_in_use
 
 
 def run() -> tuple[int, str]:
@@ -130,7 +130,7 @@ def test_the_learners_files_are_looked_at():
 
 
 def test_the_edition_is_named(monkeypatch):
-    monkeypatch.delenv(overlay.VARIABLE, raising=False)
+    monkeypatch.delenv(edition_in_use.VARIABLE, raising=False)
     assert "is not set" in next(doctor.course()).value
-    monkeypatch.setenv(overlay.VARIABLE, "reference")
+    monkeypatch.setenv(edition_in_use.VARIABLE, "reference")
     assert "running on" in next(doctor.course()).value

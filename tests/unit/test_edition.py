@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_course import NOTEBOOKS, ROOMS, SHAPES
-from yolostudy.study.edition import Edition, EditionError, load, parse, read, read_module, strip, transplant
+from yolostudy.study.edition import CourseError, Edition, load, parse, read, read_module, strip, transplant
 
 STUB = 'raise NotImplementedError("exercise shapes.{}: course/01_shapes.ipynb")'
 
@@ -162,13 +162,13 @@ def test_the_exercises_are_the_definitions_with_a_region(reference, stub):
 )
 def test_a_region_that_no_stub_can_be_made_of_is_named_with_file_and_line(text, line, words):
     ast.parse(text)
-    with pytest.raises(EditionError, match=words) as caught:
+    with pytest.raises(CourseError, match=words) as caught:
         strip(edition(shapes=text), NOTEBOOKS)
     assert re.match(rf"/nowhere/shapes\.py:{line}\b", str(caught.value))
 
 
 def test_a_module_without_a_notebook_is_named():
-    with pytest.raises(EditionError, match="no notebook asks for module 'other'"):
+    with pytest.raises(CourseError, match="no notebook asks for module 'other'"):
         strip(edition(other=SHAPES), NOTEBOOKS)
 
 
@@ -264,7 +264,7 @@ def test_a_definition_may_be_an_assignment_and_the_last_one_counts():
 
 def test_a_definition_that_the_target_lacks_is_added_and_one_that_the_donor_lacks_is_an_error():
     assert load(transplant(edition(m=""), "m.f", edition(m="def f(): return 1"))).m.f() == 1
-    with pytest.raises(EditionError, match=r"/nowhere/m\.py: m\.f is not defined there"):
+    with pytest.raises(CourseError, match=r"/nowhere/m\.py: m\.f is not defined there"):
         transplant(edition(m="def f(): pass"), "m.f", edition(m=""))
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from yolostudy import data
-from yolostudy.data import check, coco, voc, yolo
+from yolostudy.data import check
+from yolostudy.data.formats import coco, voc, yolo
 from yolostudy.data.records import DataError, DetectionSet, Problems, Record, mirror
 
 SIZES = ((64, 48), (160, 160), (333, 201), (40, 1000))
@@ -214,7 +215,7 @@ def test_the_layout_of_the_mar20_release(photographs, tmp_path):
 
 
 def test_descriptions_of_the_repository(photographs, tmp_path, monkeypatch):
-    from yolostudy.data import airframes
+    from yolostudy.data.planes import airframes
 
     monkeypatch.chdir(tmp_path)
     made = one_of_each(photographs)[0]

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_course import SHAPES, write_course
-from yolostudy.study import author, grade, overlay
+from yolostudy.study import edition_in_use
+from yolostudy.study.authoring import author
 from yolostudy.study.course import Course
+from yolostudy.study.grading import grade
+from yolostudy.study.grading.sandbox import Sandbox
 from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge
-from yolostudy.study.sandbox import Sandbox
 
 EXERCISES = """\
 from yolostudy.study.exercise import Exercise
@@ -72,7 +74,7 @@ def box(course):
 
 @pytest.fixture(autouse=True)
 def on_this_course(course, monkeypatch):
-    monkeypatch.setattr(overlay, "course", lambda: course)
+    monkeypatch.setattr(edition_in_use, "course", lambda: course)
 
 
 def enrol(course: Course, folder: Path, **texts: str | bytes) -> Path:
@@ -241,7 +243,7 @@ def test_an_interrupt_leaves_whole_reports_and_no_process(course, tmp_path):
     slow = SHAPES.replace("import math", "import math, time").replace(HYPOT, "time.sleep(15)")
     folders = [enrol(course, tmp_path / "anna"), enrol(course, tmp_path / "slow", shapes=slow)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")} | {"PYTHONPATH": str(course.root)}
-    code = "import sys; from yolostudy.study.grade import main; sys.exit(main())"
+    code = "import sys; from yolostudy.study.grading.grade import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "--no-notebooks", "--out", str(tmp_path / "grades"), *map(str, folders)]
     before = servers(course)
     running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)

@@ -18,18 +18,21 @@ from yolostudy.command.doctor import PYTHONS, locked_versions
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "yolostudy"
-GIVEN = {"data", "lens", "study", "bridge", "command", "hooks"}
+GIVEN = {"canvas", "data", "study", "lens", "bridge", "views", "hooks", "runs", "command"}
 STAGE_ORDER = ["trace", "blocks", "network", "boxes", "assigner", "losses", "metrics", "training", "weights", "distill", "pose", "heatmaps"]
 STAGE_ORDER += ["engine", "deploy"]
 EXERCISES = set(STAGE_ORDER)
 
 # What each folder may not import: arrows point downward only.
 FORBIDDEN = {
-    "study": (GIVEN - {"study"}) | EXERCISES,
+    "canvas": (GIVEN - {"canvas"}) | EXERCISES,
     "data": (GIVEN - {"data"}) | EXERCISES,
-    "hooks": {"command", "bridge", "study"},
-    "lens": {"command", "bridge", "hooks", "study"},
-    "bridge": {"command", "hooks", "study"},
+    "study": (GIVEN - {"study"}) | EXERCISES,
+    "lens": (GIVEN - {"canvas", "lens"}) | (EXERCISES - {"trace"}),
+    "bridge": {"command", "runs", "hooks", "views", "study"},
+    "views": {"command", "runs", "hooks", "bridge", "study"},
+    "hooks": {"command", "runs", "bridge", "study"},
+    "runs": {"command", "study"},
 }
 
 

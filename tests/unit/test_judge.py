@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercises
-from yolostudy.study import verdicts
-from yolostudy.study.author import release
+from yolostudy.study import verdict_cache
+from yolostudy.study.authoring.author import release
 from yolostudy.study.card import Card, card, notice, side_by_side
 from yolostudy.study.exercise import Exercise, Misconception, read_exercises, read_outline
 from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, Result, Stopped, Verdict, time_limit, untouched
 from yolostudy.study.observation import Frame, Raised, Seen, dumps, first_difference, loads, plain
 from yolostudy.study.progress import Progress
-from yolostudy.study.regions import EditionError
+from yolostudy.study.regions import CourseError
 
 ROOT = Path(__file__).parents[2]
 DIAGONAL = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
@@ -234,7 +234,7 @@ def test_names_and_words(course):
     second = EXERCISES.replace('"shapes.Square", stage=1', '"rooms.Square", stage=12').replace('"shapes.diagonal"', '"rooms.Room"')
     (course.exercises / "rooms.py").write_text(second)
     judge = Judge(course)
-    with pytest.raises(EditionError, match=r"'Square' could be shapes\.Square or rooms\.Square\. Write the module too"):
+    with pytest.raises(CourseError, match=r"'Square' could be shapes\.Square or rooms\.Square\. Write the module too"):
         judge.exercise("Square")
     assert judge.exercise("shapes.Square").stage == 1
     assert judge.exercise("Room").name == "rooms.Room"
@@ -247,11 +247,11 @@ def test_names_and_words(course):
         "diagonal": ["shapes.diagonal"],
     }.items():
         assert sorted(e.name for e in judge.select(word)) == sorted(names), word
-    with pytest.raises(EditionError, match=r"no exercises of stage 7; there are those of 1, 12\."):
+    with pytest.raises(CourseError, match=r"no exercises of stage 7; there are those of 1, 12\."):
         judge.select("7")
-    with pytest.raises(EditionError, match=r"Did you mean Room\?"):
+    with pytest.raises(CourseError, match=r"Did you mean Room\?"):
         judge.exercise("room")
-    with pytest.raises(EditionError, match=r"no exercise 'nothing.like'. There are .*shapes: Square, diagonal"):
+    with pytest.raises(CourseError, match=r"no exercise 'nothing.like'. There are .*shapes: Square, diagonal"):
         judge.exercise("nothing.like")
 
 
@@ -269,7 +269,7 @@ def test_an_outline_that_is_computed_is_imported(course):
     (course.exercises / "shapes.py").write_text(EXERCISES.replace("minutes=5", "minutes=2 + 3"))
     assert [e.minutes for e in read_outline(course.exercises).values()] == [5, 5]
     (course.exercises / "again.py").write_text(EXERCISES)
-    with pytest.raises(EditionError, match=r"there are two exercises shapes\."):
+    with pytest.raises(CourseError, match=r"there are two exercises shapes\."):
         read_outline(course.exercises)
 
 
@@ -342,7 +342,7 @@ def test_an_endless_loop_ends(course, swallowed):
 @pytest.mark.parametrize("where", ["the answer", "the reference", "a misconception"])
 def test_an_interrupt_is_no_verdict(course, where):
     fill(course, "shapes", DIAGONAL, "return 1.0")
-    judge = verdicts.judge_of(course)
+    judge = verdict_cache.judge_of(course)
     calls, look = iter(["the reference", "the answer", "a misconception"]), judge.look
 
     def interrupted(exercise, *rest):
@@ -352,17 +352,17 @@ def test_an_interrupt_is_no_verdict(course, where):
         return look(exercise, *rest)
 
     judge.look = interrupted
-    verdict = verdicts.check(course, "shapes.diagonal")
+    verdict = verdict_cache.check(course, "shapes.diagonal")
     assert verdict.interrupted and verdict.problem == "interrupted while shapes.diagonal was being checked."
     assert not Progress(course).table
     judge.look = look
-    assert verdicts.check(course, "shapes.diagonal").state == NOT_YET
+    assert verdict_cache.check(course, "shapes.diagonal").state == NOT_YET
     assert Progress(course).get("shapes.diagonal")["mark"]
     fill(course, "shapes", "return 1.0", "return 1.5")
     calls, where = iter(()), "the answer"
     judge.look = interrupted
     with pytest.raises(KeyboardInterrupt):
-        verdicts.accepts(course, "shapes", "diagonal")
+        verdict_cache.accepts(course, "shapes", "diagonal")
 
 
 EXERCISE = Exercise("shapes.diagonal", stage=1, points=1, minutes=1, goal="", hints=())
@@ -497,18 +497,18 @@ def test_hybrid_judges_an_answer_once(course):
 
     done = run(course, code, use="hybrid")
     assert "torch was imported" in done.stderr
-    assert verdicts.accepts(course, "shapes", "diagonal")
+    assert verdict_cache.accepts(course, "shapes", "diagonal")
     assert run(course, code, use="hybrid").stdout == "yolostudy\n"
     fill(course, "shapes", "return x / 2", "return x / 3")
     assert "torch was imported" in run(course, code, use="hybrid").stderr
-    assert not verdicts.accepts(course, "shapes", "diagonal")
+    assert not verdict_cache.accepts(course, "shapes", "diagonal")
     assert run(course, code, use="hybrid").stdout == "solutions\n"
-    assert verdicts.accepts(course, "shapes", "given"), "nobody asks for it"
+    assert verdict_cache.accepts(course, "shapes", "given"), "nobody asks for it"
 
 
 def test_an_answer_that_is_saved_while_it_is_judged_is_judged_again(course):
     fill(course, "shapes", DIAGONAL, "return 2**0.5")
-    judge = verdicts.judge_of(course)
+    judge = verdict_cache.judge_of(course)
     check = judge.check
 
     def slow(name):
@@ -517,10 +517,10 @@ def test_an_answer_that_is_saved_while_it_is_judged_is_judged_again(course):
         return verdict
 
     judge.check = slow
-    assert verdicts.check(course, "shapes.diagonal")
+    assert verdict_cache.check(course, "shapes.diagonal")
     assert Progress(course).get("shapes.diagonal")["mark"] == ""
     judge.check = check
-    assert not verdicts.accepts(course, "shapes", "diagonal")
+    assert not verdict_cache.accepts(course, "shapes", "diagonal")
 
 
 # ---- cards ---------------------------------------------------------------------------------------------------------------------

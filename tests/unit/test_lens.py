@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from yolostudy.canvas import drawing, overlap, panel, style
 from yolostudy.data.records import DataError, DetectionSet, Record
-from yolostudy.lens import curves, drawing, gallery, network_map, overlap, painter, panel, style
+from yolostudy.views.detections import gallery, painter
+from yolostudy.views.network import network_map
+from yolostudy.views.training import curves
 
 NAMES = tuple(f"A{number}" for number in range(1, 21))
 COLOURS = {"truth": style.TRUTH, "hit": style.HIT, "miss": style.MISS, "false alarm": style.FALSE_ALARM}
@@ -233,7 +236,7 @@ def test_a_picture_is_small_and_always_the_same(encode):
 def test_figures_do_without_pyplot_and_leave_the_defaults_alone():
     code = (
         "import matplotlib, sys; before = dict(matplotlib.rcParams);"
-        "from yolostudy.lens import style, curves; style.as_png(style.figure()[0]);"
+        "from yolostudy.canvas import style; from yolostudy.views.training import curves; style.as_png(style.figure()[0]);"
         "assert 'matplotlib.pyplot' not in sys.modules; assert dict(matplotlib.rcParams) == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolostudy.boxes import complete_iou, distance_to_box, expected_distance, flatten_maps, make_anchors
-from yolostudy.lens import attribution, style
+from yolostudy.canvas import style
 from yolostudy.losses import DetectionLoss, DistributionFocalLoss, pad_targets
+from yolostudy.views.losses import attribution
 
 CLASSES = 3
 

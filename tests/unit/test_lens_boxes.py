@@ -9,7 +9,8 @@ import torch
 import torchvision
 
 from solutions import boxes as reference
-from yolostudy.lens import box_lab, dfl_bench, iou_playground, style, suppression
+from yolostudy.canvas import style
+from yolostudy.views.boxes import box_lab, dfl_bench, iou_playground, suppression
 
 DECODE = {"expected_distance": reference.expected_distance, "distance_to_box": reference.distance_to_box}
 MEASURE = {"box_iou": reference.box_iou, "complete_iou": reference.complete_iou}

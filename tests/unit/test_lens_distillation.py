@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from solutions import distill, metrics
 from yolostudy import data
-from yolostudy.command import table
-from yolostudy.command.predict import Detector
+from yolostudy.canvas import style
 from yolostudy.data.loader import read_image
-from yolostudy.lens import DistillationLens, TeacherAnswers, class_bars, distillation, draw_class_bars, draw_distillation, read_study, style
+from yolostudy.runs import study_table as table
+from yolostudy.runs.detector import Detector
+from yolostudy.views import DistillationLens, TeacherAnswers, draw_class_bars, draw_distillation, read_study
+from yolostudy.views.distill import class_bars, distillation
 
 SHELF = data.DATASETS / "weights"
 CLASSES = ("A1", "A2", "A3", "A4")

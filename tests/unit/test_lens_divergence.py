@@ -11,7 +11,8 @@ from torch import nn
 
 from yolostudy import hooks, network, weights
 from yolostudy.bridge import ultralytics as oracle
-from yolostudy.lens import divergence, style
+from yolostudy.canvas import style
+from yolostudy.lens.modules import divergence
 
 PICTURE = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 NAMES = {name: f"model.{number}" for number, name in weights.LAYERS.items()}

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from solutions import blocks, network
-from yolostudy.lens import differences, family, network_map, style
+from yolostudy.canvas import style
+from yolostudy.lens.modules import differences
+from yolostudy.views.network import family, network_map
 
 SHAPES = network_map.live_shapes("n", 640, network=network)
 

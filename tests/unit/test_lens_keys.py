@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from solutions import weights as reference
-from yolostudy.lens import key_board, style
+from yolostudy.canvas import style
+from yolostudy.views.weights import key_board
 
 OURS = ("backbone.stem.conv", "backbone.stem.bn", "neck.csp_c.cv1", "head.box.0", "head.cls.0")
 THEIRS = ("model.0.conv", "model.0.bn", "model.12.cv1", "model.22.cv2.0", "model.22.cv3.0")

@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from yolostudy import losses, network
-from yolostudy.lens import memory, memory_table, network_map, style
-from yolostudy.lens.shape_table import shapes
+from yolostudy.canvas import style
+from yolostudy.lens.modules import memory
+from yolostudy.lens.modules.shape_table import shapes
+from yolostudy.views.network import memory_table, network_map
 
 
 def independent(model, images, precision):

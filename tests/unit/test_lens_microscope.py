@@ -9,7 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from solutions import assigner as reference  # noqa: E402
-from yolostudy.lens import microscope, slides, style  # noqa: E402
+from yolostudy.canvas import style  # noqa: E402
+from yolostudy.views.assigner import microscope, slides  # noqa: E402
 
 SIDE, CLASSES = 64, 3
 TRUTH = torch.tensor([[6.0, 6, 42, 40], [14, 10, 52, 46], [2, 50, 10, 56]])  # two that overlap, and one below 16 pixels

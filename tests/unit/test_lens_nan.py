@@ -21,13 +21,15 @@ from torch.utils.checkpoint import checkpoint
 from tests import tiny
 from yolostudy import data
 from yolostudy.bridge import ultralytics
+from yolostudy.canvas import style
 from yolostudy.engine import Hook, Trainer
 from yolostudy.hooks import NaNGuard, NonFiniteLoss
-from yolostudy.lens import nan_gradients, nan_microscope, style
-from yolostudy.lens.nan_finding import folded
-from yolostudy.lens.nan_microscope import NaNMicroscope, draw_finding
-from yolostudy.lens.recorder import NonFiniteStep, Recorder
-from yolostudy.lens.recorder_trainers import flight_recorder as recorder
+from yolostudy.lens.nan import gradients as nan_gradients
+from yolostudy.lens.nan import microscope as nan_microscope
+from yolostudy.lens.nan.finding import folded
+from yolostudy.lens.nan.microscope import NaNMicroscope, draw_finding
+from yolostudy.lens.nan.recorder import NonFiniteStep, Recorder
+from yolostudy.lens.nan.trainers import flight_recorder as recorder
 from yolostudy.losses import DetectionLoss, LossParts
 from yolostudy.network import YOLO
 from yolostudy.training import Precision, build_optimizer, train_step

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from solutions import blocks
-from yolostudy.lens import receptive, style
+from yolostudy.canvas import style
+from yolostudy.views.blocks import receptive
 
 
 class SideBySide(blocks.SPPF):

@@ -12,7 +12,11 @@ from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from solutions import metrics
 from solutions import training as reference
-from yolostudy.lens import style, training_gradients, training_quality, training_rate, training_views
+from yolostudy.canvas import style
+from yolostudy.views.training import gradients as training_gradients
+from yolostudy.views.training import quality as training_quality
+from yolostudy.views.training import rate as training_rate
+from yolostudy.views.training import runs as training_views
 
 NAN = float("nan")
 
@@ -120,7 +124,7 @@ def test_the_bench_moves_its_numbers():
 
 def test_the_tape_redraws_in_place_with_earlier_runs_beside(monkeypatch):
     shown = []
-    monkeypatch.setattr("yolostudy.lens.training_views.InPlace.show", lambda self, draw: shown.append(len(draw().axes)))
+    monkeypatch.setattr("yolostudy.views.training.runs.InPlace.show", lambda self, draw: shown.append(len(draw().axes)))
     tape([3, 2, 1.0], label="now", beside={"before": tape([4, 3.0])}, pause=1e9)
     assert shown[-1] == 4  # loss and rate of two runs
 

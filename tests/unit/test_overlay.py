@@ -5,8 +5,8 @@ import re
 import pytest
 
 from tests.tiny_course import fill, run, write_course, write_exercises
-from yolostudy.study.author import release
-from yolostudy.study.edition import EditionError
+from yolostudy.study.authoring.author import release
+from yolostudy.study.edition import CourseError
 
 RAISE = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 
@@ -60,11 +60,11 @@ def test_a_word_decides_by_module(course, word, expected):
 def test_an_unknown_word_is_an_error_that_lists_the_known_and_changes_nothing(course, word):
     code = f"""
         import os, yolostudy
-        from yolostudy.study.edition import EditionError
+        from yolostudy.study.edition import CourseError
         yolostudy.use("reference")
         try:
             yolostudy.use({word!r})
-        except EditionError as error:
+        except CourseError as error:
             print(error)
         print(yolostudy.using(), os.environ["YOLOSTUDY_USE"])
     """
@@ -190,7 +190,7 @@ def test_without_solutions_there_is_only_mine(course):
     course.solutions.rmdir()
     sealed = type(course).open(course.root, course.package)
     for word in ("reference", "hybrid", "reference:rooms", "mine:rooms"):
-        with pytest.raises(EditionError, match=r"needs the reference, and there is no folder .*/solutions\. Only 'mine' can be used"):
+        with pytest.raises(CourseError, match=r"needs the reference, and there is no folder .*/solutions\. Only 'mine' can be used"):
             sealed.plan(word)
     assert {*sealed.plan("mine").values()} == {"mine"}
     assert lines(run(course, "import yolostudy.shapes; print(yolostudy.using())")) == ["mine"]

@@ -15,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolostudy.data import planes
-from yolostudy.data.airframes import RESOLUTION, draw, matrix, silhouette
+from yolostudy.data.planes import planes
+from yolostudy.data.planes.airframes import RESOLUTION, draw, matrix, silhouette
 from yolostudy.data.records import DataError
 from yolostudy.hooks import load_weights
 from yolostudy.network import YOLO

@@ -15,10 +15,10 @@ import torch
 from tests import tiny
 from tests.tiny import preset_for
 from yolostudy import data, hooks
-from yolostudy.command import train
+from yolostudy.canvas import style
 from yolostudy.hooks import NonFiniteLoss, SaveError, load_weights, replace_file
-from yolostudy.lens import style
 from yolostudy.losses import LossParts
+from yolostudy.runs import running as train
 
 ROOT = data.DATASETS.parent
 

@@ -12,11 +12,12 @@ from textwrap import dedent, indent
 import pytest
 
 from tests.tiny_course import write_course
-from yolostudy.study import overlay, sandbox
+from yolostudy.study import edition_in_use
 from yolostudy.study.course import Course
 from yolostudy.study.edition import Edition, parse
+from yolostudy.study.grading import sandbox
+from yolostudy.study.grading.sandbox import Sandbox
 from yolostudy.study.judge import NOT_YET, PASSED, Judge, Verdict
-from yolostudy.study.sandbox import Sandbox
 
 EXERCISES = """\
 from yolostudy.study.exercise import Exercise
@@ -173,7 +174,7 @@ FORBIDDEN = {  # each must raise an OSError; FILE and FOLDER belong to the grade
     "all that lives": "import gc\ngc.get_objects()",
 }
 DISARM = """
-    import builtins, yolostudy.study.sandbox as walls
+    import builtins, yolostudy.study.grading.sandbox as walls
     kept = builtins.isinstance, builtins.type, os.path.realpath, os.fsdecode
     walls._guard = walls.wall = walls.PermissionError = None
     os.O_WRONLY = os.O_RDWR = os.O_CREAT = os.O_TRUNC = os.O_APPEND = 0
@@ -379,7 +380,11 @@ def test_nothing_is_left_when_it_closes(course, judge):
 def test_an_orphan_ends_with_its_time(course, judge):
     """An answer that runs on is ended by the kernel even if grader and server are killed."""
     done = subprocess.run(
-        [sys.executable, "-c", "from yolostudy.study.sandbox import _limit; import resource; _limit(-9); [0 for _ in iter(int, 1)]"],
+        [
+            sys.executable,
+            "-c",
+            "from yolostudy.study.grading.sandbox import _limit; import resource; _limit(-9); [0 for _ in iter(int, 1)]",
+        ],
         env={**os.environ, "PYTHONPATH": str(course.root), "YOLOSTUDY_USE": "mine"},
         timeout=60,
     )
@@ -444,7 +449,7 @@ class SPPF(nn.Module):
 
 
 def test_the_real_exercises_of_stage_2(tmp_path):
-    judge = Judge(overlay.course())
+    judge = Judge(edition_in_use.course())
     names = [e.name for e in judge.select("blocks")]
     picture, solution = tmp_path / "picture.png", judge.course.solutions / "blocks.py"
     picture.write_bytes(b"mine")

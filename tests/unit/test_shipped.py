@@ -3,9 +3,9 @@
 import numpy as np
 
 from yolostudy import data
-from yolostudy.command.predict import Detector, default_weights
-from yolostudy.data import planes
-from yolostudy.lens import painter
+from yolostudy.data.planes import planes
+from yolostudy.runs.detector import Detector, default_weights
+from yolostudy.views.detections import painter
 
 
 def test_the_sample_is_sound_and_is_what_its_seed_gives():

@@ -6,8 +6,10 @@ import statistics
 
 import pytest
 
-from yolostudy.command import main, presets, table
-from yolostudy.lens import draw_study
+from yolostudy.command import main
+from yolostudy.runs import presets
+from yolostudy.runs import study_table as table
+from yolostudy.views import draw_study
 
 QUICK = ["data=sample", "image_size=64", "batch=4", "epochs=1", "precision=fp32", "warmup=1", "profile=mini", "seeds=0"]
 

@@ -15,8 +15,10 @@ from torch import nn
 from solutions import trace
 from yolostudy.bridge import scenes
 from yolostudy.bridge import ultralytics as bridge
+from yolostudy.canvas import style
 from yolostudy.command import trace as command
-from yolostudy.lens import call_browser, call_tree, style
+from yolostudy.lens.calls import browser as call_browser
+from yolostudy.lens.calls import tree as call_tree
 
 KEYS = {"batch_idx", "bboxes", "cls", "im_file", "img", "keypoints", "ori_shape", "ratio_pad", "resized_shape"}
 

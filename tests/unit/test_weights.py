@@ -20,10 +20,10 @@ from torch import nn
 
 from yolostudy.bridge import checkpoints
 from yolostudy.command import main
-from yolostudy.command import weights as word
-from yolostudy.command.predict import SHIPPED
 from yolostudy.hooks import load_weights, save_weights
 from yolostudy.network import SIZES, YOLO
+from yolostudy.runs import weights_files as word
+from yolostudy.runs.detector import SHIPPED
 from yolostudy.weights import CONSTANTS, LAYERS, TransferError, export_key, rename_key, transfer, widen_classes
 
 

@@ -17,7 +17,7 @@ import pytest
 
 import yolostudy
 from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercises
-from yolostudy.study.author import release
+from yolostudy.study.authoring.author import release
 from yolostudy.study.progress import Map, Progress, Row
 
 SIDE = ('raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")\n\n    def area', "self.side = side\n\n    def area")

@@ -13,7 +13,7 @@ Source: Ultralytics 8.4.190 `nn/tasks.py` BaseModel.loss, `nn/modules/head.py` D
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

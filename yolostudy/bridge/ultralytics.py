@@ -30,7 +30,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 VERSION = "8.4.190"  # outputs differ between versions that share names and keys, so this is exact

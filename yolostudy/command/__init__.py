@@ -134,11 +134,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0 done, 1 a problem that the message names, 2 wrong words, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["author"]:
-        from ..study.author import main as author
+        from ..study.authoring.author import main as author
 
         return author(argv[1:])
     if argv[:1] == ["grade"]:
-        from ..study.grade import main as grade
+        from ..study.grading.grade import main as grade
 
         return grade(argv[1:])
     options = build_parser().parse_args(argv)
@@ -178,7 +178,7 @@ def split_settings(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def preset_of(options: argparse.Namespace):
-    from . import presets
+    from ..runs import presets
 
     words = [options.tags, *options.settings] if options.tags else options.settings
     settings, tags = split_settings(words)
@@ -233,7 +233,7 @@ def run_use(options: argparse.Namespace) -> int:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from . import presets
+    from ..runs import presets
 
     if options.list:
         print(presets.listing())
@@ -242,7 +242,7 @@ def run_train(options: argparse.Namespace) -> int:
         raise presets.PresetError("say what to train, such as `yolostudy train planes.nano`; `yolostudy train --list` shows tags and keys.")
     preset = preset_of(options)
     settle_edition()
-    from . import train as training
+    from ..runs import running as training
 
     folder = None
     if options.resume is not None:
@@ -256,7 +256,7 @@ def run_train(options: argparse.Namespace) -> int:
 def run_val(options: argparse.Namespace) -> int:
     preset = preset_of(options)
     settle_edition()
-    from . import train as training
+    from ..runs import running as training
 
     evaluation, detection_set = training.val(preset, options.split)
     print(training.table(evaluation, detection_set, options.split))
@@ -268,7 +268,7 @@ def run_study_table(options: argparse.Namespace) -> int:
     if rest:
         raise ValueError(f"study-table: {rest[0]!r} is not key=value.")
     settle_edition()
-    from . import table
+    from ..runs import study_table as table
 
     return table.run(options.data, settings)
 
@@ -282,9 +282,9 @@ def run_predict(options: argparse.Namespace) -> int:
             f"predict: {what}. Give images or folders, and weights=FILE out=FOLDER score=0.25 size=640 device=cpu as you need them."
         )
     settle_edition()
-    from ..lens import painter
-    from . import predict as prediction
-    from .presets import number
+    from ..runs import detector as prediction
+    from ..runs.presets import number
+    from ..views.detections import painter
 
     images = prediction.find_images(places)
     size = number("size", settings["size"], int) if "size" in settings else None
@@ -315,13 +315,13 @@ def run_trace(options: argparse.Namespace) -> int:
 def run_weights(options: argparse.Namespace) -> int:
     settings, places = split_settings(options.places)
     settle_edition()
-    from . import weights
+    from ..runs import weights_files as weights
 
     return weights.run(options.kind, places, settings)
 
 
 def run_museum(options: argparse.Namespace) -> int:
-    from . import museum
+    from ..study import museum
 
     return museum.run(options.rooms)
 
@@ -330,8 +330,8 @@ def run_data(options: argparse.Namespace) -> int:
     from .. import data
 
     if options.kind == "planes":
-        from ..data import planes
-        from .presets import number
+        from ..data.planes import planes
+        from ..runs.presets import number
 
         settings, rest = split_settings(options.settings)
         unknown = rest + sorted(settings.keys() - {"profile", "seed", "out", "workers"})

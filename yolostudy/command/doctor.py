@@ -237,7 +237,7 @@ def accelerator() -> Iterator[Row]:
 
 def plans() -> Iterator[Row]:
     """What `auto` comes to on this machine."""
-    from . import presets
+    from ..runs import presets
 
     torch, failure = attempt("torch")
     if failure:
@@ -267,11 +267,11 @@ def course() -> Iterator[Row]:
     """Which sources are in use, and what of the course is here."""
     import yolostudy
 
-    from ..study import overlay
+    from ..study import edition_in_use
 
-    here = overlay.course()
-    word = os.environ.get(overlay.VARIABLE)
-    default = f"{overlay.VARIABLE} is not set: notebooks import mine, the command runs on hybrid"
+    here = edition_in_use.course()
+    word = os.environ.get(edition_in_use.VARIABLE)
+    default = f"{edition_in_use.VARIABLE} is not set: notebooks import mine, the command runs on hybrid"
     yield Row("edition", yolostudy.describe() if word else default)
     if not here.solutions.is_dir():
         yield Row("solutions/", "absent: only your own modules can be imported")

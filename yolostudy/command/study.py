@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
-from ..study import learner, overlay
+from ..study import edition_in_use, learner
 from ..study.desk import Refusal, Version
-from ..study.edition import Edition, EditionError, transplant
+from ..study.edition import CourseError, Edition, transplant
 from ..study.judge import NOT_ATTEMPTED, PASSED, Verdict
 from ..study.progress import Progress
 
@@ -72,7 +72,7 @@ def say(text: str) -> None:
     show(wrapped(text))
 
 
-def complain(refusal: EditionError, name: str = "") -> None:
+def complain(refusal: CourseError, name: str = "") -> None:
     """To where errors go."""
     message = f"yolostudy: {refusal}" if name in str(refusal) else f"yolostudy: {name}: {refusal}"
     print(wrapped(message), file=sys.stderr)
@@ -82,14 +82,16 @@ def complain(refusal: EditionError, name: str = "") -> None:
 
 def say_what_is_in_use(modules: Iterable[str]) -> None:
     if any(map(learner.uses_reference, modules)):
-        say(f"{overlay.describe()}, so that is what is looked at. {how_to_change()}")
+        say(f"{edition_in_use.describe()}, so that is what is looked at. {how_to_change()}")
 
 
 def how_to_change() -> str:
     """Who said which edition is in use, and how to say something else."""
-    if os.environ.get(overlay.VARIABLE):
-        return f"{overlay.VARIABLE}={overlay.using()} in your environment says so: `unset {overlay.VARIABLE}` ends that."
-    return f"`yolostudy use {overlay.using()}` said so: `yolostudy use mine` ends that."
+    if os.environ.get(edition_in_use.VARIABLE):
+        return (
+            f"{edition_in_use.VARIABLE}={edition_in_use.using()} in your environment says so: `unset {edition_in_use.VARIABLE}` ends that."
+        )
+    return f"`yolostudy use {edition_in_use.using()}` said so: `yolostudy use mine` ends that."
 
 
 # ---- check -------------------------------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ def reason(verdict: Verdict) -> str:
 def report(verdict: Verdict) -> str:
     """The card as text, with what to do next."""
     exercise = verdict.exercise
-    name, (head, *body) = exercise.name, str(verdict).splitlines()
+    name, (_, *body) = exercise.name, str(verdict).splitlines()
     if verdict.state == PASSED:
         return "\n".join([verdict.line, *body, f"  `yolostudy diff {name}` shows yours beside the reference."])
     if verdict.state == NOT_ATTEMPTED and not verdict.problem:
@@ -147,7 +149,7 @@ def report(verdict: Verdict) -> str:
     count = f"{verdict.passed} of {verdict.total}"
     lines = [f"{name:<{(columns() or 80) - len(count) - 1}} {count}", *body]
     if verdict.results:  # else nothing could be looked at, and no hint helps
-        shown = max(1, Progress(overlay.course()).get(name)["hints"])
+        shown = max(1, Progress(edition_in_use.course()).get(name)["hints"])
         lines += [f"  Hint {n} of {len(exercise.hints)}: {hint}" for n, hint in enumerate(exercise.hints[:shown], start=1)]
         lines += [f"  `yolostudy hint {name}` says more."] * (shown < len(exercise.hints))
     return "\n".join([*lines, verdict.line])
@@ -156,7 +158,7 @@ def report(verdict: Verdict) -> str:
 def place(name: str) -> str:
     """Where an exercise is filled in."""
     module, _, definition = name.partition(".")
-    course = overlay.course()
+    course = edition_in_use.course()
     notebook = course.notebooks.get(module)
     with contextlib.suppress(SyntaxError, FileNotFoundError):
         if found := course.module("mine", module).find(definition):
@@ -190,7 +192,7 @@ def each(word: str, act: Callable[[str], str], tell: Callable[[str], None] = say
 
 def write(verb: str, word: str, versions: bool = False, to: int | None = None) -> int:
     """`solve`, `reset` or `undo`. For `undo` a module is its whole file, not all of its exercises."""
-    whole = verb == "undo" and word in overlay.course().names
+    whole = verb == "undo" and word in edition_in_use.course().names
     modules = {word} if whole else {exercise.module for exercise in learner.judge().select(word)}
     if not versions and (given := sorted(filter(learner.uses_reference, modules))):
         raise Refusal(f"nothing was written, because {', '.join(given)} is the reference now. {how_to_change()}")
@@ -231,7 +233,7 @@ def current(name: str, versions: list[Version]) -> Version | None:
     """The newest one, if the file still holds it: it may have been deleted, or Python cannot read the file."""
     module, _, definition = name.partition(".")
     with contextlib.suppress(SyntaxError, FileNotFoundError):
-        mine = overlay.course().module("mine", module)
+        mine = edition_in_use.course().module("mine", module)
         found = mine.find(definition) if definition else None
         if versions and (not definition or (found and versions[-1].text.endswith(found.text.rstrip("\n")))):
             return versions[-1]
@@ -272,7 +274,7 @@ def status(word: str) -> int:
 
 def unreadable(module: str) -> str:
     """Why my file cannot be looked at, and what to do; nothing if it can be."""
-    course = overlay.course()
+    course = edition_in_use.course()
     file = f"{course.package}/{module}.py"
     try:
         course.module("mine", module)
@@ -286,11 +288,12 @@ def unreadable(module: str) -> str:
 def use(word: str) -> int:
     """Keeps a word for this folder, and says what it runs on."""
     if word:
-        overlay.keep(word)
-    say(overlay.describe())
-    if (said := os.environ.get(overlay.VARIABLE)) and said != overlay.using():
-        say(f"{overlay.VARIABLE}={said} in your environment still goes first: `unset {overlay.VARIABLE}` lets this folder's word count.")
-    elif overlay.using() != "mine":
+        edition_in_use.keep(word)
+    say(edition_in_use.describe())
+    if (said := os.environ.get(edition_in_use.VARIABLE)) and said != edition_in_use.using():
+        variable = edition_in_use.VARIABLE
+        say(f"{variable}={said} in your environment still goes first: `unset {variable}` lets this folder's word count.")
+    elif edition_in_use.using() != "mine":
         say(how_to_change())
     return 0
 
@@ -300,10 +303,10 @@ def use(word: str) -> int:
 
 def watch() -> int:
     """Checks again whatever was saved, until Ctrl-C."""
-    course = overlay.course()
+    course = edition_in_use.course()
     modules = [name for name in course.names if not learner.uses_reference(name)]
     if not modules:
-        raise Refusal(f"{overlay.describe()}, so none of your files counts. {how_to_change()}")
+        raise Refusal(f"{edition_in_use.describe()}, so none of your files counts. {how_to_change()}")
     files = {course.mine / f"{name}.py": name for name in modules}
     exercises = [*learner.judge().exercises]  # imports torch before the first save
     if exercises:
@@ -360,10 +363,10 @@ def answers_in(module: str) -> dict[str, str]:
     judge, answers = learner.judge(), {}
     if unreadable(module):
         return answers
-    mine, stub = Edition({module: overlay.course().module("mine", module)}), Edition({module: judge.stub[module]})
+    mine, stub = Edition({module: edition_in_use.course().module("mine", module)}), Edition({module: judge.stub[module]})
     for exercise in judge.exercises.values():
         if exercise.module == module:
             answers[exercise.name] = ""
-            with contextlib.suppress(EditionError):  # it is not defined any more
+            with contextlib.suppress(CourseError):  # it is not defined any more
                 answers[exercise.name] = transplant(stub, exercise.name, mine)[module].text
     return answers

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..lens import call_tree
+from ..lens.calls import tree as call_tree
 
 KINDS = {".txt": call_tree.as_text, ".json": call_tree.as_json, ".mmd": call_tree.as_mermaid, ".trace": call_tree.as_chrome}
 KEYS = "packages=torch.nn,mine depth=4 from=NAME to=NAME find=TEXT out=FILE" + "".join(f"|{kind}" for kind in KINDS)
@@ -79,7 +79,7 @@ def named(what: str) -> Callable:
 def run(what: str, settings: dict[str, str], rest: Sequence[str] = ()) -> int:
     """Record, print, write. An interrupt or an exception ends the recording; what there is so far is shown all the same."""
     from .. import trace
-    from .presets import number
+    from ..runs.presets import number
 
     unknown = [*rest, *(settings.keys() - {"packages", "depth", "from", "to", "find", "out"})]
     if unknown:

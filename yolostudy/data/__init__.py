@@ -95,7 +95,7 @@ def describe(spec: str | Path) -> Source:
         make = f"Make it: yolostudy data planes profile={path.name.removeprefix('planes-')}. " if path.name.startswith("planes-") else ""
         refuse(spec, "there is no such set, folder or file", f"{make}Known under datasets/: {', '.join(known) or 'nothing'}.")
     if found.suffix in (".yaml", ".yml"):
-        from .yolo import load_yaml
+        from .formats.yolo import load_yaml
 
         stated = load_yaml(found)
         return _described(found, stated) if "format" in stated else Source(found.stem, found, "yolo")
@@ -105,7 +105,7 @@ def describe(spec: str | Path) -> Source:
 
 
 def _reader(format: str):
-    return import_module(f".{format}", __name__)
+    return import_module(f".formats.{format}", __name__)
 
 
 def _described(file: Path, stated: dict) -> Source:
@@ -125,7 +125,7 @@ def _described(file: Path, stated: dict) -> Source:
 
 def _folder(folder: Path, shelves: Sequence[Path]) -> Source:
     """A folder's format by what is in it; what a description that names it as a root says of it."""
-    from .yolo import load_yaml
+    from .formats.yolo import load_yaml
 
     for shelf in (folder.resolve().parent, *shelves):
         for file in sorted(shelf.glob("*.yaml")):

@@ -153,7 +153,7 @@ class TensorBoard(Hook):
         return [found.cpu() for found in predict(maps, 0.25, reg_max=self.model.reg_max)]
 
     def add_picture(self, name: str, batch, predictions: list[Tensor] | None, step: int) -> None:
-        from ..lens import painter
+        from ..views.detections import painter
 
         def painted(index: int):
             truth = batch.targets[batch.targets[:, 0] == index, 1:].numpy()
@@ -198,7 +198,7 @@ class LiveCurvesHook(Hook):
     """Redraws the loss curves in place in a notebook; does nothing in a terminal."""
 
     def before_train(self, trainer: Trainer) -> None:
-        from ..lens.curves import LiveCurves
+        from ..views.training.curves import LiveCurves
 
         self.curves = LiveCurves()
 

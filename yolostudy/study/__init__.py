@@ -1,6 +1,6 @@
 """The course machine. To it, exercise modules are sources and observations are data: it could carry another course.
 
-`edition` (a set of sources) <- `course` (where they lie) <- `overlay` (`use`), `author` (release, build, check);
+`edition` (a set of sources) <- `course` (where they lie) <- `edition_in_use` (`use`), `authoring` (release, build, check);
 `edition` <- `exercise` (probe, misconception) <- `judge` (observe, compare, diagnose) <- `learner` (check, hint, solve) <- `notebook`;
 `desk` (fill, solve, reset, undo, history) stands on `edition` alone.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .edition import Edition, EditionError, Module, module_names, read_module, strip, transplant
+from .edition import CourseError, Edition, Module, module_names, read_module, strip, transplant
 
 REST = {"mine": "hybrid", "reference": "mine"}  # "reference:losses" is the reference for losses; what the other modules are
 WORDS = '"mine", "reference", "hybrid", "reference:losses,assigner" (the rest mine) or "mine:losses" (the rest hybrid)'
@@ -81,12 +81,12 @@ class Course:
         kind, colon, listed = word.partition(":")
         chosen = [name.strip() for name in listed.split(",")] if colon else self.names
         if kind not in ("mine", "reference", "hybrid", "stub") or (colon and kind not in REST):
-            raise EditionError(f"there is no edition {word!r}. Write {WORDS}.")
+            raise CourseError(f"there is no edition {word!r}. Write {WORDS}.")
         if unknown := [name for name in chosen if name not in self.names]:
-            raise EditionError(f"{word!r} names no exercise module with {unknown[0]!r}. They are {', '.join(self.names) or 'none'}.")
+            raise CourseError(f"{word!r} names no exercise module with {unknown[0]!r}. They are {', '.join(self.names) or 'none'}.")
         plan = {name: kind if name in chosen else REST[kind] for name in self.names}
         if {*plan.values(), kind} != {"mine"} and not self.solutions.is_dir() and not (self.sealed and kind == "stub"):
-            raise EditionError(f"{word!r} needs the reference, and there is no folder {self.solutions}. Only 'mine' can be used here.")
+            raise CourseError(f"{word!r} needs the reference, and there is no folder {self.solutions}. Only 'mine' can be used here.")
         return plan
 
     def module(self, kind: str, name: str, accept: Callable[[str, str], bool] | None = None) -> Module:

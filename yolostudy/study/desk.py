@@ -25,7 +25,7 @@ from pathlib import Path
 
 from .course import Course
 from .edition import Edition, Module, Statement, parse, read_module, replace_file, transplant
-from .regions import BEGIN, END, EditionError
+from .regions import BEGIN, END, CourseError
 
 try:
     import fcntl
@@ -36,7 +36,7 @@ except ImportError:  # Windows: nothing stops two kernels that write at the same
 NEXT = re.compile(r"@|(?:async\s+def|def|class|from|import|if\s+__name__)\b|[^\W\d][\w.,\s]*(?::[^=]+)?=(?!=)")
 
 
-class Refusal(EditionError):
+class Refusal(CourseError):
     """Nothing was written. The message says what was wrong, where, and what to do; `diff` what would be overwritten."""
 
     def __init__(self, message: str, diff: str = ""):

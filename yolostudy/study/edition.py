@@ -27,7 +27,7 @@ from importlib.util import cache_from_source, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from .regions import EditionError, find_regions
+from .regions import CourseError, find_regions
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +223,7 @@ def _strip_module(name: str, module: Module, notebooks: Mapping[str, str]) -> Mo
     lines, raising = io.StringIO(module.text).readlines(), set()
     for begin, end, indent, definition, function in find_regions(module.text, module.file):
         if name not in notebooks:
-            raise EditionError(f"{module.file}:{begin}: no notebook asks for module {name!r}. Name it in course/course.toml.")
+            raise CourseError(f"{module.file}:{begin}: no notebook asks for module {name!r}. Name it in course/course.toml.")
         task = f'raise NotImplementedError("exercise {name}.{definition}: course/{notebooks[name]}.ipynb")'
         lines[begin - 1 : end] = [f"{indent}{'...' if function in raising else task}\n"] + [""] * (end - begin)
         raising.add(function)
@@ -232,7 +232,7 @@ def _strip_module(name: str, module: Module, notebooks: Mapping[str, str]) -> Mo
     try:
         stub = parse("".join(lines), module.file.with_name(f"{module.file.name} (stub)"))
     except SyntaxError as error:
-        raise EditionError(f"{module.file}:{error.lineno} of the stub: {error.msg}. Move the markers around it.") from error
+        raise CourseError(f"{module.file}:{error.lineno} of the stub: {error.msg}. Move the markers around it.") from error
     return replace(stub, newline=module.newline, encoding=module.encoding)
 
 
@@ -247,7 +247,7 @@ def transplant(target: Edition, name: str, donor: Edition) -> Edition:
     """
     module = name.partition(".")[0]
     if not (new := donor.find(name)):
-        raise EditionError(f"{donor[module].file if module in donor else module}: {name} is not defined there.")
+        raise CourseError(f"{donor[module].file if module in donor else module}: {name} is not defined there.")
     here, old = target[module], target.find(name)
     known = frozenset().union(*(s.binds for s in here.statements), new.binds)
     coming = [new]

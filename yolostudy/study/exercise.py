@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .edition import Edition, Statement, parse
-from .regions import EditionError
+from .regions import CourseError
 
 Look = Callable[[object], object]  # a loaded package -> observations
 
@@ -36,20 +36,20 @@ class Misconception:
     museum: int | None = None  # its row in the bug museum
 
     def edition(self, reference: Edition, exercise: str) -> Edition:
-        """The reference with this mistake in it. Raises EditionError if the patch does not fit any more."""
+        """The reference with this mistake in it. Raises CourseError if the patch does not fit any more."""
         module, where = exercise.partition(".")[0], f"{exercise}: misconception {self.name!r}"
         right = reference.find(exercise)
         if right is None:
-            raise EditionError(f"{where}: the reference defines no {exercise}.")
+            raise CourseError(f"{where}: the reference defines no {exercise}.")
         text = right.text
         for old, new in self.swaps:
             if (count := text.count(old)) != 1:
-                raise EditionError(f"{where}: {old!r} stands {count} times in the solution; a swap needs it exactly once.")
+                raise CourseError(f"{where}: {old!r} stands {count} times in the solution; a swap needs it exactly once.")
             text = text.replace(old, new)
         try:
             wrong = parse("\n" * (right.line - 1) + text, right.file).statements  # a traceback gives lines of the file
         except SyntaxError as error:
-            raise EditionError(f"{where}: what the swaps make is not Python: {error.msg}.") from None
+            raise CourseError(f"{where}: what the swaps make is not Python: {error.msg}.") from None
         statements: list[Statement] = []
         for statement in reference[module].statements:
             statements += [replace(s, lead=right.lead, future=right.future) for s in wrong] if statement is right else [statement]
@@ -82,10 +82,10 @@ class Exercise:
         return self.name.partition(".")[2]
 
     def mistake(self, name: str) -> Misconception:
-        """The misconception of that name. Raises EditionError with those that there are."""
+        """The misconception of that name. Raises CourseError with those that there are."""
         known = {m.name: m for m in self.misconceptions}
         if name not in known:
-            raise EditionError(f"{self.name} knows no misconception {name!r}. It knows {', '.join(known)}.")
+            raise CourseError(f"{self.name} knows no misconception {name!r}. It knows {', '.join(known)}.")
         return known[name]
 
     def probe(self, name: str, rtol: float = 1e-4, atol: float = 1e-5) -> Callable[[Look], Look]:
@@ -117,7 +117,7 @@ def read_exercises(folder: Path) -> dict[str, Exercise]:
         module = importlib.import_module(f"{package}.{file.stem}")
         for exercise in vars(module).values():
             if isinstance(exercise, Exercise) and found.setdefault(exercise.name, exercise) is not exercise:
-                raise EditionError(f"{file}: there are two exercises {exercise.name}. Remove one.")
+                raise CourseError(f"{file}: there are two exercises {exercise.name}. Remove one.")
     return dict(sorted(found.items(), key=lambda item: item[1].stage))
 
 

@@ -24,7 +24,7 @@ from .course import Course
 from .edition import Edition, Package, Statement, load, read_module, transplant
 from .exercise import Exercise, Misconception, Probe, read_exercises, read_outline
 from .observation import Difference, Frame, Raised, Seen, dumps, first_difference, loads, plain
-from .regions import EditionError
+from .regions import CourseError
 
 PATIENCE = 30.0  # seconds that the probes of one exercise may take: they need a tenth of one
 PASSED, NOT_YET, NOT_ATTEMPTED = "passed", "not yet", "not attempted"
@@ -139,7 +139,7 @@ class Judge:
         return self.course.edition("stub")
 
     def exercise(self, name: str) -> Exercise:
-        """The exercise of that name; `SPPF` alone does where no other module has one. Raises EditionError with what there is."""
+        """The exercise of that name; `SPPF` alone does where no other module has one. Raises CourseError with what there is."""
         return self.exercises[self.known(name).name]
 
     def known(self, name: str) -> Exercise:
@@ -151,19 +151,19 @@ class Judge:
         import difflib
 
         if found:
-            raise EditionError(f"{name!r} could be {' or '.join(e.name for e in found)}. Write the module too.")
+            raise CourseError(f"{name!r} could be {' or '.join(e.name for e in found)}. Write the module too.")
         names = {word.casefold(): word for e in outline for word in (e.definition, e.name)}
         if near := difflib.get_close_matches(name.casefold(), names, 1, 0.5):
-            raise EditionError(f"there is no exercise {name!r}. Did you mean {names[near[0]]}?")
+            raise CourseError(f"there is no exercise {name!r}. Did you mean {names[near[0]]}?")
         modules = {module: [e.definition for e in outline if e.module == module] for module in dict.fromkeys(e.module for e in outline)}
-        raise EditionError(f"there is no exercise {name!r}. There are " + "; ".join(f"{m}: {', '.join(own)}" for m, own in modules.items()))
+        raise CourseError(f"there is no exercise {name!r}. There are " + "; ".join(f"{m}: {', '.join(own)}" for m, own in modules.items()))
 
     def select(self, word: str) -> list[Exercise]:
         """The outlines of what a word names: blocks.SPPF, a module, a stage such as 2; of all exercises for the empty word."""
         found = [e for e in self.outline.values() if word in ("", e.module, str(e.stage), f"{e.stage:02}")]
         if word.isdecimal() and not found:
             stages = sorted({e.stage for e in self.outline.values()})
-            raise EditionError(f"there are no exercises of stage {word}; there are those of {', '.join(map(str, stages))}.")
+            raise CourseError(f"there are no exercises of stage {word}; there are those of {', '.join(map(str, stages))}.")
         return found or [self.known(word)]
 
     # ---- judging -----------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class Judge:
             seen = self.look(exercise, self.reference, (str(self.reference[exercise.module].file),))
             for probe, one in zip(exercise.probes, seen, strict=True):
                 if one.error:
-                    raise EditionError(f"{exercise.name}: the probe {probe.name!r} fails on the reference: {one.error}")
+                    raise CourseError(f"{exercise.name}: the probe {probe.name!r} fails on the reference: {one.error}")
             self._seen[exercise.name, None] = seen
         return self._seen[exercise.name, None]
 
@@ -496,5 +496,5 @@ def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
                 if all(same(*item) for item in zip(exercise.probes, its, seen)):
                     yield f"{where}: misconceptions {other!r} and {misconception.name!r} look the same to the probes."
             known.append((misconception.name, seen))
-    except (EditionError, Stopped) as error:
+    except (CourseError, Stopped) as error:
         yield f"{where}: {error}"

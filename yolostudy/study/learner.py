@@ -7,7 +7,7 @@ import ast
 import contextlib
 import functools
 
-from . import overlay, verdicts
+from . import edition_in_use, verdict_cache
 from .card import Card
 from .desk import Change, Desk, Refusal
 from .edition import Package, Statement, load
@@ -15,21 +15,21 @@ from .exercise import Exercise
 from .judge import NOT_ATTEMPTED, PASSED, Judge, Verdict
 from .judge import mistaken as _mistaken
 from .progress import Map, Progress, Row
-from .regions import BEGIN, END, EditionError
+from .regions import BEGIN, END, CourseError
 
 
 def judge() -> Judge:
-    return verdicts.judge_of(overlay.course())
+    return verdict_cache.judge_of(edition_in_use.course())
 
 
 @functools.cache
 def desk() -> Desk:
-    return Desk(overlay.course())
+    return Desk(edition_in_use.course())
 
 
 def uses_reference(module: str) -> bool:
     """Whether this process runs on the reference for a module: then that is what is checked, and nothing is written."""
-    return overlay.course().plan(overlay.using()).get(module) == "reference"
+    return edition_in_use.course().plan(edition_in_use.using()).get(module) == "reference"
 
 
 def check(name: str) -> Verdict:
@@ -39,16 +39,16 @@ def check(name: str) -> Verdict:
         return judge().check(exercise.name, judge().reference)
     with contextlib.suppress(OSError):
         desk().notice(exercise.module)
-    return verdicts.check(overlay.course(), exercise.name)
+    return verdict_cache.check(edition_in_use.course(), exercise.name)
 
 
 def hint(name: str) -> str:
     """The next hint; after the third, the third again."""
     exercise = judge().known(name)
-    shown = min(Progress(overlay.course()).get(exercise.name)["hints"] + 1, len(exercise.hints))
-    Progress(overlay.course()).put(exercise.name, hints=shown)
+    shown = min(Progress(edition_in_use.course()).get(exercise.name)["hints"] + 1, len(exercise.hints))
+    Progress(edition_in_use.course()).put(exercise.name, hints=shown)
     last = " That was the last one: `solve` writes the solution into your file, and `undo` takes it back."
-    last = last if shown == len(exercise.hints) and not overlay.course().sealed else ""
+    last = last if shown == len(exercise.hints) and not edition_in_use.course().sealed else ""
     return f"Hint {shown} of {len(exercise.hints)}: {exercise.hints[shown - 1]}{last}"
 
 
@@ -56,7 +56,7 @@ def write(word: str, name: str) -> Change:
     """`solve`, `reset` or `undo` one exercise; `undo` takes a module too."""
     if word == "solve":
         _needs_solutions()
-    name = name if word == "undo" and name in overlay.course().names else judge().known(name).name
+    name = name if word == "undo" and name in edition_in_use.course().names else judge().known(name).name
     _may_write(name)
     return getattr(desk(), word)(name)
 
@@ -72,7 +72,7 @@ def _may_write(name: str) -> None:
 
 
 def _needs_solutions() -> None:
-    if overlay.course().sealed:
+    if edition_in_use.course().sealed:
         raise Refusal("this is a sealed edition, for an exam: there is no solution in it.")
 
 
@@ -85,7 +85,7 @@ def diff(name: str) -> tuple[str, str]:
             f"{exercise.name} does not pass yet, and diff shows the reference. "
             "`hint` says more, `solve` writes it into your file, `undo` takes it back."
         )
-    module = overlay.course().module("reference" if uses_reference(exercise.module) else "mine", exercise.module)
+    module = edition_in_use.course().module("reference" if uses_reference(exercise.module) else "mine", exercise.module)
     return _told(module.find(exercise.definition)), _told(judge().reference.find(exercise.name))
 
 
@@ -100,14 +100,14 @@ def _told(statement: Statement) -> str:
 
 
 def _passes(exercise: Exercise) -> bool:
-    with contextlib.suppress(SyntaxError, FileNotFoundError, EditionError):
-        return verdicts.accepts(overlay.course(), exercise.module, exercise.definition)
+    with contextlib.suppress(SyntaxError, FileNotFoundError, CourseError):
+        return verdict_cache.accepts(edition_in_use.course(), exercise.module, exercise.definition)
     return False
 
 
 def progress(word: str = "") -> Map:
     """All exercises and how they stand. What was changed since it was judged is judged again."""
-    course, rows = overlay.course(), []
+    course, rows = edition_in_use.course(), []
     filled_in = functools.cache(course.filled_in)
     for exercise in judge().select(word):
         known = Progress(course).get(exercise.name)
@@ -120,7 +120,7 @@ def progress(word: str = "") -> Map:
                 elif known["mark"] != judge().fingerprint(exercise.name):
                     verdict = check(exercise.name)
                     known |= {"state": verdict.state, "passed": verdict.passed, "total": verdict.total}
-            except (SyntaxError, FileNotFoundError, EditionError):
+            except (SyntaxError, FileNotFoundError, CourseError):
                 known["state"] = "not yet"
         rows.append(Row(exercise.name, exercise.stage, exercise.points, known["state"], known["passed"], known["total"], exercise.goal))
     notebooks = {exercise.stage: course.notebooks.get(exercise.module, "") for exercise in judge().outline.values()}
@@ -129,7 +129,9 @@ def progress(word: str = "") -> Map:
 
 def package(word: str = "reference") -> Package:
     """An edition as a package of its own, beside what is in use: `package("reference").blocks.SPPF`."""
-    return load(overlay.course().edition(word, functools.partial(verdicts.accepts, overlay.course())), word.partition(":")[0])
+    return load(
+        edition_in_use.course().edition(word, functools.partial(verdict_cache.accepts, edition_in_use.course())), word.partition(":")[0]
+    )
 
 
 def mistaken(name: str, misconception: str) -> Package:

@@ -11,8 +11,8 @@ import re
 import sys
 import traceback
 
-from . import card, learner, overlay
-from .edition import EditionError, parse
+from . import card, edition_in_use, learner
+from .edition import CourseError, parse
 from .judge import NOT_YET, Verdict
 
 FILL = re.compile(r"(?:[ \t]*\n)*#\|[ \t]*fill[ \t]+([\w.]+)[ \t]*(?:\n|$)")
@@ -41,11 +41,11 @@ class Notebook:
             return
         try:
             module = match[1].partition(".")[0]
-            wanted = frozenset().union(*(s.uses for s in parse(raw, overlay.course().mine / f"{module}.py").statements))
+            wanted = frozenset().union(*(s.uses for s in parse(raw, edition_in_use.course().mine / f"{module}.py").statements))
             lacking = [n for n in wanted if n not in self.shell.user_ns and not hasattr(builtins, n)]
             lender = self._module(module) if lacking else None
             self.shell.user_ns.update({name: vars(lender)[name] for name in lacking if name in vars(lender)})
-        except (EditionError, SyntaxError):
+        except (CourseError, SyntaxError):
             pass  # after the cell the card says what is wrong
 
     def after(self, result) -> None:
@@ -54,7 +54,7 @@ class Notebook:
             return
         try:
             self.fill(match[1], result.info.raw_cell, result.error_before_exec, result.error_in_exec)
-        except EditionError as error:
+        except CourseError as error:
             self.say(match[1], str(error), getattr(error, "diff", ""))
         except Exception:  # a fault of the machine: IPython would swallow the traceback
             traceback.print_exc()
@@ -84,12 +84,12 @@ class Notebook:
         bound = {}
         for name, value in list(self.shell.user_ns.items()):
             home = getattr(value, "__name__" if isinstance(value, type(sys)) else "__module__", None)
-            if isinstance(home, str) and home.startswith(f"{overlay.PACKAGE}.") and self._from_package(value, home):
+            if isinstance(home, str) and home.startswith(f"{edition_in_use.PACKAGE}.") and self._from_package(value, home):
                 bound[name] = (home, getattr(value, "__qualname__", ""))
-        overlay.forget()
+        edition_in_use.forget()
         self.stamps = self._stamps()
         for name, (home, qualified) in bound.items():
-            module = self._module(home.removeprefix(f"{overlay.PACKAGE}."))
+            module = self._module(home.removeprefix(f"{edition_in_use.PACKAGE}."))
             value = getattr(module, qualified, None) if qualified else module
             if value is not None:
                 self.shell.user_ns[name] = value
@@ -109,17 +109,17 @@ class Notebook:
     def _module(name: str):
         """A module of the package in use; the reference's where a file of mine cannot be imported."""
         try:
-            return importlib.import_module(f"{overlay.PACKAGE}.{name}")
-        except EditionError:
+            return importlib.import_module(f"{edition_in_use.PACKAGE}.{name}")
+        except CourseError:
             raise
         except Exception:
-            if name not in overlay.course().names:
+            if name not in edition_in_use.course().names:
                 return None
             return getattr(learner.package("reference"), name)
 
     @staticmethod
     def _stamps() -> dict:
-        course = overlay.course()
+        course = edition_in_use.course()
         files = [course.mine / f"{name}.py" for name in course.names]
         return {file: (s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat())}
 
@@ -127,8 +127,8 @@ class Notebook:
 
     def name(self, name: str) -> str:
         if not (name or self.last):
-            raise EditionError('say which exercise, such as check("blocks.ConvModule").')
-        if name not in overlay.course().names:
+            raise CourseError('say which exercise, such as check("blocks.ConvModule").')
+        if name not in edition_in_use.course().names:
             self.last = learner.judge().exercise(name or self.last).name
             return self.last
         return name
@@ -184,9 +184,9 @@ class Notebook:
         if word == "stage" and len(rest) == 1:
             return self.stage(rest[0])
         if word == "use" and len(rest) == 1:
-            overlay.use(rest[0])
+            edition_in_use.use(rest[0])
             self.follow()
-            print(overlay.describe())
+            print(edition_in_use.describe())
         elif word == "status":
             return self.progress(*rest)
         elif word in SAYS and len(rest) < 2:
@@ -199,11 +199,11 @@ class Notebook:
         stages = sorted({e.stage for e in learner.judge().exercises.values()})
         modules = list(dict.fromkeys(e.module for e in learner.judge().exercises.values() if str(e.stage) == number.lstrip("0")))
         if not modules and number.strip("0"):
-            raise EditionError(f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}.")
-        if not overlay.inherited():
-            overlay.use(f"mine:{','.join(modules)}" if modules else "hybrid")
+            raise CourseError(f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}.")
+        if not edition_in_use.inherited():
+            edition_in_use.use(f"mine:{','.join(modules)}" if modules else "hybrid")
             self.follow()
-        print(overlay.describe())
+        print(edition_in_use.describe())
 
     # ---- showing -----------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class Notebook:
         from IPython.display import display
 
         name, total = verdict.exercise.name, len(verdict.exercise.hints)
-        shown = max(1, learner.Progress(overlay.course()).get(name)["hints"])
+        shown = max(1, learner.Progress(edition_in_use.course()).get(name)["hints"])
 
         def page() -> str:
             return "".join(f"<div>Hint {n} of {total}: {card.prose(h)}</div>" for n, h in enumerate(verdict.exercise.hints[:shown], 1))
@@ -241,7 +241,7 @@ class Notebook:
         def more(_) -> None:
             nonlocal shown
             shown += 1
-            learner.Progress(overlay.course()).put(name, hints=shown)
+            learner.Progress(edition_in_use.course()).put(name, hints=shown)
             text.value, button.disabled = page(), shown >= total
 
         button.on_click(more)
@@ -254,9 +254,9 @@ def load(shell) -> None:
     notebook = shell.yolostudy = Notebook(shell)
     shell.events.register("pre_run_cell", notebook.before)
     shell.events.register("post_run_cell", notebook.after)
-    shell.register_magic_function(notebook.magic, "line", overlay.PACKAGE)
+    shell.register_magic_function(notebook.magic, "line", edition_in_use.PACKAGE)
     shell.push({word: getattr(notebook, word) for word in SAYS})
-    shell.set_custom_exc((EditionError,), _short_error)
+    shell.set_custom_exc((CourseError,), _short_error)
 
 
 def _short_error(shell, kind, error, trace, tb_offset=None):

@@ -1,0 +1,137 @@
+"""What the NaN microscope notes down: operations that gave something non-finite, where they stand, and what came of which."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+BIRTH, SPREAD, CONSTANT, OUTSIDE, UNINITIALISED = "birth", "spread", "constant", "outside", "uninitialised"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of source. `columns` mark the operation in it, from and to, (0, 0) where it is not known; `module` is "name (class)" or ""."""
+
+    file: str
+    line: int
+    function: str
+    source: str
+    columns: tuple[int, int] = (0, 0)
+    module: str = ""
+
+    @classmethod
+    def of(cls, code: CodeType, line: int, instruction: int, module: str = "") -> Place:
+        text = linecache.getline(code.co_filename, line).rstrip()
+        first, last, start, stop = next(itertools.islice(code.co_positions(), instruction // 2, None), (None,) * 4)
+        indent = len(text) - len(text.lstrip())
+        marked = first == last == line and None not in (start, stop) and text.isascii()  # columns count bytes
+        columns = (max(0, start - indent), max(0, stop - indent)) if marked else (0, 0)
+        return cls(code.co_filename, line, code.co_name, text.strip(), columns, module)
+
+    @property
+    def short(self) -> str:
+        """File and line, as far as a person needs them."""
+        path = Path(self.file)
+        return f"{'cell' if 'ipykernel_' in self.file else '/'.join(path.parts[-2:])}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One tensor (or number) that went into an operation or came out of it.
+
+    Attributes:
+        low, high: the range of its finite values; NaN where it has none. nans, infs: how many others it holds.
+        origin: number of the event that made those; -1 where none is known.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    low: float
+    high: float
+    nans: int = 0
+    infs: int = 0
+    origin: int = -1
+
+    @property
+    def finite(self) -> bool:
+        return not (self.nans or self.infs)
+
+    def __str__(self) -> str:
+        span = f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} … {self.high:.4g}"
+        rest = [] if math.isnan(self.low) else [span]
+        rest += [f"{count} {word}" for count, word in ((self.nans, "NaN"), (self.infs, "infinite")) if count]
+        kind = f"{self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}" if self.dtype != "number" else "number"
+        return f"{kind}{'' if self.device == 'cpu' else ' on ' + self.device}: {', '.join(rest) or 'empty'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An operation that gave something non-finite. `kind` says how it came to: BIRTH, SPREAD, CONSTANT, OUTSIDE or UNINITIALISED."""
+
+    number: int
+    kind: str
+    phase: str  # "forward" (everything outside autograd) or "backward"
+    op: str
+    place: Place
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+    @property
+    def parents(self) -> set[int]:
+        return {value.origin for value in self.inputs if value.origin >= 0}
+
+    @property
+    def has_nan(self) -> bool:
+        return any(value.nans for value in self.outputs)
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a cause. An infinity that somebody wrote or passed in on purpose, such as a mask of -inf, is none yet."""
+        return self.kind in (BIRTH, UNINITIALISED) or (self.kind in (CONSTANT, OUTSIDE) and self.has_nan)
+
+
+def descendants(events: Sequence[Event], start: int, end: int | None) -> tuple[Event, ...]:
+    """The events that `start` led to, itself first; only those that lead on to `end`, where it is given."""
+    reached = {start}
+    for event in events[start + 1 :]:
+        if event.parents & reached:
+            reached.add(event.number)
+    if end is not None:
+        reached &= ancestors(events, end)
+    return tuple(events[number] for number in sorted(reached | {start}))
+
+
+def ancestors(events: Sequence[Event], end: int) -> set[int]:
+    """The numbers of the events that `end` came from, and its own."""
+    found, todo = set(), [end]
+    while todo:
+        number = todo.pop()
+        if number not in found:
+            found.add(number)
+            todo += events[number].parents
+    return found
+
+
+def shortest(chain: Sequence[Event]) -> tuple[Event, ...]:
+    """The shortest way from the first event of a chain to its last; where the last does not come from the first, to the farthest."""
+    before: dict[int, int] = {chain[0].number: -1}
+    depth = {chain[0].number: 0}
+    by_number = {event.number: event for event in chain}
+    for event in chain[1:]:
+        known = [parent for parent in event.parents if parent in depth]
+        if known:
+            best = min(known, key=depth.__getitem__)
+            before[event.number], depth[event.number] = best, depth[best] + 1
+    at = chain[-1].number if chain[-1].number in depth else max(depth, key=depth.__getitem__)
+    way = []
+    while at >= 0:
+        way.append(by_number[at])
+        at = before[at]
+    return tuple(reversed(way))

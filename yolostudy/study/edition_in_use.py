@@ -1,0 +1,121 @@
+"""`yolostudy.use(...)`: which edition `import yolostudy.X` gives for an exercise module X in this process.
+
+The word is kept in the environment variable YOLOSTUDY_USE, so kernels, loader workers and pytest inherit it. Modules that
+are to be mine are left to Python's own import; the others are executed from their edition, read from disk at that moment.
+Objects made before a change keep their old classes.
+"""
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from . import edition
+from .course import Course
+
+PACKAGE = __name__.partition(".")[0]
+VARIABLE = f"{PACKAGE.upper()}_USE"
+_word = "mine"
+_inherited = os.environ.get(VARIABLE, "")  # before any `use` of this process
+
+
+def course() -> Course:
+    """The course around this package."""
+    return Course.open(Path(sys.modules[PACKAGE].__file__).parents[1], PACKAGE)
+
+
+def use(word: str) -> None:
+    """Makes later imports of exercise modules give the edition that `word` names, here and in processes started from here.
+
+    Args:
+        word: "mine", "reference", "hybrid" (the reference, with all that is filled in put in its place),
+            "reference:losses,assigner" (these from the reference, the rest mine) or "mine:losses" (the rest hybrid).
+    """
+    install(word)
+    os.environ[VARIABLE] = word
+    forget()
+
+
+def inherited() -> str:
+    """The word that somebody outside this process decided on; empty if nobody did, or if it is only the default."""
+    return _inherited if _inherited != "mine" else ""
+
+
+def using() -> str:
+    """The word that is in force."""
+    return _word
+
+
+def install(word: str) -> None:
+    """Starts to serve an edition; what is imported already stays as it is."""
+    global _word
+    here = course()
+    plan = here.plan(word)
+    edition.serving[PACKAGE] = lambda name: here.module(plan[name], name, _accepts) if plan.get(name, "mine") != "mine" else None
+    _word = word
+
+
+def inherit() -> None:
+    """Serves what the environment says, else what was kept for this folder, as `import yolostudy` does."""
+    word, source = os.environ.get(VARIABLE), f"the environment variable {VARIABLE}"
+    if not word:
+        word, source = _kept().read_text("utf-8").strip(), f"{_kept()} (delete that file, and mine is in use again)"
+    try:
+        install(word)
+    except edition.CourseError as error:
+        raise edition.CourseError(f"{source}: {error}") from None
+
+
+def keep(word: str) -> None:
+    """Makes `word` what this folder's processes use unless their environment says otherwise; "mine" goes back to the plain import."""
+    install(word)
+    file = _kept()
+    if word == "mine":
+        file.unlink(missing_ok=True)
+    else:
+        file.parent.mkdir(exist_ok=True)
+        edition.replace_file(file, word.encode())
+
+
+def _kept() -> Path:
+    return course().state / "use"
+
+
+def _accepts(module: str, definition: str) -> bool:
+    from .verdict_cache import accepts  # it needs numpy, and torch when it has to judge: only hybrid asks
+
+    return accepts(course(), module, definition)
+
+
+def describe() -> str:
+    """What this process runs on, in one line."""
+    here, plan = course(), course().plan(_word)
+    mine = [name for name, kind in plan.items() if kind == "mine"]
+    if "hybrid" not in plan.values():
+        given = [name for name in plan if name not in mine]
+        ours, theirs = f"mine for {', '.join(mine)}", f"the reference for {', '.join(given)}"
+        return "running on " + ("mine" if not given else "the reference" if not mine else f"{theirs}; {ours}")
+    right, wrong = [f"{name}.*" for name in mine], []
+    for name in (name for name in plan if name not in mine):
+        try:
+            for definition in here.filled_in(name):
+                (right if _accepts(name, definition) else wrong).append(f"{name}.{definition}")
+        except (SyntaxError, FileNotFoundError):
+            continue  # the reference stands in, and importing it warns
+    left_out = f"; not passing yet, so the reference: {', '.join(wrong)}" if wrong else ""
+    if not right:
+        return f"running on the reference ({left_out.removeprefix('; ') or 'no exercise filled in yet'})"
+    return f"running on hybrid: mine {', '.join(right)}; the rest is the reference{left_out}"
+
+
+def forget() -> None:
+    """Forgets the exercise modules, and the given ones, which may hold names of theirs. `study` and `keep` hold none."""
+    here, package = course(), sys.modules[PACKAGE]
+    loaded = {name: name.split(".")[1] for name in sys.modules if name.startswith(f"{PACKAGE}.")}
+    if not {*here.names} & {*loaded.values()}:
+        return
+    for name, part in loaded.items():
+        if part not in ("study", *here.keep):
+            del sys.modules[name]
+            vars(package).pop(part, None)
+    importlib.invalidate_caches()

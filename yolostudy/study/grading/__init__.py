@@ -1,0 +1,1 @@
+"""Judging other people's answers: a sandbox, the notebooks under nbval, reports."""

@@ -1,0 +1,105 @@
+"""nbval, hardened: a pytest plugin that closes the holes through which a broken notebook passes or hangs nbval 0.11.
+
+Plain nbval waits out the whole cell timeout for a kernel that is dead, passes a cell that swallowed the interrupt of its own timeout,
+waits for ever on one that keeps printing, and judges failure by the displayed traceback alone. Here the kernel is watched while it works,
+the reply's own status decides, and an expectation that was never recorded or never met is a failure.
+
+Use: `command(notebook)` gives the command line; or `pytest -p yolostudy.study.grading.nbval_plugin --nbval-lax --nbval-current-env …`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from queue import Empty
+
+import nbval.plugin
+import pytest
+from nbval.kernel import RunningKernel
+
+POLL_SECONDS = 0.5  # how soon a dead kernel is noticed
+GRACE_SECONDS = 5.0  # how long an interrupted cell may take to end
+
+
+def command(notebook: Path, cell_timeout: float = 120.0) -> list[str]:
+    """The command that runs one notebook in a kernel of its own and compares the cells tagged `nbval-check-output`.
+
+    Nothing in the notebook's folder and no other installed plugin takes part. It exits with 0 when every cell passed.
+    """
+    place = notebook.parent  # without --confcutdir pytest looks for a conftest.py in every folder above it
+    alone = ["-c", os.devnull, f"--rootdir={place}", f"--confcutdir={place}", "--disable-plugin-autoload", "-p", "no:cacheprovider"]
+    return [
+        *(sys.executable, "-m", "pytest", *alone, "-p", nbval.plugin.__name__, "-p", __name__),
+        *("--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout:g}", "--color=no", "-rf", str(notebook)),
+    ]
+
+
+class KernelDied(RuntimeError):
+    pass
+
+
+class WatchedKernel(RunningKernel):
+    """A kernel that is watched while it works; `reply` and `overdue` tell how the last cell ended."""
+
+    def __init__(self, *args, **kwargs):
+        self.reply: dict = {}
+        self.overdue = False
+        self.give_up_at = float("inf")
+        super().__init__(*args, **kwargs)
+
+    def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
+        """Wait for the reply to `msg_id`.
+
+        Raises:
+            Empty: after `timeout` seconds, however many other messages came in between.
+            KernelDied: at most POLL_SECONDS after the kernel's process ended.
+        """
+        self.reply, self.overdue, self.give_up_at = {}, False, float("inf")
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                message = self.get_message("shell", timeout=POLL_SECONDS)
+            except Empty:
+                if not self.is_alive():
+                    raise KernelDied("The kernel's process ended while it ran this cell (out of memory, or the cell ended it).") from None
+            else:
+                if message["parent_header"].get("msg_id") == msg_id:
+                    self.reply = message["content"]
+                    return
+            if time.monotonic() > deadline:
+                self.overdue = True
+                self.give_up_at = time.monotonic() + GRACE_SECONDS
+                raise Empty
+
+    def get_message(self, stream: str, timeout: float | None = None) -> dict:
+        if time.monotonic() > self.give_up_at:  # a cell that prints on after its interrupt never lets the channel run empty
+            raise Empty
+        return super().get_message(stream, timeout=timeout)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    nbval.plugin.RunningKernel = WatchedKernel
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    if not isinstance(item, nbval.plugin.IPyNbCell):
+        return (yield)
+    try:
+        result = yield
+    except KernelDied as error:
+        item.raise_cell_error(str(error))
+    kernel, options, tags = item.parent.kernel, item.options, item.cell.metadata.get("tags", [])
+    if kernel.overdue:
+        item.raise_cell_error(f"Timeout of {item.config.option.nbval_cell_timeout:g} seconds exceeded; the cell swallowed the interrupt.")
+    failed = kernel.reply.get("status") == "error"
+    if failed and not options["check_exception"]:
+        raised = f"{kernel.reply.get('ename')}: {kernel.reply.get('evalue')}"
+        item.raise_cell_error(f"The cell raised {raised}, and its traceback was not shown.")
+    if options["check_exception"] and not failed:
+        item.raise_cell_error("The cell is tagged as one that raises, and it did not raise.")
+    if "nbval-check-output" in tags and item.cell.execution_count is None:
+        item.raise_cell_error("The cell is tagged nbval-check-output, but the notebook was stored without running it.")
+    return result

@@ -1,0 +1,1 @@
+"""Pictures and benches for what `boxes` computes."""

@@ -1,0 +1,1 @@
+"""Detections painted into pictures, and pictures to browse."""

@@ -1,0 +1,1 @@
+"""Pictures of training: curves, rates, gradients, predictions over epochs."""

@@ -1,0 +1,1 @@
+"""Which key of a checkpoint goes where."""
