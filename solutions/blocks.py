@@ -1,9 +1,11 @@
 """The four blocks that the whole detector is made of.
 
-ConvModule is a convolution that normalises and activates; Bottleneck puts two of them behind a shortcut; CSPLayer_2Conv splits a
-map, refines one half step by step and keeps every step; SPPF lets a position see far without shrinking the map.
+ConvModule is a convolution that normalises and activates; Bottleneck puts two of them behind a
+shortcut; CSPLayer_2Conv splits a map, refines one half step by step and keeps every step; SPPF lets
+a position see far without shrinking the map.
 
-Sources: Ultralytics 8.4.190 `nn/modules/conv.py` and `nn/modules/block.py` (Conv, Bottleneck, C2f, SPPF); mmyolo for the names.
+Sources: Ultralytics 8.4.190 `nn/modules/conv.py` and `nn/modules/block.py` (Conv, Bottleneck, C2f,
+SPPF); mmyolo for the names.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ class ConvModule(nn.Module):
     Shape:
         (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))
 
-    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps 0.001 and momentum 0.03 of the normalisation: `initialize_weights`.
+    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps 0.001 and momentum 0.03 of the
+    normalisation: `initialize_weights`.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 1, stride: int = 1):
@@ -42,7 +45,8 @@ class ConvModule(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels allow it.
+    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
+    allow it.
 
     Args:
         c_in, c_out: channels of the input and of the output.
@@ -51,7 +55,8 @@ class Bottleneck(nn.Module):
     Shape:
         (B, c_in, H, W) -> (B, c_out, H, W)
 
-    Source: Ultralytics `nn/modules/block.py`, class Bottleneck, as C2f builds it; the shortcut is from He et al. 2015.
+    Source: Ultralytics `nn/modules/block.py`, class Bottleneck, as C2f builds it; the shortcut is
+    from He et al. 2015.
     """
 
     def __init__(self, c_in: int, c_out: int, shortcut: bool = True):
@@ -70,7 +75,8 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it (known as C2f).
+    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
+    (known as C2f).
 
     Args:
         c_in, c_out: channels of the input and of the output; each half has c_out // 2.
@@ -80,7 +86,8 @@ class CSPLayer_2Conv(nn.Module):
     Shape:
         (B, c_in, H, W) -> (B, c_out, H, W)
 
-    Source: Ultralytics `nn/modules/block.py`, class C2f; the split is from CSPNet, Wang et al. 2019, figure 2.
+    Source: Ultralytics `nn/modules/block.py`, class C2f; the split is from CSPNet, Wang et al.
+    2019, figure 2.
     """
 
     def __init__(self, c_in: int, c_out: int, repeats: int = 1, shortcut: bool = False):
@@ -111,7 +118,8 @@ class SPPF(nn.Module):
     Shape:
         (B, c_in, H, W) -> (B, c_out, H, W)
 
-    Source: Ultralytics `nn/modules/block.py`, class SPPF; the pyramid is from He et al. 2014, section 2.
+    Source: Ultralytics `nn/modules/block.py`, class SPPF; the pyramid is from He et al. 2014,
+    section 2.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 5):

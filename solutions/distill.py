@@ -4,11 +4,12 @@
              │                               ├── feature loss:  where in the map does each channel look?
              └── teacher ── maps, features ──┴── response loss: how likely is each class that both know?
 
-The engine knows nothing of this. The teacher lives inside the loss; what is trained, averaged, evaluated and saved is the student alone.
+The engine knows nothing of this. The teacher lives inside the loss; what is trained, averaged,
+evaluated and saved is the student alone.
 
-Sources: Shu et al. 2021, Channel-wise Knowledge Distillation for Dense Prediction (equation 4), as TorchDistiller, mmrazor and YOLOv6 have
-it; Hinton et al. 2015, Distilling the Knowledge in a Neural Network (section 2); YOLOv6 `yolov6/models/losses/loss_distill.py` for the
-decay.
+Sources: Shu et al. 2021, Channel-wise Knowledge Distillation for Dense Prediction (equation 4), as
+TorchDistiller, mmrazor and YOLOv6 have it; Hinton et al. 2015, Distilling the Knowledge in a Neural
+Network (section 2); YOLOv6 `yolov6/models/losses/loss_distill.py` for the decay.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Taps:
     """What a model was given, and what some of its layers gave, in its latest forward pass.
 
     Args:
-        model: listened to in training mode alone, so neither validation nor an averaged copy of it leaves anything here.
+        model: listened to in training mode alone, so neither validation nor an averaged copy of it
+            leaves anything here.
         layers: names of submodules.
 
     The listeners go when this object goes.
@@ -62,14 +64,17 @@ class Taps:
         handles = [model.register_forward_pre_hook(lambda module, inputs: listen("images", inputs[0], module))]
         for name in self.layers:
             layer = model.get_submodule(name)
-            handles.append(layer.register_forward_hook(lambda module, _, output, name=name: listen(name, output, module)))
+            handles.append(
+                layer.register_forward_hook(lambda module, _, output, name=name: listen(name, output, module))
+            )
         self.remove = weakref.finalize(self, lambda: [handle.remove() for handle in handles])
 
     def take(self) -> tuple[Tensor, list[Tensor]]:
         """The images and the layers' outputs, which are not kept any longer."""
         if "images" not in self.seen:
             raise DistillationError(
-                "the student has not run in training mode since the last loss; call the model that this loss was made for."
+                "the student has not run in training mode since the last loss; call the model that this loss was "
+                "made for."
             )
         taken = [self.seen.pop(name) for name in ("images", *self.layers)]
         return taken[0], taken[1:]
@@ -78,9 +83,10 @@ class Taps:
 class Teacher:
     """A trained detector that only answers.
 
-    It is no `nn.Module`, so a module that owns it does not own its weights: they are in nobody's `parameters()` and `state_dict()`, and
-    nobody's `train()` reaches them. The wrapped model is always in eval mode when it answers, so that its batch normalisations use what
-    they have learned and learn nothing more.
+    It is no `nn.Module`, so a module that owns it does not own its weights: they are in nobody's
+    `parameters()` and `state_dict()`, and nobody's `train()` reaches them. The wrapped model is
+    always in eval mode when it answers, so that its batch normalisations use what they have learned
+    and learn nothing more.
 
     Args:
         model: images (B, 3, H, W) in 0…1 -> raw maps; its parameters stop asking for gradients.
@@ -108,7 +114,8 @@ class Teacher:
 class ChannelWiseLoss:
     """CWD: each channel of a map says where it looks; the student is to look at the same places.
 
-    Of each channel, a softmax over all positions makes a distribution. The loss is how far the student's is from the teacher's:
+    Of each channel, a softmax over all positions makes a distribution. The loss is how far the
+    student's is from the teacher's:
 
         τ² / (B·C) · Σ_{b,c} KL(p_T ‖ p_S),   p = softmax over H·W of map / τ,   summed over the maps
 
@@ -125,7 +132,8 @@ class ChannelWiseLoss:
         """The loss of several maps.
 
         Args:
-            student, teacher: lists of maps (B, C, h, w), equal in shape one by one; of any float type, computed in float32.
+            student, teacher: lists of maps (B, C, h, w), equal in shape one by one; of any float
+                type, computed in float32.
 
         Returns:
             A scalar, at least 0, and 0 for equal maps.
@@ -144,16 +152,20 @@ class ChannelWiseLoss:
 
 
 class ResponseLoss:
-    """KL: the student is to find the classes that both know as likely as the teacher does, at every position.
+    """KL: the student is to find the classes that both know as likely as the teacher does, at every
+    position.
 
-    YOLOv8's classes are independent: each has a sigmoid, and "none of them" is an answer. So a class is a coin, and the loss
-    the divergence of two coins ("bernoulli"). The founding assignment takes a softmax over the classes instead, which compares their order
-    and is blind to a shift of all of them: a teacher that is sure of nothing and one that is sure of everything teach the same ("softmax").
+    YOLOv8's classes are independent: each has a sigmoid, and "none of them" is an answer. So a
+    class is a coin, and the loss the divergence of two coins ("bernoulli"). The founding assignment
+    takes a softmax over the classes instead, which compares their order
+    and is blind to a shift of all of them: a teacher that is sure of nothing and one that is sure
+    of everything teach the same ("softmax").
 
         τ² / (B·A·C) · Σ KL(p_T ‖ p_S),   p = sigmoid or softmax of the shared classes' logits / τ
 
     Args:
-        student_classes, teacher_classes: names in the order of the class channels; those of equal names are compared.
+        student_classes, teacher_classes: names in the order of the class channels; those of equal
+            names are compared.
         kind: "bernoulli" or "softmax".
         temperature: τ.
         reg_max: R; the first 4·R channels of a raw map are the box's.
@@ -176,8 +188,8 @@ class ResponseLoss:
         shared = [name for name in teacher_classes if name in student_classes]
         if not shared:
             raise DistillationError(
-                f"teacher and student share no class: the teacher knows {', '.join(teacher_classes)}; the student learns "
-                f"{', '.join(student_classes)}. Classes are matched by name."
+                f"teacher and student share no class: the teacher knows {', '.join(teacher_classes)}; the student "
+                f"learns {', '.join(student_classes)}. Classes are matched by name."
             )
         self.student_index = [list(student_classes).index(name) for name in shared]
         self.teacher_index = [list(teacher_classes).index(name) for name in shared]
@@ -196,11 +208,13 @@ class ResponseLoss:
         for whose, maps, count in zip(("student", "teacher"), (student, teacher), self.counts, strict=True):
             if (channels := maps[0].shape[1]) != 4 * self.reg_max + count:
                 raise DistillationError(
-                    f"the {whose}'s raw maps have {channels} channels; its {count} classes and 4 · {self.reg_max} for the box make "
-                    f"{4 * self.reg_max + count}. Give two lists of raw maps (B, channels, h, w), the student's first."
+                    f"the {whose}'s raw maps have {channels} channels; its {count} classes and 4 · {self.reg_max} for "
+                    f"the box make {4 * self.reg_max + count}. Give two lists of raw maps (B, channels, h, w), the "
+                    "student's first."
                 )
         # BEGIN SOLUTION
-        mine = flatten_maps(student).float()[..., 4 * self.reg_max :][..., self.student_index] / self.temperature  # (B, A, shared)
+        # (B, A, shared)
+        mine = flatten_maps(student).float()[..., 4 * self.reg_max :][..., self.student_index] / self.temperature
         wanted = flatten_maps(teacher).float()[..., 4 * self.reg_max :][..., self.teacher_index] / self.temperature
         if self.kind == "softmax":
             log_p_s, log_p_t = mine.log_softmax(dim=-1), wanted.log_softmax(dim=-1)
@@ -214,9 +228,11 @@ class ResponseLoss:
 
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], temperature: float = 0.5) -> Tensor:
-    """A feature loss as a plain function: the squared difference, where and in which channels the teacher's map is strong.
+    """A feature loss as a plain function: the squared difference, where and in which channels the
+    teacher's map is strong.
 
-    Source: Yang et al. 2022, Focal and Global Knowledge Distillation, equations 2 to 6, without its masks of the true boxes.
+    Source: Yang et al. 2022, Focal and Global Knowledge Distillation, equations 2 to 6, without its
+    masks of the true boxes.
     """
     loss = 0.0
     for mine, wanted in zip(student, teacher, strict=True):
@@ -232,10 +248,14 @@ class DistillationLoss(nn.Module):
     """The detection loss, and what the teacher adds to it.
 
     Args:
-        detection: (raw maps, targets) -> parts with total, box, cls, dfl; such as `losses.DetectionLoss`.
-        student: the model whose maps it will be given, with submodules of the names of `teacher.taps.layers`.
-        teacher: answers for the images that the student was given, in the number format that the student computed in.
-        feature: (student's list, teacher's list) -> scalar, on the outputs of the layers; any function; None for none.
+        detection: (raw maps, targets) -> parts with total, box, cls, dfl; such as
+            `losses.DetectionLoss`.
+        student: the model whose maps it will be given, with submodules of the names of
+            `teacher.taps.layers`.
+        teacher: answers for the images that the student was given, in the number format that the
+            student computed in.
+        feature: (student's list, teacher's list) -> scalar, on the outputs of the layers; any
+            function; None for none.
         response: the same on raw maps.
         feature_gain, response_gain: weights of the two.
 
@@ -272,8 +292,9 @@ class DistillationLoss(nn.Module):
             for name, mine, wanted in zip(self.taps.layers, features, wanted_features, strict=True):
                 if mine.shape != wanted.shape:
                     raise DistillationError(
-                        f"{name}: the student's map is {tuple(mine.shape)}, the teacher's {tuple(wanted.shape)}. A feature loss compares "
-                        "channel with channel: take a teacher of the student's size, or the response loss alone."
+                        f"{name}: the student's map is {tuple(mine.shape)}, the teacher's {tuple(wanted.shape)}. A "
+                        "feature loss compares channel with channel: take a teacher of the student's size, or the "
+                        "response loss alone."
                     )
         # BEGIN SOLUTION
         parts = self.detection(maps, targets)

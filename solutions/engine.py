@@ -1,7 +1,8 @@
 """The loop that trains, and the places where something else may take part.
 
-The loop knows nothing of learning rates, checkpoints or plots. It calls each hook at seven moments and hands itself over; what a
-hook wants to know stands on the trainer. No hook keeps the trainer, so nothing is held alive in a circle.
+The loop knows nothing of learning rates, checkpoints or plots. It calls each hook at seven moments
+and hands itself over; what a hook wants to know stands on the trainer. No hook keeps the trainer,
+so nothing is held alive in a circle.
 
 Source: detectron2 `engine/train_loop.py` (TrainerBase, HookBase), at small size.
 """
@@ -16,7 +17,10 @@ from torch.optim import Optimizer
 
 
 class Hook:
-    """Something that takes part in training. Override the moments that you need; every one does nothing by itself."""
+    """Something that takes part in training.
+
+    Override the moments that you need; every one does nothing by itself.
+    """
 
     def before_train(self, trainer: Trainer) -> None: ...
     def before_epoch(self, trainer: Trainer) -> None: ...
@@ -24,7 +28,9 @@ class Hook:
     def after_step(self, trainer: Trainer) -> None: ...
     def after_epoch(self, trainer: Trainer) -> None: ...
     def after_train(self, trainer: Trainer) -> None:
-        """Called also when training ends by an exception: close and remove here what `before_train` opened."""
+        """Called also when training ends by an exception: close and remove here what `before_train`
+        opened.
+        """
 
     def state_dict(self) -> dict:
         """What a checkpoint has to keep of this hook."""
@@ -39,14 +45,17 @@ class Trainer:
     Args:
         model, loss, optimizer: what `step` works on.
         loader: gives batches; `set_epoch(epoch)` is called before each epoch where it has one.
-        step: a callable (model, loss, batch, optimizer, precision=…, step=…) -> parts of the loss; such as `training.train_step`.
+        step: a callable (model, loss, batch, optimizer, precision=…, step=…) -> parts of the loss;
+            such as `training.train_step`.
         precision: number format, with its gradient scaler, handed to each step.
         hooks: called in order, the `after_…` moments too.
         epochs, minutes: when to stop; minutes, if given, decide alone.
 
     Attributes:
-        epoch: epochs completed. steps: steps completed. batch, parts: of the step that ran last. metrics: figures that hooks
-        leave for one another, one row an epoch. stop_reason: set it to end training after the current step.
+        epoch: epochs completed. steps: steps completed. batch, parts: of the step that ran last.
+            metrics: figures that hooks
+        leave for one another, one row an epoch. stop_reason: set it to end training after the
+        current step.
     """
 
     def __init__(

@@ -1,14 +1,16 @@
-"""What the detector is told: a box loss, a distribution loss and a class loss, weighed by the assignment.
+"""What the detector is told: a box loss, a distribution loss and a class loss, weighed by the
+assignment.
 
     raw maps ── boxes, scores ── assigner ── targets
         │                                      │
         └── class loss on every anchor ────────┤
         └── box and distribution loss on the foreground
 
-Units: the assigner works in pixels; the box and distribution losses in units of the stride, because bins count strides.
+Units: the assigner works in pixels; the box and distribution losses in units of the stride, because
+bins count strides.
 
-Sources: Ultralytics 8.4.190 `utils/loss.py`, classes DFLoss, BboxLoss, v8DetectionLoss, and its gains in `cfg/default.yaml`;
-Li et al. 2020, Generalized Focal Loss, equation 6.
+Sources: Ultralytics 8.4.190 `utils/loss.py`, classes DFLoss, BboxLoss, v8DetectionLoss, and its
+gains in `cfg/default.yaml`; Li et al. 2020, Generalized Focal Loss, equation 6.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from .boxes import box_to_distance, complete_iou, distance_to_box, expected_dist
 
 
 class LossParts(NamedTuple):
-    """The sum, and what it is the sum of; each a scalar tensor, averaged over the batch's target scores, gains included."""
+    """The sum, and what it is the sum of; each a scalar tensor, averaged over the batch's target
+    scores, gains included.
+    """
 
     total: Tensor
     box: Tensor
@@ -33,7 +37,8 @@ class LossParts(NamedTuple):
 
 
 class DistributionFocalLoss:
-    """Cross-entropy against the two bins around a real-valued distance, each in proportion to its nearness.
+    """Cross-entropy against the two bins around a real-valued distance, each in proportion to its
+    nearness.
 
     DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
     """
@@ -58,7 +63,8 @@ class DistributionFocalLoss:
 
 
 class BoxLoss:
-    """Complete-IoU loss of the foreground's boxes, and the distribution loss of their four edges, both weighed by the target score.
+    """Complete-IoU loss of the foreground's boxes, and the distribution loss of their four edges,
+    both weighed by the target score.
 
     Args:
         reg_max: R, bins of each distribution.
@@ -77,7 +83,8 @@ class BoxLoss:
             weight: (P,) sum of the anchor's target scores.
 
         Returns:
-            Two scalars, not yet divided by the sum of the target scores. With P = 0 they are 0 and still have a gradient.
+            Two scalars, not yet divided by the sum of the target scores. With P = 0 they are 0 and
+            still have a gradient.
         """
         # BEGIN SOLUTION
         boxes = distance_to_box(anchors, expected_distance(logits, self.reg_max))
@@ -96,8 +103,10 @@ def pad_targets(targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tenso
         batch_size: B.
 
     Returns:
-        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of objects in one image, at least 1.
-        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less: Ultralytics takes it for padding.
+        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of
+        objects in one image, at least 1.
+        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less:
+        Ultralytics takes it for padding.
     """
     # BEGIN SOLUTION
     image = targets[:, 0].long()
@@ -123,10 +132,11 @@ class DetectionLoss(nn.Module):
     Shape:
         three raw maps, targets (N, 6) image index, class, x1 y1 x2 y2 in pixels -> `LossParts`
 
-    No gradient flows through the assignment, whatever the assigner: it is given detached scores and boxes. Maps may come in half
-    precision, as autocast makes them; the loss is computed in float32. The three sums are divided by the sum of all target scores
-    over all processes, at least 1, over the number of processes. Ultralytics multiplies its loss by the batch size before the
-    backward pass; this one does not.
+    No gradient flows through the assignment, whatever the assigner: it is given detached scores and
+    boxes. Maps may come in half precision, as autocast makes them; the loss is computed in float32.
+    The three sums are divided by the sum of all target scores over all processes, at least 1, over
+    the number of processes. Ultralytics multiplies its loss by the batch size before the backward
+    pass; this one does not.
     """
 
     def __init__(self, model: nn.Module, box_gain: float = 7.5, cls_gain: float = 0.5, dfl_gain: float = 1.5):
@@ -140,7 +150,8 @@ class DetectionLoss(nn.Module):
         # BEGIN SOLUTION
         logits = flatten_maps(maps).float()  # (B, A, 4·R + C)
         box_logits, class_logits = logits.split((4 * self.reg_max, logits.shape[-1] - 4 * self.reg_max), dim=-1)
-        anchors, steps = make_anchors([m.shape[2:] for m in maps], self.strides, logits.device)  # (A, 2) in strides, (A, 1)
+        # (A, 2) in strides, (A, 1)
+        anchors, steps = make_anchors([m.shape[2:] for m in maps], self.strides, logits.device)
         labels, boxes, mask = pad_targets(targets, len(logits))
 
         # the assignment is a target: no gradient flows through it
@@ -149,7 +160,8 @@ class DetectionLoss(nn.Module):
         total, processes = sum_over_processes(assigned.scores.sum())
         share = total.clamp(min=1) / processes  # gradients are averaged over processes afterwards
 
-        cls = F.binary_cross_entropy_with_logits(class_logits, assigned.scores, reduction="sum")  # the background counts too
+        # the background counts too
+        cls = F.binary_cross_entropy_with_logits(class_logits, assigned.scores, reduction="sum")
         image, anchor = assigned.foreground.nonzero(as_tuple=True)  # (P,) each
         box, dfl = self.box_loss(
             box_logits[image, anchor],
@@ -164,7 +176,9 @@ class DetectionLoss(nn.Module):
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the number itself and 1 without one."""
+    """The sum of a number over all processes of a distributed run, and how many they are; the
+    number itself and 1 without one.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1
     value = value.clone()

@@ -1,14 +1,16 @@
 """Backbone, neck and head: from an image to three raw maps.
 
-The backbone halves the map five times and hands on P2 … P5 (strides 4, 8, 16, 32). The neck mixes them, first downward in
-resolution (C, X), then upward again (Y, Z). The head predicts, at every position of X, Y and Z, four distributions of R bins (how
-far are the left, top, right and bottom edges?) and C class logits.
+The backbone halves the map five times and hands on P2 … P5 (strides 4, 8, 16, 32). The neck mixes
+them, first downward in resolution (C, X), then upward again (Y, Z). The head predicts, at every
+position of X, Y and Z, four distributions of R bins (how far are the left, top, right and bottom
+edges?) and C class logits.
 
     image ─ stem ─ P2 ─ P3 ───────────── X ──────────────── head, stride 8
                          └─ P4 ───── C ──┴─── Y ─────────── head, stride 16
                              └─ P5 ──┴────────┴── Z ─────── head, stride 32
 
-Sources: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml` and `nn/modules/head.py`; the neck is PANet, Liu et al. 2018, figure 1.
+Sources: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml` and `nn/modules/head.py`; the neck is
+PANet, Liu et al. 2018, figure 1.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ STRIDES = (8, 16, 32)  # pixels per position of the three output maps
 
 
 class Size(NamedTuple):
-    """How one member of the family is scaled: width `w` of every layer, ratio `r` of the last stage's, depth `n` of every row."""
+    """How one member of the family is scaled: width `w` of every layer, ratio `r` of the last
+    stage's, depth `n` of every row.
+    """
 
     width: float
     ratio: float
@@ -51,7 +55,8 @@ def scale_channels(channels: int, width: float, ratio: float = 1.0) -> int:
     Returns:
         A whole number: a convolution takes no `16.0`.
 
-    Source: Ultralytics `utils/ops.py`, make_divisible. Multiples of 8 keep the processor's vector units full.
+    Source: Ultralytics `utils/ops.py`, make_divisible. Multiples of 8 keep the processor's vector
+    units full.
     """
     # BEGIN SOLUTION
     return math.ceil(channels * width * ratio / 8) * 8
@@ -73,7 +78,8 @@ class Backbone(nn.Module):
         channels: the channels of P2 … P5, for whoever builds on them.
 
     Shape:
-        (B, 3, H, W) -> P2 (B, 128w, H/4, W/4), P3 (B, 256w, H/8, W/8), P4 (B, 512w, H/16, W/16), P5 (B, 512wr, H/32, W/32)
+        (B, 3, H, W) -> P2 (B, 128w, H/4, W/4), P3 (B, 256w, H/8, W/8), P4 (B, 512w, H/16, W/16), P5
+        (B, 512wr, H/32, W/32)
     """
 
     def __init__(self, size: Size):
@@ -106,7 +112,8 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y, Z).
+    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y,
+    Z).
 
     Args:
         channels: channels of P3, P4 and P5.
@@ -141,7 +148,8 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """At every position: four distributions over R bins, and C class logits, from two branches that share nothing.
+    """At every position: four distributions over R bins, and C class logits, from two branches that
+    share nothing.
 
     Args:
         channels: channels of X, Y and Z.
@@ -149,7 +157,8 @@ class Head(nn.Module):
         reg_max: R, bins of each distribution.
 
     Shape:
-        X, Y, Z -> three maps (B, 4·R + C, H/s, W/s); the first 4·R channels are left, top, right, bottom, R bins each
+        X, Y, Z -> three maps (B, 4·R + C, H/s, W/s); the first 4·R channels are left, top, right,
+        bottom, R bins each
 
     Source: Ultralytics `nn/modules/head.py`, class Detect, with its `bias_init`.
     """
@@ -160,10 +169,12 @@ class Head(nn.Module):
         c_cls = max(channels[0], min(num_classes, 100))
         # BEGIN SOLUTION
         self.box = nn.ModuleList(
-            nn.Sequential(ConvModule(c, c_box, 3), ConvModule(c_box, c_box, 3), nn.Conv2d(c_box, 4 * reg_max, 1)) for c in channels
+            nn.Sequential(ConvModule(c, c_box, 3), ConvModule(c_box, c_box, 3), nn.Conv2d(c_box, 4 * reg_max, 1))
+            for c in channels
         )
         self.cls = nn.ModuleList(
-            nn.Sequential(ConvModule(c, c_cls, 3), ConvModule(c_cls, c_cls, 3), nn.Conv2d(c_cls, num_classes, 1)) for c in channels
+            nn.Sequential(ConvModule(c, c_cls, 3), ConvModule(c_cls, c_cls, 3), nn.Conv2d(c_cls, num_classes, 1))
+            for c in channels
         )
         # END SOLUTION
         for box in self.box:
@@ -171,10 +182,11 @@ class Head(nn.Module):
         self.set_prior(640)
 
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
-        """Start from the belief that an image holds so many objects, spread over all positions and classes.
+        """Start from the belief that an image holds so many objects, spread over all positions and
+        classes.
 
-        Without it training begins by learning that nearly everything is background. The belief has to fit the image: that of a
-        640-pixel image is sixteen times too low for one of 160 pixels.
+        Without it training begins by learning that nearly everything is background. The belief has
+        to fit the image: that of a 640-pixel image is sixteen times too low for one of 160 pixels.
 
         Args:
             image_size: side of the training images, in pixels.
@@ -201,10 +213,12 @@ class YOLO(nn.Module):
         reg_max: R, bins of each distribution; the farthest edge lies R - 1 strides away.
 
     Attributes:
-        backbone, neck, head: the three parts; training and pretrained weights ask for them by these names.
+        backbone, neck, head: the three parts; training and pretrained weights ask for them by these
+            names.
 
     Shape:
-        images (B, 3, H, W) in 0…1, H and W multiples of 32 -> three raw maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32
+        images (B, 3, H, W) in 0…1, H and W multiples of 32 -> three raw maps (B, 4·R + C, H/s,
+        W/s), s = 8, 16, 32
 
     Errors: ValueError for an unknown size and for an image whose sides 32 does not divide.
     """
@@ -230,7 +244,9 @@ class YOLO(nn.Module):
         """Every named map on the way: P2 … P5, C, X, Y, Z, and the three `outputs`."""
         if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
             height, width = images.shape[-2:]
-            raise ValueError(f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)")
+            raise ValueError(
+                f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)"
+            )
         # BEGIN SOLUTION
         p2, p3, p4, p5 = self.backbone(images)
         c, x, y, z = self.neck(p3, p4, p5)

@@ -1,11 +1,12 @@
 """Watch a program at work: which function calls which, with what, and what comes back.
 
-Python tells whoever asks about every function that begins and ends. `Watch` asks, and passes on what happens in the packages that you
-name; `record` makes a tree of it; `summarize` keeps of each value what a reader wants to know; `path_between` finds the way from one
-call to another.
+Python tells whoever asks about every function that begins and ends. `Watch` asks, and passes on
+what happens in the packages that you name; `record` makes a tree of it; `summarize` keeps of each
+value what a reader wants to know; `path_between` finds the way from one call to another.
 
-Sources: the Python Library Reference on `sys.setprofile` and `sys.monitoring` (PEP 669, Shannon 2021); telling a call that raised from one
-that returned None is from coverage.py, `coverage/pytracer.py`. The Call, a node that knows its children, is that of any profiler.
+Sources: the Python Library Reference on `sys.setprofile` and `sys.monitoring` (PEP 669, Shannon
+2021); telling a call that raised from one that returned None is from coverage.py,
+`coverage/pytracer.py`. The Call, a node that knows its children, is that of any profiler.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ class Call:
     """One call, and the calls that were made while it ran.
 
     Attributes:
-        function: the name as it is written where the function is defined: "v8DetectionLoss.__call__".
-        owner: class of the object whose method it is: "v8PoseLoss", which may inherit the method; "" for a plain function.
+        function: the name as it is written where the function is defined:
+            "v8DetectionLoss.__call__".
+        owner: class of the object whose method it is: "v8PoseLoss", which may inherit the method;
+            "" for a plain function.
         module, file, line: where it is defined.
         arguments: summary of each argument, by its name, self left out.
         result: summary of what it returned; "Raised" for a call that an exception ended.
-        start, seconds: when it began, by `perf_counter`, and how long it took, the calls inside it included.
+        start, seconds: when it began, by `perf_counter`, and how long it took, the calls inside it
+            included.
         calls: the calls made inside it, in the order in which they began.
     """
 
@@ -52,8 +56,9 @@ class Call:
     calls: list[Call] = field(default_factory=list, repr=False)
 
     def named(self, name: str) -> bool:
-        """Whether this is a call of `name`, as it is written ("v8DetectionLoss.__call__"), by the class of its object
-        ("v8PoseLoss.__call__"), or by its last part alone ("__call__")."""
+        """Whether this is a call of `name`, as it is written ("v8DetectionLoss.__call__"), by the
+        class of its object ("v8PoseLoss.__call__"), or by its last part alone ("__call__").
+        """
         last = self.function.rpartition(".")[2]
         return name in (self.function, f"{self.owner}.{last}", last)
 
@@ -77,9 +82,10 @@ def begun(frame: FrameType) -> Call:
 class Watch:
     """Tells of the functions of some packages, as this thread calls them.
 
-    Between `start` and `stop` it calls `enter(frame)` as a function begins, and `leave(value)` as it ends, with what it returns, or a
-    `Raised`. Every `enter` is followed by its `leave`. Class bodies, modules and comprehensions count as part of what is around them; a
-    generator begins and ends anew at each value that it gives.
+    Between `start` and `stop` it calls `enter(frame)` as a function begins, and `leave(value)` as
+    it ends, with what it returns, or a `Raised`. Every `enter` is followed by its `leave`. Class
+    bodies, modules and comprehensions count as part of what is around them; a generator begins and
+    ends anew at each value that it gives.
 
     Args:
         packages: names such as "ultralytics" or "torch.nn"; what lies inside them counts too.
@@ -109,7 +115,9 @@ class Watch:
     def _is_one(self, frame: FrameType) -> bool:
         module = frame.f_globals.get("__name__", "")
         if module not in self.known:
-            self.known[module] = module != __name__ and any(f"{module}.".startswith(f"{package}.") for package in self.packages)
+            self.known[module] = module != __name__ and any(
+                f"{module}.".startswith(f"{package}.") for package in self.packages
+            )
         if not self.known[module]:
             return False
         name = frame.f_code.co_name
@@ -122,23 +130,25 @@ class Watch:
             self.enter(frame)
 
     def _end(self, frame: FrameType, value: object) -> None:
-        if self.open and self.open[-1] is frame:  # not so for what is not watched, began before `start`, or came after MOST
+        # not so for what is not watched, began before `start`, or came after MOST
+        if self.open and self.open[-1] is frame:
             self.open.pop()
             self.leave(value)
 
-    # ---- up to Python 3.11: one function is told of everything -----------------------------------------------------------
+    # ---- up to Python 3.11: one function is told of everything -----------------------------------
 
     def _on_profile(self, frame: FrameType, event: str, value: object) -> None:
         if event == "call":
             if self._is_one(frame):
                 self._begin(frame)
         elif event == "return" and self.open and self.open[-1] is frame:
-            # None is also what is told of an exception: then the last instruction was none that hands a value over
+            # None is also what is told of an exception: then the last instruction was none that
+            # hands a value over
             if value is None and dis.opname[frame.f_code.co_code[frame.f_lasti]] not in HANDS_OVER:
                 value = Raised()
             self._end(frame, value)
 
-    # ---- from Python 3.12 on: one function for each kind of event ----------------------------------------------------------
+    # ---- from Python 3.12 on: one function for each kind of event --------------------------------
 
     def _start_monitoring(self) -> None:
         monitoring, event, thread = sys.monitoring, sys.monitoring.events, threading.get_ident()
@@ -176,14 +186,16 @@ class Watch:
 def summarize(value: object, depth: int = 3) -> object:
     """What a reader wants to know of a value, as plain data that holds on to nothing of it.
 
-    A tensor becomes a line such as "float32 (4, 3, 64, 64) cpu", and so does an array; one without a device ends at its shape. A dict
-    becomes a dict of summaries, with its keys as text, a list or tuple a list of summaries: `depth` levels of them, below that "dict of
-    9". Of more than WIDEST entries the first WIDEST are kept, and the last entry says how many more there are: "..." -> "343 more" in a
-    dict, "... 343 more" in a list. None, bool, int and float stay what they are, and so does a text, of which the first LONGEST
-    characters are kept. Of anything else the class is named: "v8PoseLoss".
+    A tensor becomes a line such as "float32 (4, 3, 64, 64) cpu", and so does an array; one without
+    a device ends at its shape. A dict becomes a dict of summaries, with its keys as text, a list or
+    tuple a list of summaries: `depth` levels of them, below that "dict of 9". Of more than WIDEST
+    entries the first WIDEST are kept, and the last entry says how many more there are: "..." ->
+    "343 more" in a dict, "... 343 more" in a list. None, bool, int and float stay what they are,
+    and so does a text, of which the first LONGEST characters are kept. Of anything else the class
+    is named: "v8PoseLoss".
 
-    It is called in the middle of somebody else's program, on objects that may be half built. So it never calls their methods: whether
-    something has a `shape` and a `dtype` is asked of its class.
+    It is called in the middle of somebody else's program, on objects that may be half built. So it
+    never calls their methods: whether something has a `shape` and a `dtype` is asked of its class.
     """
     kind = type(value)
     # BEGIN SOLUTION
@@ -211,13 +223,16 @@ def summarize(value: object, depth: int = 3) -> object:
 def record(function: Callable, *arguments: object, packages: Sequence[str] = (), into: Call | None = None) -> Call:
     """Call `function(*arguments)` and return the tree of calls that this made.
 
-    The root stands for `record` itself: below it hang the calls that were made from nowhere else in the packages. Its result is the
-    summary of what the function returned. Whatever happens, nothing of the watch stays behind: an exception goes on to the caller.
+    The root stands for `record` itself: below it hang the calls that were made from nowhere else in
+    the packages. Its result is the summary of what the function returned. Whatever happens, nothing
+    of the watch stays behind: an exception goes on to the caller.
 
     Args:
-        packages: whose functions are recorded; what they call elsewhere leaves no trace, but what that calls in them again does. Without
-            any: the package that the function is from, and what stands in the notebook or script itself.
-        into: a call to use as the root. Whoever keeps it has the tree so far even if the function raises.
+        packages: whose functions are recorded; what they call elsewhere leaves no trace, but what
+            that calls in them again does. Without any: the package that the function is from, and
+            what stands in the notebook or script itself.
+        into: a call to use as the root. Whoever keeps it has the tree so far even if the function
+            raises.
     """
     module = getattr(function, "__module__", None) or type(function).__module__
     packages = tuple(packages) or ("__main__", module.partition(".")[0])
@@ -248,11 +263,12 @@ def record(function: Callable, *arguments: object, packages: Sequence[str] = (),
 
 
 def path_between(tree: Call, start: str, end: str) -> list[Call]:
-    """The chain of calls that leads from `start` to `end`, both included: each was made inside the one before it.
+    """The chain of calls that leads from `start` to `end`, both included: each was made inside the
+    one before it.
 
-    Of several calls of `end` inside a `start`, it is the one that began first; the chain begins with the outermost `start` around it. A
-    call that answers to both names is a chain of its own. Where there is no such chain, the list is empty. Names as `Call.named` takes
-    them.
+    Of several calls of `end` inside a `start`, it is the one that began first; the chain begins
+    with the outermost `start` around it. A call that answers to both names is a chain of its own.
+    Where there is no such chain, the list is empty. Names as `Call.named` takes them.
     """
 
     # BEGIN SOLUTION

@@ -1,7 +1,8 @@
 """Weights from elsewhere: the same numbers under other names.
 
-A checkpoint is a table from names to tensors. Ultralytics counts its layers (`model.9.cv1.conv.weight`); here they have names
-(`backbone.sppf.cv1.conv.weight`). Renaming is all that lies between the two, because the layers themselves are equal.
+A checkpoint is a table from names to tensors. Ultralytics counts its layers
+(`model.9.cv1.conv.weight`); here they have names (`backbone.sppf.cv1.conv.weight`). Renaming is all
+that lies between the two, because the layers themselves are equal.
 Layers without weights count too: 10 and 13 enlarge, 11, 14, 17 and 20 concatenate.
 
 Source: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml`, whose line numbers are the layers' numbers.
@@ -49,7 +50,8 @@ class TransferReport:
         missing: asked for, not offered.
         unexpected: offered within the part that is asked for, and the model has no such name.
         wrong_shape: asked for and offered, in another shape.
-        share: numbers (not names) that match, of all those that are asked for, in 0…1; 0 where nothing is asked for.
+        share: numbers (not names) that match, of all those that are asked for, in 0…1; 0 where
+            nothing is asked for.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -60,7 +62,8 @@ class TransferReport:
 
     def __str__(self) -> str:
         counts = ", ".join(
-            f"{len(getattr(self, name))} {name.replace('_', ' ')}" for name in ("matched", "missing", "unexpected", "wrong_shape")
+            f"{len(getattr(self, name))} {name.replace('_', ' ')}"
+            for name in ("matched", "missing", "unexpected", "wrong_shape")
         )
         return f"{counts}; {self.share:.1%} of the numbers fit"
 
@@ -80,7 +83,8 @@ def rename_key(key: str) -> str | None:
         key: such as `model.9.cv1.conv.weight`.
 
     Returns:
-        Such as `backbone.sppf.cv1.conv.weight`; None for one of `CONSTANTS`, which need no place here; any other key unchanged, so that
+        Such as `backbone.sppf.cv1.conv.weight`; None for one of `CONSTANTS`, which need no place
+        here; any other key unchanged, so that
         names of this package stay and what nobody knows shows up as unexpected.
     """
     # BEGIN SOLUTION
@@ -95,14 +99,19 @@ def rename_key(key: str) -> str | None:
 
 
 @torch.no_grad()
-def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all", minimum_share: float = 0.9) -> TransferReport:
+def transfer(
+    state_dict: dict[str, Tensor], model: nn.Module, part: str = "all", minimum_share: float = 0.9
+) -> TransferReport:
     """Copy the weights that fit into a model, and say what became of every name.
 
     Args:
-        state_dict: names of Ultralytics' or of this package, mapped to tensors of any float type. It stays as it is.
-        model: takes the weights in place, statistics included; its parameters stay the same objects, of the same type.
+        state_dict: names of Ultralytics' or of this package, mapped to tensors of any float type.
+            It stays as it is.
+        model: takes the weights in place, statistics included; its parameters stay the same
+            objects, of the same type.
         part: "all", or "backbone": only names that begin with `backbone.` are asked for.
-        minimum_share: less than this share of the numbers asked for is an error, and the model stays as it was.
+        minimum_share: less than this share of the numbers asked for is an error, and the model
+            stays as it was.
 
     Returns:
         A `TransferReport`.
@@ -125,7 +134,8 @@ def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all",
         else:
             report.matched.append(name)
     report.unexpected = [name for name in offered if name.startswith(prefix) and name not in wanted]
-    report.share = sum(wanted[name].numel() for name in report.matched) / (sum(tensor.numel() for tensor in wanted.values()) or 1)
+    every_number = sum(tensor.numel() for tensor in wanted.values())
+    report.share = sum(wanted[name].numel() for name in report.matched) / (every_number or 1)
 
     if report.share >= minimum_share:
         for name in report.matched:
@@ -133,9 +143,10 @@ def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all",
     # END SOLUTION
     if report.share < minimum_share:
         raise TransferError(
-            f"only {report.share:.1%} of the weights fit ({report}); expected at least {minimum_share:.0%}. First missing: "
-            f"{', '.join(report.missing[:3]) or 'none'}; first of another shape: {', '.join(report.wrong_shape[:3]) or 'none'}. "
-            "Check the size of the model and its number of classes; for the backbone alone use part='backbone'.",
+            f"only {report.share:.1%} of the weights fit ({report}); expected at least {minimum_share:.0%}. First "
+            f"missing: {', '.join(report.missing[:3]) or 'none'}; first of another shape: "
+            f"{', '.join(report.wrong_shape[:3]) or 'none'}. Check the size of the model and its number of classes; "
+            "for the backbone alone use part='backbone'.",
             report,
         )
     return report
@@ -149,8 +160,11 @@ def export_key(key: str) -> str:
     return key
 
 
-def widen_classes(state_dict: dict[str, Tensor], offered: Sequence[str], wanted: Sequence[str], model: nn.Module) -> dict[str, Tensor]:
-    """The same weights with a class layer that fits other classes: what was known of a class goes to the class of the same name.
+def widen_classes(
+    state_dict: dict[str, Tensor], offered: Sequence[str], wanted: Sequence[str], model: nn.Module
+) -> dict[str, Tensor]:
+    """The same weights with a class layer that fits other classes: what was known of a class goes
+    to the class of the same name.
 
     Args:
         state_dict: names of Ultralytics' or of this package. It stays as it is.
@@ -160,8 +174,9 @@ def widen_classes(state_dict: dict[str, Tensor], offered: Sequence[str], wanted:
     Returns:
         A new table, in this package's names, that `transfer` takes for all of the model.
 
-    Errors: ValueError where class names and class layer disagree, or the layer before it has another width: YOLOv8 makes it as wide as
-        there are classes where those are more than the channels of X, up to 100, so nano is 64 wide up to 64 classes and 80 wide for 80.
+    Errors: ValueError where class names and class layer disagree, or the layer before it has
+        another width: YOLOv8 makes it as wide as there are classes where those are more than the
+        channels of X, up to 100, so nano is 64 wide up to 64 classes and 80 wide for 80.
     """
     weights = {name: tensor for key, tensor in state_dict.items() if (name := rename_key(key))}
     known = [name for name in wanted if name in offered]
@@ -172,13 +187,14 @@ def widen_classes(state_dict: dict[str, Tensor], offered: Sequence[str], wanted:
         theirs = weights.get(name, own[:0])
         if (len(theirs), len(own)) != (len(offered), len(wanted)):
             raise ValueError(
-                f"{name} has {len(theirs)} classes in the weights and {len(own)} in the model, but {len(offered)} and {len(wanted)} class "
-                "names are given for them. Give the names that belong to each."
+                f"{name} has {len(theirs)} classes in the weights and {len(own)} in the model, but {len(offered)} and "
+                f"{len(wanted)} class names are given for them. Give the names that belong to each."
             )
         if theirs.shape[1:] != own.shape[1:]:
             raise ValueError(
-                f"the class branch is {theirs.shape[1]} channels wide in the weights and {own.shape[1]} in the model, because its width "
-                "depends on the number of classes. Take weights of about as many classes, or part='backbone'."
+                f"the class branch is {theirs.shape[1]} channels wide in the weights and {own.shape[1]} in the model, "
+                "because its width depends on the number of classes. Take weights of about as many classes, or "
+                "part='backbone'."
             )
         weights[name] = own.clone()
         weights[name][here] = theirs[there].to(own)

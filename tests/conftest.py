@@ -1,8 +1,11 @@
-"""What holds for every test: the reference edition, one thread a worker, no network, no window, no run folder in the working tree."""
+"""What holds for every test: the reference edition, one thread a worker, no network, no window, no
+run folder in the working tree.
+"""
 
 import os
 
-# Before anything imports torch, matplotlib or Ultralytics. Kernels, servers and commands that tests start inherit these.
+# Before anything imports torch, matplotlib or Ultralytics. Kernels, servers and commands that tests
+# start inherit these.
 os.environ.setdefault("YOLOSTUDY_USE", "reference")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -1,10 +1,12 @@
-"""Does a wrong answer pass? Every marked region of the reference is broken in every small way, and the probes must notice.
+"""Does a wrong answer pass? Every marked region of the reference is broken in every small way, and
+the probes must notice.
 
     python -m tests.mutation                  all exercises, and the table
     python -m tests.mutation boxes            one module, or one exercise; survivors are listed
 
-A mutant that no probe can tell from the reference either shows a gap in the probes or means the same as the reference. Both kinds are
-listed in tests/mutation_equivalents.toml, each with the reason; the second kind does not count.
+A mutant that no probe can tell from the reference either shows a gap in the probes or means the
+same as the reference. Both kinds are listed in tests/mutation_equivalents.toml, each with the
+reason; the second kind does not count.
 """
 
 from __future__ import annotations
@@ -56,8 +58,21 @@ TWINS = {
     "mean": "sum",
     "ceil": "floor",
 }
-TWINS |= {"zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "ones_like": "zeros_like", "argmax": "argmin", "any": "all"}
-TWINS |= {"sigmoid": "tanh", "softmax": "sigmoid", "log_softmax": "softmax", "square": "abs", "sum_over_processes": "len"}
+TWINS |= {
+    "zeros": "ones",
+    "ones": "zeros",
+    "zeros_like": "ones_like",
+    "ones_like": "zeros_like",
+    "argmax": "argmin",
+    "any": "all",
+}
+TWINS |= {
+    "sigmoid": "tanh",
+    "softmax": "sigmoid",
+    "log_softmax": "softmax",
+    "square": "abs",
+    "sum_over_processes": "len",
+}
 LIBRARIES = {"torch", "F", "nn", "math", "self"}  # `torch.cat(...)` is no method of a value that could be left as it is
 
 
@@ -68,7 +83,9 @@ class Mutant(NamedTuple):
 
 
 def mutants(text: str, regions: list[tuple[int, int]]) -> Iterator[Mutant]:
-    """Every small change to what stands in the regions (first and last line) of a definition's text."""
+    """Every small change to what stands in the regions (first and last line) of a definition's
+    text.
+    """
     tree = ast.parse(text)
     places = [n for n in ast.walk(tree) if any(a < getattr(n, "lineno", 0) and n.end_lineno < b for a, b in regions)]
     seen = {ast.unparse(tree)}
@@ -143,7 +160,9 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Attribute(ctx=ast.Load()) if node.attr in TWINS:
             yield _changed(node, attr=TWINS[node.attr])
         case ast.Call():
-            yield from (_changed(node, keywords=[k for k in node.keywords if k is not dropped]) for dropped in node.keywords)
+            yield from (
+                _changed(node, keywords=[k for k in node.keywords if k is not dropped]) for dropped in node.keywords
+            )
             for place in range(len(node.args) - 1):
                 args = [*node.args]
                 args[place : place + 2] = reversed(args[place : place + 2])
@@ -157,7 +176,11 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
                 isinstance(root, ast.Name) and root.id in LIBRARIES and root is node.func.value
             ):
                 yield node.func.value
-            elif len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], (ast.Starred, ast.GeneratorExp)):
+            elif (
+                len(node.args) == 1
+                and not node.keywords
+                and not isinstance(node.args[0], (ast.Starred, ast.GeneratorExp))
+            ):
                 yield node.args[0]
         case ast.Return(value=value) if value is not None:
             yield ast.Return(ast.Constant(None))
@@ -181,11 +204,13 @@ def _one_line(text: str, width: int = 90) -> str:
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
-# ---- judging them ------------------------------------------------------------------------------------------------------------------------
+# ---- judging them --------------------------------------------------------------------------------
 
 
 def survivors(name: str) -> tuple[str, int, list[Mutant]]:
-    """The exercise, how many mutants it has, and those that all of its probes take for the reference."""
+    """The exercise, how many mutants it has, and those that all of its probes take for the
+    reference.
+    """
     from yolostudy.study import edition_in_use
     from yolostudy.study.edition import Edition
     from yolostudy.study.exercise import Misconception
@@ -199,7 +224,9 @@ def survivors(name: str) -> tuple[str, int, list[Mutant]]:
     found, count = [], 0
     for mutant in mutants(solution.text, regions):
         count += 1
-        edition: Edition = Misconception("a mutant", ((solution.text, mutant.text + "\n"),), "").edition(judge.reference, name)
+        edition: Edition = Misconception("a mutant", ((solution.text, mutant.text + "\n"),), "").edition(
+            judge.reference, name
+        )
         try:
             seen = judge.look(exercise, edition)
         except Stopped:
@@ -228,12 +255,16 @@ def main(word: str = "") -> int:
             holes = [m for m in found if m not in equal]
             real = count - len(equal)
             print(
-                f"{name:<32}{count:>8}{len(equal):>12}{real - len(holes):>8}{len(holes):>9}{(real - len(holes)) / real:>9.1%}", flush=True
+                f"{name:<32}{count:>8}{len(equal):>12}{real - len(holes):>8}{len(holes):>9}{(real - len(holes)) / real:>9.1%}",
+                flush=True,
             )
             total, missed, same_meaning = total + real, missed + len(holes), same_meaning + len(equal)
             left += [(name, m._replace(text=reasons.get(m.change, ""))) for m in holes]
             stale = reasons.keys() - {m.change for m in found}
-            left += [(name, Mutant(0, f"listed as equivalent, and it is no survivor: {change}", "")) for change in sorted(stale)]
+            left += [
+                (name, Mutant(0, f"listed as equivalent, and it is no survivor: {change}", ""))
+                for change in sorted(stale)
+            ]
     share = (total - missed) / total
     print(f"{'all':<32}{total + same_meaning:>8}{same_meaning:>12}{total - missed:>8}{missed:>9}{share:>9.1%}")
     for name, mutant in left:

@@ -1,6 +1,7 @@
 """Build a YOLOv8-class detector from an empty package, and see inside every part of it.
 
-Flat files are the learner's, folders are given. `yolostudy.use(...)` decides whose version of the flat files is imported.
+Flat files are the learner's, folders are given. `yolostudy.use(...)` decides whose version of the
+flat files is imported.
 """
 
 import importlib
@@ -19,7 +20,9 @@ def __getattr__(name: str):
 
 
 def load_ipython_extension(shell) -> None:
-    """`%load_ext yolostudy`: fill cells, cards, and the words check, hint, solve, reset, undo, diff, progress."""
+    """`%load_ext yolostudy`: fill cells, cards, and the words check, hint, solve, reset, undo,
+    diff, progress.
+    """
     importlib.import_module(".study.notebook", __name__).load(shell)
 
 

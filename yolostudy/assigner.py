@@ -1,11 +1,13 @@
 """Which anchor answers for which object: task-aligned assignment.
 
-Nobody says in advance which position should find an object. During training the network's own predictions decide: among the
-anchor points inside a ground-truth box, those that already score its class well and place its box well become its positives.
+Nobody says in advance which position should find an object. During training the network's own
+predictions decide: among the anchor points inside a ground-truth box, those that already score its
+class well and place its box well become its positives.
 
     candidates (inside a box)  ->  metric  ->  the k best of each box  ->  conflicts resolved  ->  targets
 
-Sources: Feng et al. 2021, TOOD, section 3.2; Ultralytics 8.4.190 `utils/tal.py`, class TaskAlignedAssigner.
+Sources: Feng et al. 2021, TOOD, section 3.2; Ultralytics 8.4.190 `utils/tal.py`, class
+TaskAlignedAssigner.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from .boxes import complete_iou
 class Assignment(NamedTuple):
     """What each anchor has to predict.
 
-    labels (B, A): class; meaningless on the background. boxes (B, A, 4): pixels. scores (B, A, C): soft targets in 0…1, zero
-    on the background. foreground (B, A): bool. gt_index (B, A): which ground truth of its image.
+    labels (B, A): class; meaningless on the background. boxes (B, A, 4): pixels. scores (B, A, C):
+    soft targets in 0…1, zero on the background. foreground (B, A): bool. gt_index (B, A): which
+    ground truth of its image.
     """
 
     labels: Tensor
@@ -37,7 +40,8 @@ def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side:
 
     Args:
         anchors: (A, 2) pixels. gt_boxes: (B, G, 4) pixels. gt_mask: (B, G) bool, False on padding.
-        min_side: a real box with a shorter side counts as that long about its centre, so that a tiny object finds an anchor too.
+        min_side: a real box with a shorter side counts as that long about its centre, so that a
+            tiny object finds an anchor too.
 
     Returns:
         (B, G, A) bool; all False for padding.
@@ -46,7 +50,13 @@ def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side:
 
 
 def alignment(
-    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, candidates: Tensor, alpha: float = 0.5, beta: float = 6.0
+    scores: Tensor,
+    boxes: Tensor,
+    gt_labels: Tensor,
+    gt_boxes: Tensor,
+    candidates: Tensor,
+    alpha: float = 0.5,
+    beta: float = 6.0,
 ) -> tuple[Tensor, Tensor]:
     """How well each candidate already does both tasks: score^alpha · IoU^beta.
 
@@ -74,8 +84,8 @@ def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
 
 
 def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
-    """Give an anchor that several ground truths want to the one that its box overlaps most, of all in its image, whether that one
-    wants it or not.
+    """Give an anchor that several ground truths want to the one that its box overlaps most, of all
+    in its image, whether that one wants it or not.
 
     Args:
         positive: (B, G, A) bool. overlaps: (B, G, A).
@@ -100,16 +110,20 @@ class TaskAlignedAssigner:
         self.num_classes, self.k, self.alpha, self.beta, self.eps = num_classes, k, alpha, beta, eps
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor) -> Assignment:
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor
+    ) -> Assignment:
         """Assign.
 
         Args:
             scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels. anchors: (A, 2) pixels.
             gt_labels: (B, G) int64. gt_boxes: (B, G, 4) pixels.
-            gt_mask: (B, G) bool, False on padding. G is at least 1: a batch without objects is one row of padding.
+            gt_mask: (B, G) bool, False on padding. G is at least 1: a batch without objects is one
+                row of padding.
 
         Returns:
-            An `Assignment`. The score of a positive is its metric, scaled so that the best positive of each ground truth
+            An `Assignment`. The score of a positive is its metric, scaled so that the best positive
+            of each ground truth
             gets the best overlap among that ground truth's positives (TOOD, equation 4).
         """
         raise NotImplementedError("exercise assigner.TaskAlignedAssigner: course/05_assigner.ipynb")

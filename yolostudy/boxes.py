@@ -1,10 +1,12 @@
 """Anchor points, distributions, boxes: how a raw map becomes detections.
 
-An anchor point is the centre of one position of an output map. A position says how far the four edges of its object lie from that
-point, each distance as a distribution over R bins whose expectation counts, in units of the stride.
+An anchor point is the centre of one position of an output map. A position says how far the four
+edges of its object lie from that point, each distance as a distribution over R bins whose
+expectation counts, in units of the stride.
 
-Sources: Ultralytics 8.4.190 `utils/tal.py`, `utils/metrics.py`, `utils/nms.py`; distributions: Li et al. 2020, Generalized Focal
-Loss, section 3.2; complete IoU: Zheng et al. 2020, Distance-IoU Loss, equations 9 to 11.
+Sources: Ultralytics 8.4.190 `utils/tal.py`, `utils/metrics.py`, `utils/nms.py`; distributions: Li
+et al. 2020, Generalized Focal Loss, section 3.2; complete IoU: Zheng et al. 2020, Distance-IoU
+Loss, equations 9 to 11.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import torch
 from torch import Tensor
 
 STRIDES = (8, 16, 32)
-CLASS_OFFSET = 7680  # pixels between the planes on which boxes of different classes are compared, as in Ultralytics' NMS
+# pixels between the planes on which boxes of different classes are compared, as in Ultralytics' NMS
+CLASS_OFFSET = 7680
 
 
 def make_anchors(
@@ -30,7 +33,8 @@ def make_anchors(
         device: where both are made.
 
     Returns:
-        anchors (A, 2): x, y of each centre, in units of its stride. strides (A, 1): that stride in pixels.
+        anchors (A, 2): x, y of each centre, in units of its stride. strides (A, 1): that stride in
+        pixels.
     """
     raise NotImplementedError("exercise boxes.make_anchors: course/04_boxes.ipynb")
 
@@ -42,7 +46,8 @@ def expected_distance(logits: Tensor, reg_max: int = 16) -> Tensor:
         logits: (..., 4·R), R bins for left, then top, right and bottom.
 
     Returns:
-        (..., 4) distances in units of the stride, each within 0 … R - 1, on the device of the logits.
+        (..., 4) distances in units of the stride, each within 0 … R - 1, on the device of the
+        logits.
     """
     raise NotImplementedError("exercise boxes.expected_distance: course/04_boxes.ipynb")
 
@@ -68,7 +73,8 @@ def box_to_distance(anchors: Tensor, boxes: Tensor, reg_max: int = 16) -> Tensor
         boxes: (..., 4) x1 y1 x2 y2 in units of the stride.
 
     Returns:
-        (..., 4) left, top, right, bottom, clamped to 0 … R - 1 - 0.01 so that the bin above always exists.
+        (..., 4) left, top, right, bottom, clamped to 0 … R - 1 - 0.01 so that the bin above always
+        exists.
     """
     raise NotImplementedError("exercise boxes.box_to_distance: course/04_boxes.ipynb")
 
@@ -86,16 +92,19 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
-    """Complete IoU of each box with its partner: IoU, less the distance of the centres, less the difference of the aspect ratios.
+    """Complete IoU of each box with its partner: IoU, less the distance of the centres, less the
+    difference of the aspect ratios.
 
         CIoU = IoU - ρ² / c² - α·v,    v = 4/π² · (atan(w₂/h₂) - atan(w₁/h₁))²,    α = v / (1 - IoU + v)
 
     Args:
         boxes, others: (..., 4) x1 y1 x2 y2, in any unit that both share.
-        eps: keeps every divisor (heights, union, c², that of α) from being 0: equal boxes give 1, boxes without area no NaN.
+        eps: keeps every divisor (heights, union, c², that of α) from being 0: equal boxes give 1,
+            boxes without area no NaN.
 
     Returns:
-        (...) at most 1; below 0 where the boxes are far apart. α counts as a constant in the backward pass.
+        (...) at most 1; below 0 where the boxes are far apart. α counts as a constant in the
+        backward pass.
     """
     raise NotImplementedError("exercise boxes.complete_iou: course/04_boxes.ipynb")
 
@@ -103,7 +112,8 @@ def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
 def non_maximum_suppression(
     boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float = 0.7, max_detections: int = 300
 ) -> Tensor:
-    """Keep the best box of every heap: best score first, and out with all that overlap it and are of its class.
+    """Keep the best box of every heap: best score first, and out with all that overlap it and are
+    of its class.
 
     Args:
         boxes: (n, 4) pixels. scores: (n,). classes: (n,).
@@ -122,7 +132,9 @@ def flatten_maps(maps: Sequence[Tensor]) -> Tensor:
 
 
 def decode(maps: Sequence[Tensor], reg_max: int = 16, strides: Sequence[int] = STRIDES) -> tuple[Tensor, Tensor]:
-    """Boxes (B, A, 4) in pixels and class scores (B, A, C) in 0…1 of every position, nothing left out."""
+    """Boxes (B, A, 4) in pixels and class scores (B, A, C) in 0…1 of every position, nothing left
+    out.
+    """
     anchors, steps = make_anchors([m.shape[2:] for m in maps], strides, maps[0].device)
     logits = flatten_maps(maps).float()
     boxes = distance_to_box(anchors, expected_distance(logits[..., : 4 * reg_max], reg_max)) * steps
@@ -143,7 +155,8 @@ def predict(
     Args:
         maps: the network's three raw maps.
         score_threshold: leave out what scores at most this.
-        multi_label: every class above the threshold makes a detection (what evaluation wants), not only the best one.
+        multi_label: every class above the threshold makes a detection (what evaluation wants), not
+            only the best one.
 
     Returns:
         Per image (n, 6) on the CPU: x1 y1 x2 y2 in pixels, score, class; best score first.

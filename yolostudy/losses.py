@@ -1,14 +1,16 @@
-"""What the detector is told: a box loss, a distribution loss and a class loss, weighed by the assignment.
+"""What the detector is told: a box loss, a distribution loss and a class loss, weighed by the
+assignment.
 
     raw maps ── boxes, scores ── assigner ── targets
         │                                      │
         └── class loss on every anchor ────────┤
         └── box and distribution loss on the foreground
 
-Units: the assigner works in pixels; the box and distribution losses in units of the stride, because bins count strides.
+Units: the assigner works in pixels; the box and distribution losses in units of the stride, because
+bins count strides.
 
-Sources: Ultralytics 8.4.190 `utils/loss.py`, classes DFLoss, BboxLoss, v8DetectionLoss, and its gains in `cfg/default.yaml`;
-Li et al. 2020, Generalized Focal Loss, equation 6.
+Sources: Ultralytics 8.4.190 `utils/loss.py`, classes DFLoss, BboxLoss, v8DetectionLoss, and its
+gains in `cfg/default.yaml`; Li et al. 2020, Generalized Focal Loss, equation 6.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from .boxes import box_to_distance, complete_iou, distance_to_box, expected_dist
 
 
 class LossParts(NamedTuple):
-    """The sum, and what it is the sum of; each a scalar tensor, averaged over the batch's target scores, gains included."""
+    """The sum, and what it is the sum of; each a scalar tensor, averaged over the batch's target
+    scores, gains included.
+    """
 
     total: Tensor
     box: Tensor
@@ -33,7 +37,8 @@ class LossParts(NamedTuple):
 
 
 class DistributionFocalLoss:
-    """Cross-entropy against the two bins around a real-valued distance, each in proportion to its nearness.
+    """Cross-entropy against the two bins around a real-valued distance, each in proportion to its
+    nearness.
 
     DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
     """
@@ -51,7 +56,8 @@ class DistributionFocalLoss:
 
 
 class BoxLoss:
-    """Complete-IoU loss of the foreground's boxes, and the distribution loss of their four edges, both weighed by the target score.
+    """Complete-IoU loss of the foreground's boxes, and the distribution loss of their four edges,
+    both weighed by the target score.
 
     Args:
         reg_max: R, bins of each distribution.
@@ -70,7 +76,8 @@ class BoxLoss:
             weight: (P,) sum of the anchor's target scores.
 
         Returns:
-            Two scalars, not yet divided by the sum of the target scores. With P = 0 they are 0 and still have a gradient.
+            Two scalars, not yet divided by the sum of the target scores. With P = 0 they are 0 and
+            still have a gradient.
         """
         raise NotImplementedError("exercise losses.BoxLoss: course/06_loss_and_nan.ipynb")
 
@@ -83,8 +90,10 @@ def pad_targets(targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tenso
         batch_size: B.
 
     Returns:
-        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of objects in one image, at least 1.
-        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less: Ultralytics takes it for padding.
+        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of
+        objects in one image, at least 1.
+        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less:
+        Ultralytics takes it for padding.
     """
     raise NotImplementedError("exercise losses.pad_targets: course/06_loss_and_nan.ipynb")
 
@@ -99,10 +108,11 @@ class DetectionLoss(nn.Module):
     Shape:
         three raw maps, targets (N, 6) image index, class, x1 y1 x2 y2 in pixels -> `LossParts`
 
-    No gradient flows through the assignment, whatever the assigner: it is given detached scores and boxes. Maps may come in half
-    precision, as autocast makes them; the loss is computed in float32. The three sums are divided by the sum of all target scores
-    over all processes, at least 1, over the number of processes. Ultralytics multiplies its loss by the batch size before the
-    backward pass; this one does not.
+    No gradient flows through the assignment, whatever the assigner: it is given detached scores and
+    boxes. Maps may come in half precision, as autocast makes them; the loss is computed in float32.
+    The three sums are divided by the sum of all target scores over all processes, at least 1, over
+    the number of processes. Ultralytics multiplies its loss by the batch size before the backward
+    pass; this one does not.
     """
 
     def __init__(self, model: nn.Module, box_gain: float = 7.5, cls_gain: float = 0.5, dfl_gain: float = 1.5):
@@ -119,7 +129,9 @@ class DetectionLoss(nn.Module):
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the number itself and 1 without one."""
+    """The sum of a number over all processes of a distributed run, and how many they are; the
+    number itself and 1 without one.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1
     value = value.clone()

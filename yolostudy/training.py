@@ -1,7 +1,8 @@
 """What happens around a step of training: freezing, learning rate, averaging, the step itself.
 
-Sources: YOLOv6 `yolov6/core/engine.py` and Ultralytics 8.4.190 `engine/trainer.py` for the recipe; Loshchilov and Hutter 2017 (SGDR)
-for the cosine; Tarvainen and Valpola 2017 for the averaged weights.
+Sources: YOLOv6 `yolov6/core/engine.py` and Ultralytics 8.4.190 `engine/trainer.py` for the recipe;
+Loshchilov and Hutter 2017 (SGDR) for the cosine; Tarvainen and Valpola 2017 for the averaged
+weights.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ def _stay_in_eval(module: nn.Module, _inputs: tuple) -> None:
 def freeze(module: nn.Module) -> None:
     """Stop a module from learning, running statistics included.
 
-    A batch normalisation has two kinds of memory: its weights, which the optimizer changes, and its running mean and variance,
-    which each forward pass in training mode changes. Both stay, even if somebody calls `.train()` on the whole model later:
-    `_stay_in_eval`, a forward pre-hook on each batch normalisation (an `_BatchNorm`), puts it back into eval mode at the last
-    moment, and is what `unfreeze` looks for. Freezing twice is harmless.
+    A batch normalisation has two kinds of memory: its weights, which the optimizer changes, and its
+    running mean and variance, which each forward pass in training mode changes. Both stay, even if
+    somebody calls `.train()` on the whole model later: `_stay_in_eval`, a forward pre-hook on each
+    batch normalisation (an `_BatchNorm`), puts it back into eval mode at the last moment, and is
+    what `unfreeze` looks for. Freezing twice is harmless.
     """
     unfreeze(module)
     raise NotImplementedError("exercise training.freeze: course/07_training.ipynb")
@@ -41,8 +43,9 @@ def freeze(module: nn.Module) -> None:
 def unfreeze(module: nn.Module) -> None:
     """Let a module learn again, running statistics included.
 
-    Takes `_stay_in_eval` away from each batch normalisation that has it, and leaves the hooks of others alone. The normalisation
-    is then in the mode that the module is in, without waiting for the next `.train()`.
+    Takes `_stay_in_eval` away from each batch normalisation that has it, and leaves the hooks of
+    others alone. The normalisation is then in the mode that the module is in, without waiting for
+    the next `.train()`.
     """
     raise NotImplementedError("exercise training.unfreeze: course/07_training.ipynb")
 
@@ -59,7 +62,8 @@ class WarmupCosine:
         self.warmup_steps, self.final = warmup_steps, final
 
     def __call__(self, step: int, progress: float) -> float:
-        """The factor in 0…1: that of the warm-up times that of the cosine, which falls from 1 to `final`.
+        """The factor in 0…1: that of the warm-up times that of the cosine, which falls from 1 to
+        `final`.
 
         Args:
             step: steps done so far. The first step, 0, already moves.
@@ -74,7 +78,8 @@ class ExponentialMovingAverage:
     Args:
         model: copied; the copy is in eval mode and has no gradient.
         decay: how much of the average stays at each update, once the ramp is over.
-        ramp: updates after which the decay has reached 63 % of its value; a young average follows quickly.
+        ramp: updates after which the decay has reached 63 % of its value; a young average follows
+            quickly.
 
     Attributes:
         model: the average. updates: how many there were.
@@ -86,9 +91,11 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move every floating-point weight and buffer a little towards the model's; copy the others (a counter has no average).
+        """Move every floating-point weight and buffer a little towards the model's; copy the others
+        (a counter has no average).
 
-        The average keeps the share decay · (1 − e^(−updates / ramp)) of itself; `updates` counts this one already.
+        The average keeps the share decay · (1 − e^(−updates / ramp)) of itself; `updates` counts
+        this one already.
         """
         raise NotImplementedError("exercise training.ExponentialMovingAverage: course/07_training.ipynb")
 
@@ -98,8 +105,8 @@ class Precision:
 
     Args:
         device: where the model is.
-        name: "fp32", "bf16" (CPU or CUDA), "fp16" (CUDA, with a gradient scaler), or "auto": bf16 where the processor has units
-            for it, fp16 on older CUDA cards, else fp32.
+        name: "fp32", "bf16" (CPU or CUDA), "fp16" (CUDA, with a gradient scaler), or "auto": bf16
+            where the processor has units for it, fp16 on older CUDA cards, else fp32.
     """
 
     def __init__(self, device: torch.device | str = "cpu", name: str = "auto"):
@@ -108,7 +115,9 @@ class Precision:
         if self.name not in ("fp32", "bf16", "fp16"):
             raise ValueError(f"unknown precision {name!r}; choose auto, fp32, bf16 or fp16")
         if self.name == "fp16" and self.device.type != "cuda":
-            raise ValueError(f"fp16 training needs a CUDA card, and this runs on {self.device.type}; choose bf16 or fp32")
+            raise ValueError(
+                f"fp16 training needs a CUDA card, and this runs on {self.device.type}; choose bf16 or fp32"
+            )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
     @staticmethod
@@ -125,7 +134,9 @@ class Precision:
 
 
 def to_unit(images: Tensor, device: torch.device | str) -> Tensor:
-    """uint8 images (B, 3, H, W) -> float32 in 0…1 on the device, channels last, which is the faster layout for convolutions."""
+    """uint8 images (B, 3, H, W) -> float32 in 0…1 on the device, channels last, which is the faster
+    layout for convolutions.
+    """
     return images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
@@ -145,8 +156,8 @@ def train_step(
         model: images (B, 3, H, W) in 0…1 -> raw maps.
         loss: (raw maps, targets) -> `LossParts`.
         batch: with `.images` uint8 (B, 3, H, W) and `.targets` (N, 6).
-        precision: number format of the forward pass, and its gradient scaler; float32 where none is given. The loss computes
-            outside of autocast.
+        precision: number format of the forward pass, and its gradient scaler; float32 where none is
+            given. The loss computes outside of autocast.
         clip: largest norm of all gradients together.
         accumulate: batches whose gradients are averaged into one update.
         step: number of this step in its epoch; decides when an update is due.
@@ -164,7 +175,9 @@ def train_step(
 def build_optimizer(
     model: nn.Module, rate: float = 2e-3, weight_decay: float = 5e-4, name: str = "adamw", momentum: float = 0.9
 ) -> Optimizer:
-    """AdamW or SGD over what is not frozen; weight decay only on tensors of two or more dimensions, not on biases and norms."""
+    """AdamW or SGD over what is not frozen; weight decay only on tensors of two or more dimensions,
+    not on biases and norms.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
@@ -191,7 +204,8 @@ def train(
 ) -> Trainer:
     """Train, and return the trainer, whose `.metrics` hold what the hooks found last.
 
-    The caller chooses everything else by hooks: schedule, averaging, evaluation, checkpoints, plots.
+    The caller chooses everything else by hooks: schedule, averaging, evaluation, checkpoints,
+    plots.
     """
     precision = precision or Precision(next(model.parameters()).device)
     step = partial(train_step, clip=clip, accumulate=accumulate)
@@ -202,9 +216,15 @@ def train(
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, loader, precision: Precision | None = None, class_names: Sequence[str] | None = None, score_threshold: float = 0.001
+    model: nn.Module,
+    loader,
+    precision: Precision | None = None,
+    class_names: Sequence[str] | None = None,
+    score_threshold: float = 0.001,
 ) -> Evaluation:
-    """Average precision of a model over a loader, on the letterboxed images; the model is left in the mode it was in."""
+    """Average precision of a model over a loader, on the letterboxed images; the model is left in
+    the mode it was in.
+    """
     device = next(model.parameters()).device
     precision = precision or Precision(device)
     was_training = model.training
@@ -213,7 +233,9 @@ def validate(
     for batch in loader:
         with precision.autocast():
             maps = model(to_unit(batch.images, device))
-        predictions += [detections.cpu() for detections in predict(maps, score_threshold, max_detections=100, reg_max=model.reg_max)]
+        predictions += [
+            detections.cpu() for detections in predict(maps, score_threshold, max_detections=100, reg_max=model.reg_max)
+        ]
         truths += [batch.targets[batch.targets[:, 0] == index, 1:] for index in range(len(batch.images))]
     model.train(was_training)
     return evaluate(predictions, truths, class_names)

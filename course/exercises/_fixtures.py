@@ -1,4 +1,6 @@
-"""What the probes look through: fixed inputs, layers whose numbers depend on nothing but shapes, and small readings."""
+"""What the probes look through: fixed inputs, layers whose numbers depend on nothing but shapes,
+and small readings.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,31 @@ from torch import Tensor, nn
 
 
 def ramp(*shape: int) -> Tensor:
-    """A fixed tensor of that shape within -1 … 1, smooth along its last axis and nowhere periodic in it."""
+    """A fixed tensor of that shape within -1 … 1, smooth along its last axis and nowhere periodic
+    in it.
+    """
     count = math.prod(shape)
     steps = torch.arange(count, dtype=torch.float64)
-    return (torch.sin(0.7 * steps) * 0.5 + torch.cos(0.013 * steps * steps) * 0.5).to(torch.get_default_dtype()).reshape(shape)
+    return (
+        (torch.sin(0.7 * steps) * 0.5 + torch.cos(0.013 * steps * steps) * 0.5)
+        .to(torch.get_default_dtype())
+        .reshape(shape)
+    )
 
 
 def values(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Tensor:
     """Fixed pseudo-random numbers of that shape in low … high."""
-    return low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(
-        torch.get_default_dtype()
-    )
+    return low + (high - low) * torch.rand(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(torch.get_default_dtype())
 
 
 def seeded(module: nn.Module, train: bool = False) -> nn.Module:
-    """The module with every parameter and buffer filled by its shape alone, so that names and order of construction do not matter.
+    """The module with every parameter and buffer filled by its shape alone, so that names and order
+    of construction do not matter.
 
-    Weights are scaled by their fan-in, so that what goes through a deep network neither dies nor explodes.
+    Weights are scaled by their fan-in, so that what goes through a deep network neither dies nor
+    explodes.
     """
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -36,7 +46,8 @@ def seeded(module: nn.Module, train: bool = False) -> nn.Module:
             fan_in = math.prod(tensor.shape[1:]) if tensor.dim() > 1 else 1
             seed = math.prod(side + 3 * place + 7 for place, side in enumerate(tensor.shape)) % 100_003
             drawn = values(*tensor.shape, low=-1, high=1, seed=seed)
-            # scales, shifts, means and variances: near 1, so that none can be missed and a variance is positive
+            # scales, shifts, means and variances: near 1, so that none can be missed and a variance
+            # is positive
             tensor.copy_(drawn * math.sqrt(3 / fan_in) if tensor.dim() > 1 else 1 + drawn / 2)
     return module.train(train)
 

@@ -16,10 +16,14 @@ NOT_ITS_OWN = "two layers, built and filled alike, answer differently: some of t
 
 
 def shapes(layer: nn.Module, learning: bool = False) -> dict[str, int]:
-    """How many parameters of each kind a layer owns, or of those that a gradient has reached: whatever they are called, a mistake in a row
-    of layers shows as one number. Convolutions come first, for they say most."""
+    """How many parameters of each kind a layer owns, or of those that a gradient has reached:
+    whatever they are called, a mistake in a row of layers shows as one number. Convolutions come
+    first, for they say most.
+    """
     reached = [p for p in layer.parameters() if not learning or (p.grad is not None and p.grad.abs().sum() > 0)]
-    return dict(Counter(_called(p) + ("" if p.requires_grad else ", frozen") for p in sorted(reached, key=lambda p: -p.dim())))
+    return dict(
+        Counter(_called(p) + ("" if p.requires_grad else ", frozen") for p in sorted(reached, key=lambda p: -p.dim()))
+    )
 
 
 def _called(parameter: Tensor) -> str:
@@ -32,15 +36,24 @@ def _called(parameter: Tensor) -> str:
 
 
 def tensor(output: object) -> Tensor:
-    """What forward gave. Raises a sentence where it is no tensor: torch would make a riddle of it, far from the learner's code."""
+    """What forward gave.
+
+    Raises a sentence where it is no tensor: torch would make a riddle of it, far from the learner's
+    code.
+    """
     if isinstance(output, Tensor):
         return output
-    raise TypeError("forward returns None: its `return` is missing" if output is None else f"forward returns a {type(output).__name__}")
+    raise TypeError(
+        "forward returns None: its `return` is missing"
+        if output is None
+        else f"forward returns a {type(output).__name__}"
+    )
 
 
 def steady(look: Callable[[], object]) -> object:
-    """What `look` sees, if it sees the same twice. Weights that a layer does not own are drawn anew each time, and would show here as
-    noise that no comparison can recognise."""
+    """What `look` sees, if it sees the same twice. Weights that a layer does not own are drawn anew
+    each time, and would show here as noise that no comparison can recognise.
+    """
     first, second = look(), look()
     return first if _alike(first, second) else NOT_ITS_OWN
 
@@ -56,8 +69,10 @@ def _alike(one: object, other: object) -> bool:
 
 
 def lively(layer: nn.Module) -> nn.Module:
-    """Seeded, with larger weights. Each SiLU halves what is near zero, so that little is left at the end of a deep network; weights twice
-    as large would make it explode instead, and with it the difference between two CPUs."""
+    """Seeded, with larger weights. Each SiLU halves what is near zero, so that little is left at
+    the end of a deep network; weights twice as large would make it explode instead, and with it the
+    difference between two CPUs.
+    """
     seeded(layer)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -66,7 +81,7 @@ def lively(layer: nn.Module) -> nn.Module:
     return layer
 
 
-# ---- ConvModule ----------------------------------------------------------------------------------------------------------
+# ---- ConvModule ----------------------------------------------------------------------------------
 
 conv_module = Exercise(
     "blocks.ConvModule",
@@ -75,12 +90,12 @@ conv_module = Exercise(
     minutes=10,
     goal="Build the layer that the whole network is made of: convolution, batch normalisation, SiLU.",
     hints=(
-        "Make the three layers in __init__ and keep each on self. In forward the input goes through them in the order of their names in "
-        "the docstring's first line.",
-        "With stride 1 the map keeps its size: how many positions must be added around it for a kernel of 3, and for a kernel of 1? Which "
-        "number of the convolution does the normalisation take away again?",
-        "Padding is half the kernel, rounded down. The convolution has no bias. nn.BatchNorm2d gets Ultralytics' numbers instead of its "
-        "own: an eps of 0.001 and a momentum of 0.03.",
+        "Make the three layers in __init__ and keep each on self. In forward the input goes through them in the order "
+        "of their names in the docstring's first line.",
+        "With stride 1 the map keeps its size: how many positions must be added around it for a kernel of 3, and for "
+        "a kernel of 1? Which number of the convolution does the normalisation take away again?",
+        "Padding is half the kernel, rounded down. The convolution has no bias. nn.BatchNorm2d gets Ultralytics' "
+        "numbers instead of its own: an eps of 0.001 and a momentum of 0.03.",
     ),
 )
 
@@ -101,9 +116,13 @@ def _(course):
 def _(course):
     def look():
         made = {
-            (kernel, stride): seeded(course.blocks.ConvModule(4, 6, kernel, stride)) for kernel, stride in ((1, 1), (3, 2), (5, 2), (1, 2))
+            (kernel, stride): seeded(course.blocks.ConvModule(4, 6, kernel, stride))
+            for kernel, stride in ((1, 1), (3, 2), (5, 2), (1, 2))
         }
-        return {f"kernel {kernel}, stride {stride}": layer(2 * ramp(1, 4, 7, 10)) for (kernel, stride), layer in made.items()}
+        return {
+            f"kernel {kernel}, stride {stride}": layer(2 * ramp(1, 4, 7, 10))
+            for (kernel, stride), layer in made.items()
+        }
 
     return steady(look)
 
@@ -128,7 +147,11 @@ def _(course):
         y = tensor(layer(x))
         back = gradient((y * ramp(*y.shape)).sum(), x)
         with torch.no_grad():
-            return {"output": y.detach(), "gradient": back, "output in evaluation, afterwards": layer.eval()(ramp(1, 3, 5, 4))}
+            return {
+                "output": y.detach(),
+                "gradient": back,
+                "output in evaluation, afterwards": layer.eval()(ramp(1, 3, 5, 4)),
+            }
 
     return steady(look)
 
@@ -136,8 +159,9 @@ def _(course):
 conv_module.misconception(
     "super.__init__ without calling super",
     swap=("super().__init__()", "super.__init__()"),
-    because="Without its brackets `super` is a class of Python's own, not your parent, so nn.Module never sets up the tables in which it "
-    "keeps layers. The constructor fails before a single layer exists. Write super().__init__() as the first line.",
+    because="Without its brackets `super` is a class of Python's own, not your parent, so nn.Module never sets up the "
+    "tables in which it keeps layers. The constructor fails before a single layer exists. Write super().__init__() as "
+    "the first line.",
     museum=2,
 )
 conv_module.misconception(
@@ -156,73 +180,76 @@ conv_module.misconception(
             "        return nn.SiLU()(nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)(x))",
         ),
     ],
-    because="A layer that is made in forward is a new one with new random weights at every call, and the module does not own it: it has "
-    "no parameters. The optimizer of stage 7 then trains nothing, freezing freezes nothing and a checkpoint stays empty. Make layers in "
-    "__init__, keep them on self, and only call them in forward.",
+    because="A layer that is made in forward is a new one with new random weights at every call, and the module does "
+    "not own it: it has no parameters. The optimizer of stage 7 then trains nothing, freezing freezes nothing and a "
+    "checkpoint stays empty. Make layers in __init__, keep them on self, and only call them in forward.",
     museum=4,
 )
 conv_module.misconception(
     "the padding is forgotten",
     swap=(", padding=kernel_size // 2", ""),
-    because="Without padding a 3 x 3 kernel takes one position away on every side, so each layer shrinks its map. A shortcut could no "
-    "longer be added, and the maps that the neck of stage 3 concatenates would not fit. Pad by half the kernel.",
+    because="Without padding a 3 x 3 kernel takes one position away on every side, so each layer shrinks its map. A "
+    "shortcut could no longer be added, and the maps that the neck of stage 3 concatenates would not fit. Pad by half "
+    "the kernel.",
 )
 conv_module.misconception(
     "the padding is always 1",
     swap=("padding=kernel_size // 2", "padding=1"),
-    because="One position is right for a 3 x 3 kernel only. A 1 x 1 convolution then grows its map by a frame in which it saw nothing, "
-    "and a 5 x 5 one shrinks it. Pad by half of whatever kernel is asked for.",
+    because="One position is right for a 3 x 3 kernel only. A 1 x 1 convolution then grows its map by a frame in "
+    "which it saw nothing, and a 5 x 5 one shrinks it. Pad by half of whatever kernel is asked for.",
 )
 conv_module.misconception(
     "the convolution keeps its bias",
     swap=(", bias=False", ""),
-    because="The normalisation subtracts the mean of each channel, and a bias goes with it: it can learn nothing. It costs parameters, "
-    "and in stage 8 every convolution has a key that no pretrained checkpoint knows. Switch it off.",
+    because="The normalisation subtracts the mean of each channel, and a bias goes with it: it can learn nothing. It "
+    "costs parameters, and in stage 8 every convolution has a key that no pretrained checkpoint knows. Switch it off.",
     museum=14,
 )
 conv_module.misconception(
     "the normalisation keeps torch's defaults",
     swap=("c_out, eps=1e-3, momentum=0.03", "c_out"),
-    because="Torch's defaults are an eps of 1e-5 and a momentum of 0.1; this family of networks was trained with 1e-3 and 0.03. Keys, "
-    "shapes and counts all agree, so nothing complains, but in stage 8 the outputs no longer equal Ultralytics', and in training the "
-    "running statistics follow the last ten batches instead of the last thirty. Give both numbers.",
+    because="Torch's defaults are an eps of 1e-5 and a momentum of 0.1; this family of networks was trained with 1e-3 "
+    "and 0.03. Keys, shapes and counts all agree, so nothing complains, but in stage 8 the outputs no longer equal "
+    "Ultralytics', and in training the running statistics follow the last ten batches instead of the last thirty. "
+    "Give both numbers.",
 )
 conv_module.misconception(
     "the eps of the normalisation keeps its default",
     swap=("eps=1e-3, ", ""),
-    because="Torch's default is 1e-5, this family uses 1e-3. A channel that hardly varies is then blown up up to ten times further, and "
-    "in stage 8 the outputs differ from Ultralytics' although every weight was copied. Give eps as well as momentum.",
+    because="Torch's default is 1e-5, this family uses 1e-3. A channel that hardly varies is then blown up up to ten "
+    "times further, and in stage 8 the outputs differ from Ultralytics' although every weight was copied. Give eps as "
+    "well as momentum.",
 )
 conv_module.misconception(
     "the momentum of the normalisation keeps its default",
     swap=(", momentum=0.03", ""),
-    because="Torch's default of 0.1 lets the running statistics follow the last ten batches or so; 0.03 averages over about thirty. "
-    "Outputs in training are the same; those in evaluation hang on whatever the last few batches held, and so does every mAP of stage 7. "
-    "Give momentum as well as eps.",
+    because="Torch's default of 0.1 lets the running statistics follow the last ten batches or so; 0.03 averages over "
+    "about thirty. Outputs in training are the same; those in evaluation hang on whatever the last few batches held, "
+    "and so does every mAP of stage 7. Give momentum as well as eps.",
 )
 conv_module.misconception(
     "the activation is ReLU",
     swap=("nn.SiLU()", "nn.ReLU()"),
-    because="ReLU cuts everything below zero to exactly zero, and such a position passes no gradient back. SiLU, x times sigmoid(x), lets "
-    "a little through. No key and no shape shows the difference: pretrained weights would load in stage 8 and answer nonsense. Use "
-    "nn.SiLU.",
+    because="ReLU cuts everything below zero to exactly zero, and such a position passes no gradient back. SiLU, x "
+    "times sigmoid(x), lets a little through. No key and no shape shows the difference: pretrained weights would load "
+    "in stage 8 and answer nonsense. Use nn.SiLU.",
 )
 conv_module.misconception(
     "the activation comes before the normalisation",
     swap=("self.act(self.bn(self.conv(x)))", "self.bn(self.act(self.conv(x)))"),
-    because="The normalisation is there to hand the activation values around zero, where it bends; behind it, it cannot. Pretrained "
-    "weights load in stage 8 without complaint and answer nonsense. Convolve, normalise, activate.",
+    because="The normalisation is there to hand the activation values around zero, where it bends; behind it, it "
+    "cannot. Pretrained weights load in stage 8 without complaint and answer nonsense. Convolve, normalise, activate.",
 )
 conv_module.misconception(
     "the activation is left out",
     swap=("self.act(self.bn(self.conv(x)))", "self.bn(self.conv(x))"),
-    because="A convolution and a normalisation are both linear, and so is any number of them in a row: without a bend between them the "
-    "whole network could be multiplied out into one convolution. It still trains in stage 7, to a poor result that nothing explains. Send "
-    "what the normalisation gives through the SiLU.",
+    because="A convolution and a normalisation are both linear, and so is any number of them in a row: without a bend "
+    "between them the whole network could be multiplied out into one convolution. It still trains in stage 7, to a "
+    "poor result that nothing explains. Send what the normalisation gives through the SiLU.",
 )
 
 
-# ---- Bottleneck ----------------------------------------------------------------------------------------------------------
+# ---- Bottleneck ----------------------------------------------------------------------------------
 
 bottleneck = Exercise(
     "blocks.Bottleneck",
@@ -233,16 +260,20 @@ bottleneck = Exercise(
     goal="Put two ConvModules behind a shortcut that can be switched off.",
     hints=(
         "Decide in __init__, once, whether this block adds its input. forward only looks the decision up.",
-        "The first ConvModule changes the number of channels, the second keeps it. A map can only be added to one of the same shape.",
-        "Add when the shortcut is asked for and c_in equals c_out. What is added is the untouched input, to what the second ConvModule "
-        "gives; nothing is activated after the sum.",
+        "The first ConvModule changes the number of channels, the second keeps it. A map can only be added to one of "
+        "the same shape.",
+        "Add when the shortcut is asked for and c_in equals c_out. What is added is the untouched input, to what the "
+        "second ConvModule gives; nothing is activated after the sum.",
     ),
 )
 
 
 @bottleneck.probe("the parameters that it owns")
 def _(course):
-    return {"8 to 8 channels": shapes(course.blocks.Bottleneck(8, 8)), "8 to 12 channels": shapes(course.blocks.Bottleneck(8, 12))}
+    return {
+        "8 to 8 channels": shapes(course.blocks.Bottleneck(8, 8)),
+        "8 to 12 channels": shapes(course.blocks.Bottleneck(8, 12)),
+    }
 
 
 @bottleneck.probe("with a shortcut, and without")
@@ -281,64 +312,74 @@ def _(course):
 bottleneck.misconception(
     "the shortcut is added where the channels differ",
     swap=("self.add = shortcut and c_in == c_out", "self.add = shortcut"),
-    because="A map of 6 channels cannot be added to one of 4, and torch stops with a size mismatch. The blocks of this network happen to "
-    "keep their channels, so it would wait for the first reader who builds another. Add only where c_in equals c_out.",
+    because="A map of 6 channels cannot be added to one of 4, and torch stops with a size mismatch. The blocks of "
+    "this network happen to keep their channels, so it would wait for the first reader who builds another. Add only "
+    "where c_in equals c_out.",
 )
 bottleneck.misconception(
     "the shortcut is always on",
     swap=("self.add = shortcut and c_in == c_out", "self.add = c_in == c_out"),
-    because="The backbone asks for shortcuts and the neck asks for none. With them everywhere all keys and shapes still agree, and the "
-    "outputs leave Ultralytics' as soon as the neck begins, in stage 3. Let the argument decide too.",
+    because="The backbone asks for shortcuts and the neck asks for none. With them everywhere all keys and shapes "
+    "still agree, and the outputs leave Ultralytics' as soon as the neck begins, in stage 3. Let the argument decide "
+    "too.",
 )
 bottleneck.misconception(
     "the shortcut is never added",
     swap=("return x + y if self.add else y", "return y"),
-    because="The sum is what lets a gradient reach the first layers undiminished: each block learns only what to change. Without it deep "
-    "rows train slowly in stage 7, and pretrained weights, which expect it, answer nonsense in stage 8. Return the sum where it is asked "
-    "for.",
+    because="The sum is what lets a gradient reach the first layers undiminished: each block learns only what to "
+    "change. Without it deep rows train slowly in stage 7, and pretrained weights, which expect it, answer nonsense "
+    "in stage 8. Return the sum where it is asked for.",
 )
 bottleneck.misconception(
     "the middle map is added instead of the input",
     swap=("y = self.cv2(self.cv1(x))", "x = self.cv1(x)\n        y = self.cv2(x)"),
-    because="You add what the first ConvModule gave. Often a line such as `x = self.cv1(x)` is the cause: x is then another map, and the "
-    "input is gone when it is to be added. No shape shows it. The wire leads around one ConvModule instead of two, so nothing passes a "
-    "whole block as it came. Keep the input under a name of its own.",
+    because="You add what the first ConvModule gave. Often a line such as `x = self.cv1(x)` is the cause: x is then "
+    "another map, and the input is gone when it is to be added. No shape shows it. The wire leads around one "
+    "ConvModule instead of two, so nothing passes a whole block as it came. Keep the input under a name of its own.",
 )
 bottleneck.misconception(
     "the sum is activated, as in ResNet",
     swap=[
-        ("self.add = shortcut and c_in == c_out", "self.cv2.act = nn.Identity()\n        self.add = shortcut and c_in == c_out"),
+        (
+            "self.add = shortcut and c_in == c_out",
+            "self.cv2.act = nn.Identity()\n        self.add = shortcut and c_in == c_out",
+        ),
         ("return x + y if self.add else y", "return nn.functional.silu(x + y if self.add else y)"),
     ],
-    because="He et al. add first and activate the sum. Here the second ConvModule activates, and the input is added untouched, so that it "
-    "can pass through a whole row of blocks as it came. Use two complete ConvModules and activate nothing after the sum.",
+    because="He et al. add first and activate the sum. Here the second ConvModule activates, and the input is added "
+    "untouched, so that it can pass through a whole row of blocks as it came. Use two complete ConvModules and "
+    "activate nothing after the sum.",
 )
 bottleneck.misconception(
     "the first kernel is 1 x 1, as in YOLOv5",
     swap=("self.cv1 = ConvModule(c_in, c_out, kernel_size=3)", "self.cv1 = ConvModule(c_in, c_out, kernel_size=1)"),
-    because="YOLOv5 squeezed with 1 x 1 and then looked around with 3 x 3. Here both look around, so that each block widens the view by "
-    "four positions instead of two. In stage 8 the first weight of every block would have the wrong shape. Use kernel_size=3 twice.",
+    because="YOLOv5 squeezed with 1 x 1 and then looked around with 3 x 3. Here both look around, so that each block "
+    "widens the view by four positions instead of two. In stage 8 the first weight of every block would have the "
+    "wrong shape. Use kernel_size=3 twice.",
 )
 bottleneck.misconception(
     "the middle has half the channels",
     swap=[
         ("self.cv1 = ConvModule(c_in, c_out, kernel_size=3)", "self.cv1 = ConvModule(c_in, c_out // 2, kernel_size=3)"),
-        ("self.cv2 = ConvModule(c_out, c_out, kernel_size=3)", "self.cv2 = ConvModule(c_out // 2, c_out, kernel_size=3)"),
+        (
+            "self.cv2 = ConvModule(c_out, c_out, kernel_size=3)",
+            "self.cv2 = ConvModule(c_out // 2, c_out, kernel_size=3)",
+        ),
     ],
-    because="The name speaks of a narrow neck, and in ResNet the middle is narrow. Here the split of CSPLayer_2Conv has halved the "
-    "channels already, and Ultralytics builds this block with e=1.0. Keep c_out channels in the middle, or no pretrained weight fits in "
-    "stage 8.",
+    because="The name speaks of a narrow neck, and in ResNet the middle is narrow. Here the split of CSPLayer_2Conv "
+    "has halved the channels already, and Ultralytics builds this block with e=1.0. Keep c_out channels in the "
+    "middle, or no pretrained weight fits in stage 8.",
 )
 bottleneck.misconception(
     "the sum is written into the input",
     swap=("return x + y if self.add else y", "return x.add_(y) if self.add else y"),
-    because="`x += y` and `add_` change the caller's own tensor. CSPLayer_2Conv keeps every map of its row for the concatenation, and "
-    "would find the same map several times; in training autograd stops with an error about an in-place operation. Write x + y, which "
-    "makes a new map.",
+    because="`x += y` and `add_` change the caller's own tensor. CSPLayer_2Conv keeps every map of its row for the "
+    "concatenation, and would find the same map several times; in training autograd stops with an error about an "
+    "in-place operation. Write x + y, which makes a new map.",
 )
 
 
-# ---- CSPLayer_2Conv --------------------------------------------------------------------------------------------------------
+# ---- CSPLayer_2Conv ------------------------------------------------------------------------------
 
 csp_layer = Exercise(
     "blocks.CSPLayer_2Conv",
@@ -348,11 +389,12 @@ csp_layer = Exercise(
     after="blocks.Bottleneck",
     goal="Split a map, refine one half step by step, and keep every step.",
     hints=(
-        "Two ConvModules with 1 x 1 kernels, one before the split and one behind the concatenation, and a row of bottlenecks in an "
-        "nn.ModuleList between them.",
-        "Count the halves that are concatenated: the two of the split, and one for each bottleneck. The channels are dimension 1.",
-        "Start a list with the two halves of the first ConvModule's output. Each bottleneck takes the last map of the list and adds its "
-        "own to it. At the end everything in the list is concatenated for the last ConvModule.",
+        "Two ConvModules with 1 x 1 kernels, one before the split and one behind the concatenation, and a row of "
+        "bottlenecks in an nn.ModuleList between them.",
+        "Count the halves that are concatenated: the two of the split, and one for each bottleneck. The channels are "
+        "dimension 1.",
+        "Start a list with the two halves of the first ConvModule's output. Each bottleneck takes the last map of the "
+        "list and adds its own to it. At the end everything in the list is concatenated for the last ConvModule.",
     ),
 )
 
@@ -360,7 +402,11 @@ csp_layer = Exercise(
 @csp_layer.probe("the parameters that it owns")
 def _(course):
     layer = course.blocks.CSPLayer_2Conv
-    return {"1 bottleneck": shapes(layer(6, 8)), "3 bottlenecks": shapes(layer(10, 12, repeats=3)), "none": shapes(layer(6, 8, repeats=0))}
+    return {
+        "1 bottleneck": shapes(layer(6, 8)),
+        "3 bottlenecks": shapes(layer(10, 12, repeats=3)),
+        "none": shapes(layer(6, 8, repeats=0)),
+    }
 
 
 @csp_layer.probe("a row of one, and the gradient through it")
@@ -385,7 +431,9 @@ def _(course):
 
 @csp_layer.probe("the weights that learn, in a row of three")
 def _(course):
-    """Weights of one shape are filled alike, so that the output does not say which of the bottlenecks was asked."""
+    """Weights of one shape are filled alike, so that the output does not say which of the
+    bottlenecks was asked.
+    """
     layer = lively(course.blocks.CSPLayer_2Conv(4, 12, repeats=3))
     y = tensor(layer(ramp(1, 4, 5, 4)))
     (y * ramp(*y.shape)).sum().backward()
@@ -395,40 +443,47 @@ def _(course):
 csp_layer.misconception(
     "every bottleneck reads the same half",
     swap=("bottleneck(maps[-1])", "bottleneck(maps[1])"),
-    because="The bottlenecks then stand side by side, not in a row: each sees five positions wide instead of the last one seeing "
-    "thirteen. With one bottleneck nothing shows, so the nano network looks right in its outer stages only. Feed each with the map before "
-    "it.",
+    because="The bottlenecks then stand side by side, not in a row: each sees five positions wide instead of the last "
+    "one seeing thirteen. With one bottleneck nothing shows, so the nano network looks right in its outer stages "
+    "only. Feed each with the map before it.",
 )
 csp_layer.misconception(
     "the row starts at the first half",
     swap=("bottleneck(maps[-1])", "bottleneck(maps[-1 if len(maps) > 2 else 0])"),
-    because="Either half would do in a network of your own, but the pretrained weights of stage 8 were learned with the second half "
-    "refined and the first kept. No key and no shape tells. Start the row at the second half.",
+    because="Either half would do in a network of your own, but the pretrained weights of stage 8 were learned with "
+    "the second half refined and the first kept. No key and no shape tells. Start the row at the second half.",
 )
 csp_layer.misconception(
     "only the end of the row is kept",
-    swap=[("(2 + repeats) * hidden", "2 * hidden"), ("torch.cat(maps, dim=1)", "torch.cat((maps[0], maps[-1]), dim=1)")],
-    because="That is the older C3 layer: the first half and the end of the row. This one concatenates every stage of it, so that "
-    "gradients reach each bottleneck by a short way. The last ConvModule reads (2 + repeats) halves.",
+    swap=[
+        ("(2 + repeats) * hidden", "2 * hidden"),
+        ("torch.cat(maps, dim=1)", "torch.cat((maps[0], maps[-1]), dim=1)"),
+    ],
+    because="That is the older C3 layer: the first half and the end of the row. This one concatenates every stage of "
+    "it, so that gradients reach each bottleneck by a short way. The last ConvModule reads (2 + repeats) halves.",
 )
 csp_layer.misconception(
     "the first half is dropped",
-    swap=[("(2 + repeats) * hidden", "(1 + repeats) * hidden"), ("torch.cat(maps, dim=1)", "torch.cat(maps[1:], dim=1)")],
-    because="The half that is not refined is the point of the split: it carries the map past the row unchanged and at no cost. Without it "
-    "the last ConvModule misses hidden channels, and its pretrained weight does not fit in stage 8. Concatenate both halves and every "
-    "step.",
+    swap=[
+        ("(2 + repeats) * hidden", "(1 + repeats) * hidden"),
+        ("torch.cat(maps, dim=1)", "torch.cat(maps[1:], dim=1)"),
+    ],
+    because="The half that is not refined is the point of the split: it carries the map past the row unchanged and at "
+    "no cost. Without it the last ConvModule misses hidden channels, and its pretrained weight does not fit in stage "
+    "8. Concatenate both halves and every step.",
 )
 csp_layer.misconception(
     "the maps are concatenated in reverse",
     swap=("torch.cat(maps, dim=1)", "torch.cat(maps[::-1], dim=1)"),
-    because="The last ConvModule has one weight for each channel it reads, in a fixed order. A network trained from scratch would not "
-    "mind, a pretrained one answers nonsense in stage 8, with every key matched. First half, second half, then the row in its order.",
+    because="The last ConvModule has one weight for each channel it reads, in a fixed order. A network trained from "
+    "scratch would not mind, a pretrained one answers nonsense in stage 8, with every key matched. First half, second "
+    "half, then the row in its order.",
 )
 csp_layer.misconception(
     "the split is not along the channels",
     swap=("chunk(2, dim=1)", "chunk(2)"),
-    because="chunk splits along dimension 0 unless told otherwise, and dimension 0 counts images: half of the batch goes into the row, "
-    "with all its channels. With a single image there is only one chunk. Split along dimension 1.",
+    because="chunk splits along dimension 0 unless told otherwise, and dimension 0 counts images: half of the batch "
+    "goes into the row, with all its channels. With a single image there is only one chunk. Split along dimension 1.",
 )
 csp_layer.misconception(
     "one bottleneck is used again and again",
@@ -436,8 +491,9 @@ csp_layer.misconception(
         "nn.ModuleList(Bottleneck(hidden, hidden, shortcut) for _ in range(repeats))",
         "nn.ModuleList([Bottleneck(hidden, hidden, shortcut)] * repeats)",
     ),
-    because="A list times a number repeats the reference, not the layer: the whole row shares one set of weights. It runs, it trains, and "
-    "it learns less; in stage 8 the last pretrained bottleneck of each row silently wins. Build one bottleneck in each turn of a loop.",
+    because="A list times a number repeats the reference, not the layer: the whole row shares one set of weights. It "
+    "runs, it trains, and it learns less; in stage 8 the last pretrained bottleneck of each row silently wins. Build "
+    "one bottleneck in each turn of a loop.",
 )
 csp_layer.misconception(
     "the bottlenecks stand in a plain list",
@@ -445,18 +501,20 @@ csp_layer.misconception(
         "self.m = nn.ModuleList(Bottleneck(hidden, hidden, shortcut) for _ in range(repeats))",
         "self.m = [Bottleneck(hidden, hidden, shortcut) for _ in range(repeats)]",
     ),
-    because="nn.Module notices layers and parameters, not lists or dicts that hold some. The row runs, but the optimizer never trains it, "
-    ".to(device) leaves it behind and no checkpoint holds it. Put the list into an nn.ModuleList.",
+    because="nn.Module notices layers and parameters, not lists or dicts that hold some. The row runs, but the "
+    "optimizer never trains it, .to(device) leaves it behind and no checkpoint holds it. Put the list into an "
+    "nn.ModuleList.",
 )
 csp_layer.misconception(
     "the shortcut is not handed on",
     swap=("Bottleneck(hidden, hidden, shortcut)", "Bottleneck(hidden, hidden)"),
-    because="A Bottleneck adds its input unless told otherwise, this layer does not unless told so: the two defaults differ on purpose. "
-    "Every layer of the neck gets shortcuts that it must not have, and stage 3 differs from Ultralytics from C on. Hand the argument on.",
+    because="A Bottleneck adds its input unless told otherwise, this layer does not unless told so: the two defaults "
+    "differ on purpose. Every layer of the neck gets shortcuts that it must not have, and stage 3 differs from "
+    "Ultralytics from C on. Hand the argument on.",
 )
 
 
-# ---- SPPF ----------------------------------------------------------------------------------------------------------------
+# ---- SPPF ----------------------------------------------------------------------------------------
 
 sppf = Exercise(
     "blocks.SPPF",
@@ -467,16 +525,20 @@ sppf = Exercise(
     goal="Let a position see 13 x 13 neighbours without changing the size of the map.",
     hints=(
         "Height and width stay. Which stride and which padding does that leave for the pooling?",
-        "Four maps are concatenated: the first ConvModule's output and three poolings. How many channels is that for the last ConvModule?",
-        "The second pool takes the first pool's output, not the ConvModule's, and the third takes the second's. One nn.MaxPool2d serves "
-        "all three: it has no weights.",
+        "Four maps are concatenated: the first ConvModule's output and three poolings. How many channels is that for "
+        "the last ConvModule?",
+        "The second pool takes the first pool's output, not the ConvModule's, and the third takes the second's. One "
+        "nn.MaxPool2d serves all three: it has no weights.",
     ),
 )
 
 
 @sppf.probe("the parameters that it owns")
 def _(course):
-    return {"8 to 8 channels": shapes(course.blocks.SPPF(8, 8)), "6 to 10 channels": shapes(course.blocks.SPPF(6, 10, kernel_size=3))}
+    return {
+        "8 to 8 channels": shapes(course.blocks.SPPF(8, 8)),
+        "6 to 10 channels": shapes(course.blocks.SPPF(6, 10, kernel_size=3)),
+    }
 
 
 @sppf.probe("how far one bright position spreads")
@@ -489,7 +551,10 @@ def _(course):
             bright = dark.clone()
             bright[..., 14, 15] = 5
             changed = (tensor(layer(bright)) - tensor(layer(dark))).abs().amax(dim=(0, 1)) > 1e-3
-            seen[f"window {kernel_size}"] = {"rows": int(changed.any(dim=1).sum()), "columns": int(changed.any(dim=0).sum())}
+            seen[f"window {kernel_size}"] = {
+                "rows": int(changed.any(dim=1).sum()),
+                "columns": int(changed.any(dim=0).sum()),
+            }
         return seen
 
     return steady(look)
@@ -514,8 +579,9 @@ def _(course):
 sppf.misconception(
     "the pools run side by side",
     swap=("self.pool(maps[-1])", "self.pool(maps[0])"),
-    because="All three pools then see the same 5 x 5 window, and three of the four maps are equal. At the end of the backbone an aircraft "
-    "spans six positions, and none of them would see it whole. Chain them: each takes the output of the one before.",
+    because="All three pools then see the same 5 x 5 window, and three of the four maps are equal. At the end of the "
+    "backbone an aircraft spans six positions, and none of them would see it whole. Chain them: each takes the output "
+    "of the one before.",
 )
 sppf.misconception(
     "the windows grow although the pools are chained",
@@ -523,12 +589,13 @@ sppf.misconception(
         ("for _ in range(3):", "for turn in range(3):"),
         (
             "self.pool(maps[-1])",
-            "nn.functional.max_pool2d(maps[-1], self.pool.kernel_size + 4 * turn, stride=1, padding=self.pool.padding + 2 * turn)",
+            "nn.functional.max_pool2d(maps[-1], self.pool.kernel_size + 4 * turn, stride=1, "
+            "padding=self.pool.padding + 2 * turn)",
         ),
     ],
-    because="Windows of 5, 9 and 13 belong to the older SPP, where the pools stand side by side. In a chain the window grows by itself, "
-    "and windows that grow as well see 25 positions instead of 13, which is more than the whole map of a 640-pixel image. Use the same "
-    "window three times.",
+    because="Windows of 5, 9 and 13 belong to the older SPP, where the pools stand side by side. In a chain the "
+    "window grows by itself, and windows that grow as well see 25 positions instead of 13, which is more than the "
+    "whole map of a 640-pixel image. Use the same window three times.",
 )
 sppf.misconception(
     "the last ConvModule is forgotten",
@@ -536,16 +603,17 @@ sppf.misconception(
         ("self.cv2 = ConvModule(4 * hidden, c_out, kernel_size=1)\n", "\n"),
         ("self.cv2(torch.cat(maps, dim=1))", "torch.cat(maps, dim=1)"),
     ],
-    because="The four maps are then handed on as they are, with 4 * hidden channels, twice as many as went in. Nothing complains here. "
-    "The student of this course met it in stage 3, as 1152 channels where a later layer expected 384, and found it by printing shapes "
-    "module by module. Mix the four maps with the last ConvModule.",
+    because="The four maps are then handed on as they are, with 4 * hidden channels, twice as many as went in. "
+    "Nothing complains here. The student of this course met it in stage 3, as 1152 channels where a later layer "
+    "expected 384, and found it by printing shapes module by module. Mix the four maps with the last ConvModule.",
     museum=5,
 )
 sppf.misconception(
     "the last ConvModule is made and never called",
     swap=("self.cv2(torch.cat(maps, dim=1))", "torch.cat(maps, dim=1)"),
-    because="Keys and parameter counts are right, and the output has 4 * hidden channels instead of c_out. In stage 3 the neck stops at a "
-    "number of channels that it does not expect, far from here. Send the concatenation through the last ConvModule.",
+    because="Keys and parameter counts are right, and the output has 4 * hidden channels instead of c_out. In stage 3 "
+    "the neck stops at a number of channels that it does not expect, far from here. Send the concatenation through "
+    "the last ConvModule.",
 )
 sppf.misconception(
     "the first ConvModule has no activation",
@@ -553,22 +621,22 @@ sppf.misconception(
         "self.cv1 = ConvModule(c_in, hidden, kernel_size=1)",
         "self.cv1 = ConvModule(c_in, hidden, kernel_size=1)\n        self.cv1.act = nn.Identity()",
     ),
-    because="Keys, shapes and counts are right and the answers are wrong: Ultralytics itself shipped this for a while, from 8.4.0 to "
-    "8.4.110. Weights that were trained with the activation lose accuracy, and only a comparison of outputs finds it. Use two complete "
-    "ConvModules.",
+    because="Keys, shapes and counts are right and the answers are wrong: Ultralytics itself shipped this for a "
+    "while, from 8.4.0 to 8.4.110. Weights that were trained with the activation lose accuracy, and only a comparison "
+    "of outputs finds it. Use two complete ConvModules.",
     museum=30,
 )
 sppf.misconception(
     "the stride of the pool is left at its default",
     swap=(", stride=1, padding", ", padding"),
-    because="nn.MaxPool2d steps as far as its window is wide unless told otherwise: a map of 20 positions shrinks to 4, and the four maps "
-    "cannot be concatenated. Here the pool looks around and must not shrink. Give it stride 1.",
+    because="nn.MaxPool2d steps as far as its window is wide unless told otherwise: a map of 20 positions shrinks to "
+    "4, and the four maps cannot be concatenated. Here the pool looks around and must not shrink. Give it stride 1.",
 )
 sppf.misconception(
     "the pool has no padding",
     swap=(", padding=kernel_size // 2", ""),
-    because="A window of 5 without padding takes two positions away on every side, so the four maps differ in size and cannot be "
-    "concatenated. A max pool pads with minus infinity, so padding never wins. Pad by half the window.",
+    because="A window of 5 without padding takes two positions away on every side, so the four maps differ in size "
+    "and cannot be concatenated. A max pool pads with minus infinity, so padding never wins. Pad by half the window.",
 )
 sppf.misconception(
     "the border is padded with zeros",
@@ -576,13 +644,14 @@ sppf.misconception(
         (", padding=kernel_size // 2)", ")"),
         ("self.pool(maps[-1])", "self.pool(nn.functional.pad(maps[-1], [self.pool.kernel_size // 2] * 4))"),
     ],
-    because="A zero is larger than every negative value, so along the border zeros win the maximum wherever SiLU left something negative. "
-    "The middle of the map is right, which is why it is found late, in stage 8 by comparing outputs. Let nn.MaxPool2d pad: it uses minus "
-    "infinity.",
+    because="A zero is larger than every negative value, so along the border zeros win the maximum wherever SiLU left "
+    "something negative. The middle of the map is right, which is why it is found late, in stage 8 by comparing "
+    "outputs. Let nn.MaxPool2d pad: it uses minus infinity.",
 )
 sppf.misconception(
     "the pools take the average",
     swap=("nn.MaxPool2d(", "nn.AvgPool2d("),
-    because="An average over 25 positions drowns the one strong value that says a tail is near; a maximum keeps it. Keys and shapes "
-    "agree, since pools have no weights, so nothing warns before outputs are compared in stage 8. Use nn.MaxPool2d.",
+    because="An average over 25 positions drowns the one strong value that says a tail is near; a maximum keeps it. "
+    "Keys and shapes agree, since pools have no weights, so nothing warns before outputs are compared in stage 8. Use "
+    "nn.MaxPool2d.",
 )

@@ -1,4 +1,6 @@
-"""Stage 9: a teacher that only answers, what is taught of its maps and of its classes, and the sum that is learned from."""
+"""Stage 9: a teacher that only answers, what is taught of its maps and of its classes, and the sum
+that is learned from.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SHARED = ((3, 0), (1, 2), (2, 3))  # where a shared class stands: student, teach
 
 
 class Net(nn.Module):
-    """A detector of two levels with a normalisation in its stem and in its neck; it notes the mode in which its layers run."""
+    """A detector of two levels with a normalisation in its stem and in its neck; it notes the mode
+    in which its layers run.
+    """
 
     def __init__(self, classes: int):
         super().__init__()
@@ -41,7 +45,7 @@ def pictures(count: int = 3, seed: int = 7) -> Tensor:
     return values(count, 3, 4, 4, low=-1, high=2, seed=seed).float()
 
 
-# ---- Teacher -------------------------------------------------------------------------------------------------------------
+# ---- Teacher -------------------------------------------------------------------------------------
 
 teacher = Exercise(
     "distill.Teacher",
@@ -51,12 +55,12 @@ teacher = Exercise(
     after="training.freeze",
     goal="Make a trained detector answer, and do nothing else.",
     hints=(
-        "Three things of a detector can change or cost while it answers: its weights, its running statistics, and the memory of a graph "
-        "for a backward pass that never comes. Which call sees to each?",
-        "Somebody may call train() on the wrapped model at any time, so what keeps its normalisations quiet cannot be said once, in "
-        "__init__. The weights can.",
-        "The features are not what the model returns: `self.taps` has heard them when the model has run, and its take() gives the images "
-        "and the list of features.",
+        "Three things of a detector can change or cost while it answers: its weights, its running statistics, and the "
+        "memory of a graph for a backward pass that never comes. Which call sees to each?",
+        "Somebody may call train() on the wrapped model at any time, so what keeps its normalisations quiet cannot be "
+        "said once, in __init__. The weights can.",
+        "The features are not what the model returns: `self.taps` has heard them when the model has run, and its "
+        "take() gives the images and the list of features.",
     ),
 )
 
@@ -92,7 +96,11 @@ def _(course):
     chosen.model.train()
     maps, _ = chosen(pictures())
     alone, _ = chosen(pictures()[:1])
-    return {"an image in a batch": [m[:1] for m in maps], "the same image alone": alone, "layers ran in": chosen.model.modes}
+    return {
+        "an image in a batch": [m[:1] for m in maps],
+        "the same image alone": alone,
+        "layers ran in": chosen.model.modes,
+    }
 
 
 @teacher.probe("what three answers leave behind")
@@ -126,7 +134,10 @@ def _(course):
 def _(course):
     owner, chosen = nn.Linear(2, 1), teach(course)
     owner.teacher = chosen
-    return {"its weights": sorted(name for name, _ in owner.named_parameters()), "its state": sorted(owner.state_dict())}
+    return {
+        "its weights": sorted(name for name, _ in owner.named_parameters()),
+        "its state": sorted(owner.state_dict()),
+    }
 
 
 FREEZE = "        model.requires_grad_(False)\n"
@@ -137,75 +148,81 @@ ASK = "        with torch.no_grad():\n            maps = self.model(images)\n"
 teacher.misconception(
     "eval mode is set once",
     swap=[(EVAL, ""), (FREEZE, FREEZE + "        model.eval()\n")],
-    because="Whoever owns the wrapped model, or walks through a student that holds it, may call train(): from then on the teacher "
-    "normalises by each batch and its statistics drift towards the student's few images. What has to hold at every answer is seen to at "
-    "every answer.",
+    because="Whoever owns the wrapped model, or walks through a student that holds it, may call train(): from then on "
+    "the teacher normalises by each batch and its statistics drift towards the student's few images. What has to hold "
+    "at every answer is seen to at every answer.",
     museum=23,
 )
 teacher.misconception(
     "eval mode is never set",
     swap=(EVAL, ""),
-    because="A model that was trained in this process comes in train mode. It answers by the statistics of the batch, and each answer "
-    "changes the statistics that it has learned: after an epoch you learn from another teacher. Call eval() before each answer.",
+    because="A model that was trained in this process comes in train mode. It answers by the statistics of the batch, "
+    "and each answer changes the statistics that it has learned: after an epoch you learn from another teacher. Call "
+    "eval() before each answer.",
     museum=23,
 )
 teacher.misconception(
     "track_running_stats is switched off instead of eval mode",
     swap=(EVAL, f"{NORMS}                norm.track_running_stats = False\n"),
-    because="The statistics are no longer updated, so hashes of the buffers agree and nothing seems wrong. But in train mode they are not "
-    "used either: each image is normalised by its neighbours in the batch, and the same image gets another answer in other company. Eval "
-    "mode is what makes a normalisation use what it has learned.",
+    because="The statistics are no longer updated, so hashes of the buffers agree and nothing seems wrong. But in "
+    "train mode they are not used either: each image is normalised by its neighbours in the batch, and the same image "
+    "gets another answer in other company. Eval mode is what makes a normalisation use what it has learned.",
     museum=24,
 )
 teacher.misconception(
     "only the batch normalisations are put into eval mode",
     swap=(EVAL, f"{NORMS}                norm.eval()\n"),
-    because="In this detector nothing else listens to the mode. A teacher with a dropout, such as a transformer, would answer by throwing "
-    "dice. eval() on the whole model reaches every layer.",
+    because="In this detector nothing else listens to the mode. A teacher with a dropout, such as a transformer, "
+    "would answer by throwing dice. eval() on the whole model reaches every layer.",
 )
 teacher.misconception(
     "eval mode comes after the answer",
     swap=[(EVAL, ""), (ASK, ASK + EVAL)],
-    because="The first answer after each train() is given in train mode, and moves the statistics once. In a loop where somebody calls "
-    "train() at each epoch, that is once an epoch: slow enough to be found late. First eval(), then the answer.",
+    because="The first answer after each train() is given in train mode, and moves the statistics once. In a loop "
+    "where somebody calls train() at each epoch, that is once an epoch: slow enough to be found late. First eval(), "
+    "then the answer.",
     museum=23,
 )
 teacher.misconception(
     "the weights still ask for gradients",
     swap=(FREEZE, "        model.requires_grad = False\n"),
-    because="An answer under no_grad needs none, so nothing shows here. But whoever collects what is to be trained by requires_grad takes "
-    "the teacher for a part of it, and weight decay then shrinks it at every step. Say it of the weights: a module has no requires_grad "
-    "of its own, and model.requires_grad = False makes a new attribute without a word.",
+    because="An answer under no_grad needs none, so nothing shows here. But whoever collects what is to be trained by "
+    "requires_grad takes the teacher for a part of it, and weight decay then shrinks it at every step. Say it of the "
+    "weights: a module has no requires_grad of its own, and model.requires_grad = False makes a new attribute without "
+    "a word.",
 )
 teacher.misconception(
     "gradients flow into the teacher",
     swap=[(FREEZE, "        pass\n"), (ASK, "        maps = self.model(images)\n")],
-    because="The loss is the smallest when both agree, and the teacher can move as well: it forgets what it knows to please the student. "
-    "And its whole graph is kept for the backward pass, which doubles the memory. Freeze the weights, and answer without gradient.",
+    because="The loss is the smallest when both agree, and the teacher can move as well: it forgets what it knows to "
+    "please the student. And its whole graph is kept for the backward pass, which doubles the memory. Freeze the "
+    "weights, and answer without gradient.",
 )
 teacher.misconception(
     "the answer is recorded for a backward pass",
     swap=(ASK, "        maps = self.model(images)\n"),
-    because="Frozen weights alone stop the recording only as long as no image asks for a gradient. Where one does, as in an attack or "
-    "behind a layer that learns, the graph of the whole teacher is kept and walked through. Answer under torch.no_grad().",
+    because="Frozen weights alone stop the recording only as long as no image asks for a gradient. Where one does, as "
+    "in an attack or behind a layer that learns, the graph of the whole teacher is kept and walked through. Answer "
+    "under torch.no_grad().",
 )
 teacher.misconception(
     "only the maps are detached",
     swap=(ASK, "        maps = [own.detach() for own in self.model(images)]\n"),
-    because="The features are heard inside the model, before anything is detached: they keep their graph, and with it every activation of "
-    "the teacher. Under torch.no_grad() there is no graph in the first place.",
+    because="The features are heard inside the model, before anything is detached: they keep their graph, and with it "
+    "every activation of the teacher. Under torch.no_grad() there is no graph in the first place.",
 )
 teacher.misconception(
     "the answer is given in inference mode",
     swap=("torch.no_grad()", "torch.inference_mode()"),
-    because="Tensors made in inference mode can never take part in something that has a gradient: a loss that multiplies one with the "
-    "student's map ends with 'Inference tensors cannot be saved for backward'. no_grad makes ordinary tensors.",
+    because="Tensors made in inference mode can never take part in something that has a gradient: a loss that "
+    "multiplies one with the student's map ends with 'Inference tensors cannot be saved for backward'. no_grad makes "
+    "ordinary tensors.",
 )
 teacher.misconception(
     "recording is switched off for good",
     swap=(ASK, "        torch.set_grad_enabled(False)\n        maps = self.model(images)\n"),
-    because="It stays off when the teacher is done, for the student as well: its loss has no graph, and backward says that no element "
-    "requires grad. A with block puts back what it found.",
+    because="It stays off when the teacher is done, for the student as well: its loss has no graph, and backward says "
+    "that no element requires grad. A with block puts back what it found.",
 )
 teacher.misconception(
     "the teacher is a module of whoever owns it",
@@ -213,30 +230,31 @@ teacher.misconception(
         ("class Teacher:", "class Teacher(nn.Module):"),
         ("        self.model, self.class_names", "        super().__init__()\n        self.model, self.class_names"),
     ],
-    because="A module that owns it then owns its weights: they are handed to the optimizer, saved in each checkpoint of the student, "
-    "missing wherever it is loaded without a teacher, and the owner's train() reaches them. A plain object is nobody's submodule.",
+    because="A module that owns it then owns its weights: they are handed to the optimizer, saved in each checkpoint "
+    "of the student, missing wherever it is loaded without a teacher, and the owner's train() reaches them. A plain "
+    "object is nobody's submodule.",
 )
 teacher.misconception(
     "the images are given back too",
     swap=("self.taps.take()[1]", "self.taps.take()"),
-    because="take() gives two things, the images and the list of features. A loss that walks through them compares your images with "
-    "feature maps. Give the list.",
+    because="take() gives two things, the images and the list of features. A loss that walks through them compares "
+    "your images with feature maps. Give the list.",
 )
 teacher.misconception(
     "only the maps are given back",
     swap=("return maps, self.taps.take()[1]", "return maps"),
-    because="Whoever asks wants two lists; of two maps he gets one in the place of the maps and one in the place of the features. Give the "
-    "features too.",
+    because="Whoever asks wants two lists; of two maps he gets one in the place of the maps and one in the place of "
+    "the features. Give the features too.",
 )
 teacher.misconception(
     "the features are looked at and not taken",
     swap=("self.taps.take()[1]", "[self.taps.seen[name] for name in self.taps.layers]"),
-    because="The listeners go on holding the last answer: three maps and the images stay in memory while the student runs, which is when "
-    "memory is short. take() hands them over and lets go.",
+    because="The listeners go on holding the last answer: three maps and the images stay in memory while the student "
+    "runs, which is when memory is short. take() hands them over and lets go.",
 )
 
 
-# ---- ChannelWiseLoss -----------------------------------------------------------------------------------------------------
+# ---- ChannelWiseLoss -----------------------------------------------------------------------------
 
 channel_wise = Exercise(
     "distill.ChannelWiseLoss",
@@ -246,18 +264,22 @@ channel_wise = Exercise(
     after="distill.Teacher",
     goal="Tell the student where each channel of the teacher looks, and not how strongly.",
     hints=(
-        "What are the possible outcomes of the distribution that one channel makes: classes, channels or places? Put them all into one "
-        "dimension, and say over which the softmax goes.",
-        "KL(p_T ‖ p_S) weighs by the teacher how far the logarithms lie apart. Both sides are divided by τ. Over the places it is a sum, "
-        "over batch and channels a mean, over the maps a sum.",
-        "Take the logarithm and the softmax in one call, on float32, and get the teacher's probabilities back with exp(): the logarithm "
-        "of a probability that was rounded to 0 is infinite. zip has an argument that refuses lists of unequal length.",
+        "What are the possible outcomes of the distribution that one channel makes: classes, channels or places? Put "
+        "them all into one dimension, and say over which the softmax goes.",
+        "KL(p_T ‖ p_S) weighs by the teacher how far the logarithms lie apart. Both sides are divided by τ. Over the "
+        "places it is a sum, over batch and channels a mean, over the maps a sum.",
+        "Take the logarithm and the softmax in one call, on float32, and get the teacher's probabilities back with "
+        "exp(): the logarithm of a probability that was rounded to 0 is infinite. zip has an argument that refuses "
+        "lists of unequal length.",
     ),
 )
 
 
 def feature_maps(seed: int, batch: int = 2, spread: float = 3.0) -> list[Tensor]:
-    return [values(batch, 3, 4, 5, low=-spread, high=spread, seed=seed), values(batch, 4, 2, 3, low=-spread, high=spread, seed=seed + 1)]
+    return [
+        values(batch, 3, 4, 5, low=-spread, high=spread, seed=seed),
+        values(batch, 4, 2, 3, low=-spread, high=spread, seed=seed + 1),
+    ]
 
 
 def large(maps: list[Tensor]) -> list[Tensor]:
@@ -279,7 +301,9 @@ def _(course):
 
 @channel_wise.probe("other temperatures")
 def _(course):
-    return {f"τ = {t:g}": judged(course.distill.ChannelWiseLoss(t), feature_maps(1), feature_maps(11)) for t in (0.5, 20.0)}
+    return {
+        f"τ = {t:g}": judged(course.distill.ChannelWiseLoss(t), feature_maps(1), feature_maps(11)) for t in (0.5, 20.0)
+    }
 
 
 @channel_wise.probe("equal maps, and maps that differ by a constant in each channel")
@@ -296,7 +320,11 @@ def _(course):
     def repeated(*times: int) -> Tensor:
         return loss([own.repeat(*times) for own in first], [own.repeat(*times) for own in second])
 
-    return {"2 × 3 tiles": repeated(1, 1, 2, 3), "twice the batch": repeated(2, 1, 1, 1), "twice the channels": repeated(1, 2, 1, 1)}
+    return {
+        "2 × 3 tiles": repeated(1, 1, 2, 3),
+        "twice the batch": repeated(2, 1, 1, 1),
+        "twice the channels": repeated(1, 2, 1, 1),
+    }
 
 
 @channel_wise.probe("very large values")
@@ -329,110 +357,122 @@ ADDED = "loss + divergence.mean() * self.temperature**2"
 channel_wise.misconception(
     "the divergence is taken the other way round",
     swap=("(log_p_t.exp() * (log_p_t - log_p_s))", "(log_p_s.exp() * (log_p_s - log_p_t))"),
-    because="KL(p_S ‖ p_T) weighs by the student: places that the teacher finds important and the student does not look at weigh nothing, "
-    "and those are the ones to learn. The teacher stands first and does the weighing.",
+    because="KL(p_S ‖ p_T) weighs by the student: places that the teacher finds important and the student does not "
+    "look at weigh nothing, and those are the ones to learn. The teacher stands first and does the weighing.",
 )
 channel_wise.misconception(
     "probabilities stand where logarithms belong",
     swap=(LOG_S, "F.softmax(mine.float().flatten(2) / self.temperature, dim=-1)"),
-    because="A probability is compared with a logarithm. The result is a number, even a negative one, and it is not 0 for equal maps. It "
-    "is what kl_div(p_S, p_T) does, because its first argument is meant to be logarithms.",
+    because="A probability is compared with a logarithm. The result is a number, even a negative one, and it is not 0 "
+    "for equal maps. It is what kl_div(p_S, p_T) does, because its first argument is meant to be logarithms.",
 )
 channel_wise.misconception(
     "the weights are logarithms",
     swap=("log_p_t.exp() * (", "log_p_t * ("),
-    because="Logarithms of probabilities are negative, so each place is weighed by a negative number, the least likely ones the most: the "
-    "student is driven away from the teacher. Weigh by the probability.",
+    because="Logarithms of probabilities are negative, so each place is weighed by a negative number, the least "
+    "likely ones the most: the student is driven away from the teacher. Weigh by the probability.",
 )
 channel_wise.misconception(
     "the logarithm of a softmax",
-    swap=[(LOG_S, LOG_S.replace("F.log_softmax", "F.softmax") + ".log()"), (LOG_T, LOG_T.replace("F.log_softmax", "F.softmax") + ".log()")],
-    because="Where one value stands 104 above another, float32 rounds the smaller probability to 0, and its logarithm is minus infinity: "
-    "the loss becomes inf or NaN. log_softmax never makes the probability: it subtracts.",
+    swap=[
+        (LOG_S, LOG_S.replace("F.log_softmax", "F.softmax") + ".log()"),
+        (LOG_T, LOG_T.replace("F.log_softmax", "F.softmax") + ".log()"),
+    ],
+    because="Where one value stands 104 above another, float32 rounds the smaller probability to 0, and its logarithm "
+    "is minus infinity: the loss becomes inf or NaN. log_softmax never makes the probability: it subtracts.",
     museum=46,
 )
 channel_wise.misconception(
     "τ² is forgotten",
     swap=(ADDED, "loss + divergence.mean()"),
-    because="Divided by τ, the maps differ by less, and the gradient falls with 1/τ²: at τ = 20 it is four hundred times too small, and "
-    "the student learns nothing of the teacher. Multiply by τ².",
+    because="Divided by τ, the maps differ by less, and the gradient falls with 1/τ²: at τ = 20 it is four hundred "
+    "times too small, and the student learns nothing of the teacher. Multiply by τ².",
     museum=47,
 )
 channel_wise.misconception(
     "multiplied by τ, not by its square",
     swap=("self.temperature**2", "self.temperature"),
-    because="One 1/τ comes from the derivative of map / τ, a second one from the probabilities, which draw nearer to each other. Two "
-    "factors are lost, so two have to be given back.",
+    because="One 1/τ comes from the derivative of map / τ, a second one from the probabilities, which draw nearer to "
+    "each other. Two factors are lost, so two have to be given back.",
 )
 channel_wise.misconception(
     "the temperature is on the student's side only",
     swap=(LOG_T, "F.log_softmax(wanted.float().flatten(2), dim=-1)"),
-    because="A softened student is compared with a sharp teacher: equal maps have a loss, and the student has to make its map τ times as "
-    "steep to lose it. Divide both.",
+    because="A softened student is compared with a sharp teacher: equal maps have a loss, and the student has to make "
+    "its map τ times as steep to lose it. Divide both.",
 )
 channel_wise.misconception(
     "the temperature is on the teacher's side only",
     swap=(LOG_S, "F.log_softmax(mine.float().flatten(2), dim=-1)"),
-    because="A sharp student is compared with a softened teacher: equal maps have a loss, and the student flattens its map to lose it. "
-    "Divide both.",
+    because="A sharp student is compared with a softened teacher: equal maps have a loss, and the student flattens "
+    "its map to lose it. Divide both.",
 )
 channel_wise.misconception(
     "the temperature is on the loss only",
-    swap=[(LOG_S, "F.log_softmax(mine.float().flatten(2), dim=-1)"), (LOG_T, "F.log_softmax(wanted.float().flatten(2), dim=-1)")],
-    because="Nothing is softened: τ² alone is one more gain, and no number of places more comes into view. It is the maps that are "
-    "divided.",
+    swap=[
+        (LOG_S, "F.log_softmax(mine.float().flatten(2), dim=-1)"),
+        (LOG_T, "F.log_softmax(wanted.float().flatten(2), dim=-1)"),
+    ],
+    because="Nothing is softened: τ² alone is one more gain, and no number of places more comes into view. It is the "
+    "maps that are divided.",
 )
 channel_wise.misconception(
     "the maps are multiplied by the temperature",
     swap=[(LOG_S, LOG_S.replace("/", "*")), (LOG_T, LOG_T.replace("/", "*"))],
-    because="That sharpens: at τ = 4 all of the weight lies on one place. A high temperature melts the differences: divide.",
+    because="That sharpens: at τ = 4 all of the weight lies on one place. A high temperature melts the differences: "
+    "divide.",
 )
 channel_wise.misconception(
     "the softmax goes over the channels",
     swap=[(LOG_S, LOG_S.replace("dim=-1", "dim=1")), (LOG_T, LOG_T.replace("dim=-1", "dim=1"))],
-    because="Then each place says which channel is strong there, and a constant added to one channel changes everything. The channels of a "
-    "feature map are not alternatives to each other; the places at which one fires are. The places come last.",
+    because="Then each place says which channel is strong there, and a constant added to one channel changes "
+    "everything. The channels of a feature map are not alternatives to each other; the places at which one fires are. "
+    "The places come last.",
 )
 channel_wise.misconception(
     "the softmax goes over the batch",
     swap=[(LOG_S, LOG_S.replace("dim=-1", "dim=0")), (LOG_T, LOG_T.replace("dim=-1", "dim=0"))],
-    because="Images of a batch then compete with each other, and with a batch of one every probability is 1 and the loss 0. The places "
-    "come last.",
+    because="Images of a batch then compete with each other, and with a batch of one every probability is 1 and the "
+    "loss 0. The places come last.",
 )
 channel_wise.misconception(
     "all channels share one softmax",
     swap=[(LOG_S, LOG_S.replace("flatten(2)", "flatten(1)")), (LOG_T, LOG_T.replace("flatten(2)", "flatten(1)"))],
-    because="The strongest channel takes all of the probability, and the others teach nothing. Keep batch and channels, and join the two "
-    "dimensions of places.",
+    because="The strongest channel takes all of the probability, and the others teach nothing. Keep batch and "
+    "channels, and join the two dimensions of places.",
 )
 channel_wise.misconception(
     "each row has its own softmax",
     swap=[(LOG_S, LOG_S.replace(".flatten(2)", "")), (LOG_T, LOG_T.replace(".flatten(2)", ""))],
-    because="Without joining height and width the softmax goes along a row. A row of empty apron then weighs as much as the row with the "
-    "aircraft. Join both into one dimension of h·w places.",
+    because="Without joining height and width the softmax goes along a row. A row of empty apron then weighs as much "
+    "as the row with the aircraft. Join both into one dimension of h·w places.",
 )
 channel_wise.misconception(
     "the mean is taken over the places too",
     swap=(".sum(dim=-1)", ".mean(dim=-1)"),
-    because="A divergence is a sum over outcomes, whose probabilities add up to 1. Divided by h·w once more, the fine map, which sees the "
-    "small aircraft, counts a sixteenth of the coarse one.",
+    because="A divergence is a sum over outcomes, whose probabilities add up to 1. Divided by h·w once more, the fine "
+    "map, which sees the small aircraft, counts a sixteenth of the coarse one.",
 )
 channel_wise.misconception(
     "the sum is taken over batch and channels",
     swap=("divergence.mean()", "divergence.sum()"),
-    because="The loss grows with the batch and with the width of the network: each gain that you found holds for one size of model on one "
-    "card. Batch and channels are averaged.",
+    because="The loss grows with the batch and with the width of the network: each gain that you found holds for one "
+    "size of model on one card. Batch and channels are averaged.",
 )
 channel_wise.misconception(
     "only the batch is averaged",
     swap=("divergence.mean()", "divergence.sum() / len(mine)"),
-    because="That is reduction='batchmean' of kl_div on (B, C, h·w): it divides by B alone. A map of 256 channels then weighs four times "
-    "as much as one of 64. Divide by B·C.",
+    because="That is reduction='batchmean' of kl_div on (B, C, h·w): it divides by B alone. A map of 256 channels "
+    "then weighs four times as much as one of 64. Divide by B·C.",
 )
 channel_wise.misconception(
     "only the first map is compared",
-    swap=(f"            loss = {ADDED}\n        return loss\n", f"            loss = {ADDED}\n            return loss\n"),
-    because="return stands inside the loop, and the function ends after one map. The middle and the large aircraft live in the others.",
+    swap=(
+        f"            loss = {ADDED}\n        return loss\n",
+        f"            loss = {ADDED}\n            return loss\n",
+    ),
+    because="return stands inside the loop, and the function ends after one map. The middle and the large aircraft "
+    "live in the others.",
 )
 channel_wise.misconception(
     "the last map alone is kept",
@@ -442,41 +482,43 @@ channel_wise.misconception(
 channel_wise.misconception(
     "the mean is taken over the maps",
     swap=("        return loss\n", "        return loss / len(student)\n"),
-    because="The published loss sums over the maps, and gains are given for that sum: yours is a third of it for three maps.",
+    because="The published loss sums over the maps, and gains are given for that sum: yours is a third of it for three "
+    "maps.",
 )
 channel_wise.misconception(
     "a map too many is dropped",
     swap=("zip(student, teacher, strict=True)", "zip(student, teacher)"),
-    because="zip stops at the end of the shorter list and says nothing. A teacher of two levels teaches a student of three, and the third "
-    "is forgotten. Let zip refuse.",
+    because="zip stops at the end of the shorter list and says nothing. A teacher of two levels teaches a student of "
+    "three, and the third is forgotten. Let zip refuse.",
 )
 channel_wise.misconception(
     "computed in the format of the maps",
     swap=[(LOG_S, LOG_S.replace(".float()", "")), (LOG_T, LOG_T.replace(".float()", ""))],
-    because="Under mixed precision the maps have three digits. A sum over thousands of places of differences of logarithms is then mostly "
-    "rounding. Convert to float32 first.",
+    because="Under mixed precision the maps have three digits. A sum over thousands of places of differences of "
+    "logarithms is then mostly rounding. Convert to float32 first.",
 )
 channel_wise.misconception(
     "the student's map is detached",
     swap=("mine.float()", "mine.detach().float()"),
-    because="The loss is right, it stands in the log, and nothing follows from it: no gradient reaches the student. It is the teacher's "
-    "side that has none.",
+    because="The loss is right, it stands in the log, and nothing follows from it: no gradient reaches the student. "
+    "It is the teacher's side that has none.",
 )
 channel_wise.misconception(
     "cross-entropy instead of a divergence",
     swap=("(log_p_t.exp() * (log_p_t - log_p_s))", "(-log_p_t.exp() * log_p_s)"),
-    because="The gradient is the same. But the value contains the teacher's own entropy, which grows with the size of the map: it is not 0 "
-    "for equal maps, nobody can tell from the curve whether anything is left to learn, and a bound on it means nothing.",
+    because="The gradient is the same. But the value contains the teacher's own entropy, which grows with the size of "
+    "the map: it is not 0 for equal maps, nobody can tell from the curve whether anything is left to learn, and a "
+    "bound on it means nothing.",
 )
 channel_wise.misconception(
     "the probabilities are compared by their squared difference",
     swap=(DIVERGENCE, "(log_p_t.exp() - log_p_s.exp()).square().sum(dim=-1)"),
-    because="Over a thousand places a probability is about 0.001, and its square a millionth: nothing is left to learn from. A divergence "
-    "compares ratios.",
+    because="Over a thousand places a probability is about 0.001, and its square a millionth: nothing is left to "
+    "learn from. A divergence compares ratios.",
 )
 
 
-# ---- ResponseLoss --------------------------------------------------------------------------------------------------------
+# ---- ResponseLoss --------------------------------------------------------------------------------
 
 response = Exercise(
     "distill.ResponseLoss",
@@ -486,18 +528,22 @@ response = Exercise(
     after="distill.ChannelWiseLoss",
     goal="Let the student find the classes that both know as likely as the teacher does.",
     hints=(
-        "Of a raw map you need some channels only. Where do the class channels begin, and which of them does each side's index pick? Lay "
-        "the maps of all levels side by side first: boxes has a function for that.",
-        "A coin has two sides, and its divergence two terms: how likely is the class, and how likely is it not. The probability of not is "
-        "the sigmoid of minus the logit. With a softmax the shared classes are the outcomes of one distribution.",
-        "F.logsigmoid and log_softmax give logarithms that cannot underflow. Both sides are divided by τ, the mean goes over images, "
-        "anchors and shared classes, and τ² gives the gradient its size back.",
+        "Of a raw map you need some channels only. Where do the class channels begin, and which of them does each "
+        "side's index pick? Lay the maps of all levels side by side first: boxes has a function for that.",
+        "A coin has two sides, and its divergence two terms: how likely is the class, and how likely is it not. The "
+        "probability of not is the sigmoid of minus the logit. With a softmax the shared classes are the outcomes of "
+        "one distribution.",
+        "F.logsigmoid and log_softmax give logarithms that cannot underflow. Both sides are divided by τ, the mean "
+        "goes over images, anchors and shared classes, and τ² gives the gradient its size back.",
     ),
 )
 
 
 def raw_maps(seed: int, classes: int, batch: int = 2) -> list[Tensor]:
-    return [values(batch, 4 * BINS + classes, *size, low=-4, high=3, seed=seed + n) for n, size in enumerate(((2, 3), (2, 2), (1, 2)))]
+    return [
+        values(batch, 4 * BINS + classes, *size, low=-4, high=3, seed=seed + n)
+        for n, size in enumerate(((2, 3), (2, 2), (1, 2)))
+    ]
 
 
 def mine(batch: int = 2) -> list[Tensor]:
@@ -509,7 +555,9 @@ def theirs(batch: int = 2) -> list[Tensor]:
 
 
 def agreeing(shift: float = 0.0) -> list[Tensor]:
-    """A student's maps whose shared classes say what the teacher's say, plus a shift; everything else is another."""
+    """A student's maps whose shared classes say what the teacher's say, plus a shift; everything
+    else is another.
+    """
     maps = mine()
     for own, wanted in zip(maps, theirs(), strict=True):
         for here, there in SHARED:
@@ -519,7 +567,8 @@ def agreeing(shift: float = 0.0) -> list[Tensor]:
 
 def responses(course, temperature: float = 1.0) -> dict[str, object]:
     return {
-        kind: course.distill.ResponseLoss(STUDENT_CLASSES, TEACHER_CLASSES, kind, temperature, BINS) for kind in ("bernoulli", "softmax")
+        kind: course.distill.ResponseLoss(STUDENT_CLASSES, TEACHER_CLASSES, kind, temperature, BINS)
+        for kind in ("bernoulli", "softmax")
     }
 
 
@@ -530,12 +579,20 @@ def _(course):
 
 @response.probe("other temperatures")
 def _(course):
-    return {f"{kind}, τ = {t:g}": judged(loss, mine(), theirs()) for t in (0.5, 20.0) for kind, loss in responses(course, t).items()}
+    return {
+        f"{kind}, τ = {t:g}": judged(loss, mine(), theirs())
+        for t in (0.5, 20.0)
+        for kind, loss in responses(course, t).items()
+    }
 
 
 @response.probe("the shared classes agree, and are shifted by 12")
 def _(course):
-    return {f"{kind}, shifted by {shift}": loss(agreeing(shift), theirs()) for kind, loss in responses(course).items() for shift in (0, 12)}
+    return {
+        f"{kind}, shifted by {shift}": loss(agreeing(shift), theirs())
+        for kind, loss in responses(course).items()
+        for shift in (0, 12)
+    }
 
 
 @response.probe("tiled maps, and a repeated batch")
@@ -551,9 +608,12 @@ def _(course):
 def _(course):
     make = course.distill.ResponseLoss
     seen = {
-        kind: make(STUDENT_CLASSES, ("B1", "A5", "B2", "B3"), kind, reg_max=BINS)(mine(), theirs()) for kind in ("bernoulli", "softmax")
+        kind: make(STUDENT_CLASSES, ("B1", "A5", "B2", "B3"), kind, reg_max=BINS)(mine(), theirs())
+        for kind in ("bernoulli", "softmax")
     }
-    return seen | {"all": make(STUDENT_CLASSES, STUDENT_CLASSES, reg_max=BINS)(mine(), raw_maps(31, len(STUDENT_CLASSES)))}
+    return seen | {
+        "all": make(STUDENT_CLASSES, STUDENT_CLASSES, reg_max=BINS)(mine(), raw_maps(31, len(STUDENT_CLASSES)))
+    }
 
 
 @response.probe("very large logits")
@@ -577,23 +637,30 @@ MEAN = "divergence.mean() * self.temperature**2"
 
 response.misconception(
     "the class channels are counted from the first channel",
-    swap=[(MINE, MINE.replace("[..., 4 * self.reg_max :]", "")), (WANTED, WANTED.replace("[..., 4 * self.reg_max :]", ""))],
-    because="A raw map begins with the 4·R channels of the box. Channel 0 is a bin of the left edge, not class A1: the student's boxes are "
-    "taught, by a loss that is meant for classes, and the classes not at all. Cut the first 4·R off.",
+    swap=[
+        (MINE, MINE.replace("[..., 4 * self.reg_max :]", "")),
+        (WANTED, WANTED.replace("[..., 4 * self.reg_max :]", "")),
+    ],
+    because="A raw map begins with the 4·R channels of the box. Channel 0 is a bin of the left edge, not class A1: "
+    "the student's boxes are taught, by a loss that is meant for classes, and the classes not at all. Cut the first "
+    "4·R off.",
     museum=20,
 )
 response.misconception(
     "R channels are cut off, not 4·R",
     swap=[(MINE, MINE.replace("4 * ", "")), (WANTED, WANTED.replace("4 * ", ""))],
-    because="There is a distribution over R bins for each of four edges. Cut after the first, the classes of the loss are bins of the top "
-    "edge.",
+    because="There is a distribution over R bins for each of four edges. Cut after the first, the classes of the loss "
+    "are bins of the top edge.",
     museum=20,
 )
 response.misconception(
     "student's and teacher's index are exchanged",
-    swap=[(MINE, MINE.replace("student_index", "teacher_index")), (WANTED, WANTED.replace("teacher_index", "student_index"))],
-    because="Each index says where a shared class stands on its own side. Exchanged, A4 of the student is compared with whatever stands at "
-    "that place of the teacher, or with nothing at all.",
+    swap=[
+        (MINE, MINE.replace("student_index", "teacher_index")),
+        (WANTED, WANTED.replace("teacher_index", "student_index")),
+    ],
+    because="Each index says where a shared class stands on its own side. Exchanged, A4 of the student is compared "
+    "with whatever stands at that place of the teacher, or with nothing at all.",
 )
 response.misconception(
     "classes are matched by their place",
@@ -601,32 +668,35 @@ response.misconception(
         (MINE, MINE.replace("self.student_index", ": len(self.student_index)")),
         (WANTED, WANTED.replace("self.teacher_index", ": len(self.teacher_index)")),
     ],
-    because="The first classes of one list are compared with the first of the other. It holds as long as both begin alike, as A1 … A10 do, "
-    "and teaches an airliner as a fighter with the first list that is sorted otherwise. Each side has its own index, made from names.",
+    because="The first classes of one list are compared with the first of the other. It holds as long as both begin "
+    "alike, as A1 … A10 do, and teaches an airliner as a fighter with the first list that is sorted otherwise. Each "
+    "side has its own index, made from names.",
 )
 response.misconception(
     "the teacher's places are used on both sides",
     swap=(MINE, MINE.replace("student_index", "teacher_index")),
-    because="The index says where the class stands in the teacher's list. In the student's list, which has more classes, another one "
-    "stands there. Each side has its own.",
+    because="The index says where the class stands in the teacher's list. In the student's list, which has more "
+    "classes, another one stands there. Each side has its own.",
 )
 response.misconception(
     "only the finest level is compared",
     swap=[(MINE, MINE.replace("(student)", "(student[:1])")), (WANTED, WANTED.replace("(teacher)", "(teacher[:1])"))],
-    because="Three quarters of the anchors lie there, and only small objects. What the teacher says about the large ones stands in the "
-    "other maps. Lay all levels side by side.",
+    because="Three quarters of the anchors lie there, and only small objects. What the teacher says about the large "
+    "ones stands in the other maps. Lay all levels side by side.",
 )
 response.misconception(
     "a softmax over the classes, whatever is asked for",
     swap=('if self.kind == "softmax":', "if True:"),
-    because="A softmax sees differences between classes only. A student whose logits all lie 12 higher, who sees all classes everywhere, "
-    "is told that it agrees with the teacher. YOLOv8's classes have a sigmoid each: a coin per class notices.",
+    because="A softmax sees differences between classes only. A student whose logits all lie 12 higher, who sees all "
+    "classes everywhere, is told that it agrees with the teacher. YOLOv8's classes have a sigmoid each: a coin per "
+    "class notices.",
     museum=49,
 )
 response.misconception(
     "coins, whatever is asked for",
     swap=('if self.kind == "softmax":', "if False:"),
-    because="The founding assignment's loss is the softmax one, and its figures can only be repeated with it. Do what `kind` says.",
+    because="The founding assignment's loss is the softmax one, and its figures can only be repeated with it. Do what "
+    "`kind` says.",
 )
 response.misconception(
     "the two kinds are exchanged",
@@ -637,8 +707,8 @@ response.misconception(
 response.misconception(
     "the softmax goes over the anchors",
     swap=(LOGS, LOGS.replace("-1", "1")),
-    because="That is the channel-wise loss, on class channels: it asks where a class is likely, not which class is. Here the classes of "
-    "one anchor are the outcomes; they stand last.",
+    because="That is the channel-wise loss, on class channels: it asks where a class is likely, not which class is. "
+    "Here the classes of one anchor are the outcomes; they stand last.",
 )
 response.misconception(
     "the softmax goes over all classes",
@@ -652,23 +722,26 @@ response.misconception(
         ),
         (
             "            yes = ",
-            "            mine, wanted = mine[..., self.student_index], wanted[..., self.teacher_index]\n            yes = ",
+            "            mine, wanted = mine[..., self.student_index], wanted[..., self.teacher_index]\n            "
+            "yes = ",
         ),
     ],
-    because="The teacher's probabilities are shares of ten classes, the student's of twenty: what the student gives to a new class is "
-    "missing from the old ones, and it is punished for seeing what the teacher cannot know. Select first, then the softmax.",
+    because="The teacher's probabilities are shares of ten classes, the student's of twenty: what the student gives "
+    "to a new class is missing from the old ones, and it is punished for seeing what the teacher cannot know. Select "
+    "first, then the softmax.",
 )
 response.misconception(
     "a sigmoid before the softmax",
     swap=(LOGS, "log_p_s, log_p_t = mine.sigmoid().log_softmax(dim=-1), wanted.sigmoid().log_softmax(dim=-1)"),
-    because="A softmax takes logits. After the sigmoid all values lie within 0 … 1, so every class is about equally likely, and sure and "
-    "unsure teachers say nearly the same.",
+    because="A softmax takes logits. After the sigmoid all values lie within 0 … 1, so every class is about equally "
+    "likely, and sure and unsure teachers say nearly the same.",
 )
 response.misconception(
     "probabilities stand where logarithms belong",
     swap=(LOGS, "log_p_s, log_p_t = mine.softmax(dim=-1), wanted.log_softmax(dim=-1)"),
-    because="The loss is not 0 where both agree and can be negative: it falls for ever, and the curve looks like learning. It is what "
-    "kl_div(p_S, p_T) does, because its first argument is meant to be logarithms. A divergence of a thing with itself is 0: try it.",
+    because="The loss is not 0 where both agree and can be negative: it falls for ever, and the curve looks like "
+    "learning. It is what kl_div(p_S, p_T) does, because its first argument is meant to be logarithms. A divergence "
+    "of a thing with itself is 0: try it.",
     museum=19,
 )
 response.misconception(
@@ -677,20 +750,20 @@ response.misconception(
         ("log_p_t.exp() * (log_p_t - log_p_s)", "log_p_s.exp() * (log_p_s - log_p_t)"),
         (COIN, "-mine.sigmoid() * yes - (-mine).sigmoid() * no"),
     ],
-    because="KL(p_S ‖ p_T) weighs by the student, so a class that the student has forgotten weighs nothing, and that is the one to be "
-    "reminded of. The teacher stands first and does the weighing.",
+    because="KL(p_S ‖ p_T) weighs by the student, so a class that the student has forgotten weighs nothing, and that "
+    "is the one to be reminded of. The teacher stands first and does the weighing.",
 )
 response.misconception(
     "only one side of the coin",
     swap=(COIN, "wanted.sigmoid() * yes"),
-    because="p · (log p_T - log p_S) alone can be negative, and is the smallest when the student says yes everywhere. A coin has two "
-    "sides: the class is not there, with 1 - p, is an answer too, and the most frequent one.",
+    because="p · (log p_T - log p_S) alone can be negative, and is the smallest when the student says yes everywhere. "
+    "A coin has two sides: the class is not there, with 1 - p, is an answer too, and the most frequent one.",
 )
 response.misconception(
     "binary cross-entropy instead of a divergence",
     swap=(COIN, "-wanted.sigmoid() * F.logsigmoid(mine) - (-wanted).sigmoid() * F.logsigmoid(-mine)"),
-    because="The gradient is the same. But the value keeps the teacher's own entropy: it is not 0 where both agree, and the curve cannot "
-    "say whether anything is left to learn. Subtract it, or compare the logarithms.",
+    because="The gradient is the same. But the value keeps the teacher's own entropy: it is not 0 where both agree, "
+    "and the curve cannot say whether anything is left to learn. Subtract it, or compare the logarithms.",
 )
 response.misconception(
     "the logarithm of a sigmoid",
@@ -698,22 +771,22 @@ response.misconception(
         (YES, "wanted.sigmoid().log() - mine.sigmoid().log()"),
         (NO, "(-wanted).sigmoid().log() - (-mine).sigmoid().log()"),
     ],
-    because="Below -104 float32 rounds a sigmoid to 0, its logarithm is minus infinity, and 0 times infinity is NaN. logsigmoid never "
-    "makes the probability.",
+    because="Below -104 float32 rounds a sigmoid to 0, its logarithm is minus infinity, and 0 times infinity is NaN. "
+    "logsigmoid never makes the probability.",
     museum=46,
 )
 response.misconception(
     "the probability of no is one minus a rounded yes",
     swap=(NO, "(1 - wanted.sigmoid()).log() - (1 - mine.sigmoid()).log()"),
-    because="From a logit of 17 on float32 rounds the sigmoid to 1, and the logarithm of 1 - 1 is minus infinity. The probability of no "
-    "is the sigmoid of minus the logit, and has a logarithm of its own.",
+    because="From a logit of 17 on float32 rounds the sigmoid to 1, and the logarithm of 1 - 1 is minus infinity. The "
+    "probability of no is the sigmoid of minus the logit, and has a logarithm of its own.",
     museum=46,
 )
 response.misconception(
     "the squared difference of the probabilities",
     swap=(COIN, "(wanted.sigmoid() - mine.sigmoid()).square()"),
-    because="Most anchors are background, with probabilities near 0, and squares of differences of small numbers are nothing: 0.01 and "
-    "0.0001 are the same to it. A divergence compares ratios.",
+    because="Most anchors are background, with probabilities near 0, and squares of differences of small numbers are "
+    "nothing: 0.01 and 0.0001 are the same to it. A divergence compares ratios.",
 )
 response.misconception(
     "the temperature is on the student's side only",
@@ -728,28 +801,30 @@ response.misconception(
 response.misconception(
     "τ² is forgotten",
     swap=(MEAN, "divergence.mean()"),
-    because="The gradient falls with 1/τ²: at τ = 20 it is four hundred times too small, whatever the curve looks like. Multiply by τ².",
+    because="The gradient falls with 1/τ²: at τ = 20 it is four hundred times too small, whatever the curve looks "
+    "like. Multiply by τ².",
     museum=47,
 )
 response.misconception(
     "the sum is taken over the anchors",
     swap=("divergence.mean()", "divergence.sum(dim=1).mean()"),
-    because="At 640 pixels there are 8400 anchors, at 160 there are 525: the same picture, larger, has sixteen times the loss, and a gain "
-    "that was found on small images drowns the detection loss on large ones. Divide by the number of anchors.",
+    because="At 640 pixels there are 8400 anchors, at 160 there are 525: the same picture, larger, has sixteen times "
+    "the loss, and a gain that was found on small images drowns the detection loss on large ones. Divide by the "
+    "number of anchors.",
     museum=48,
 )
 response.misconception(
     "only the batch is averaged",
     swap=("divergence.mean()", "divergence.sum() / len(mine)"),
-    because="That is reduction='batchmean' of kl_div, which divides by the first dimension alone: the loss grows with the image and with "
-    "the number of classes. Divide by B·A·C.",
+    because="That is reduction='batchmean' of kl_div, which divides by the first dimension alone: the loss grows with "
+    "the image and with the number of classes. Divide by B·A·C.",
     museum=48,
 )
 response.misconception(
     "computed in the format of the maps",
     swap=[(MINE, MINE.replace(".float()", "")), (WANTED, WANTED.replace(".float()", ""))],
-    because="Under mixed precision the maps have three digits, and the difference of two near logarithms has none. Convert to float32 "
-    "first.",
+    because="Under mixed precision the maps have three digits, and the difference of two near logarithms has none. "
+    "Convert to float32 first.",
 )
 response.misconception(
     "the student's logits are detached",
@@ -758,7 +833,7 @@ response.misconception(
 )
 
 
-# ---- DistillationLoss ----------------------------------------------------------------------------------------------------
+# ---- DistillationLoss ----------------------------------------------------------------------------
 
 distillation = Exercise(
     "distill.DistillationLoss",
@@ -768,11 +843,12 @@ distillation = Exercise(
     after=("distill.Teacher", "distill.ChannelWiseLoss", "distill.ResponseLoss"),
     goal="Add what the teacher says to what the labels say, and keep an account of each.",
     hints=(
-        "Six numbers are returned: the sum, three parts of the detection loss as they came, and two of the teacher's. Which of them has a "
-        "share and a gain?",
-        "Either of the two functions may be None: its part is then a zero of the same kind as the total, so that a log can stack all six.",
-        "feature compares the features, response the raw maps, each the student's list first. What is logged is what is added: gain and "
-        "share are multiplied in once, before both.",
+        "Six numbers are returned: the sum, three parts of the detection loss as they came, and two of the teacher's. "
+        "Which of them has a share and a gain?",
+        "Either of the two functions may be None: its part is then a zero of the same kind as the total, so that a "
+        "log can stack all six.",
+        "feature compares the features, response the raw maps, each the student's list first. What is logged is what "
+        "is added: gain and share are multiplied in once, before both.",
     ),
 )
 
@@ -792,8 +868,13 @@ class Detection(nn.Module):
 
 
 def far(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-    """A feature loss in which student and teacher have different parts to play, and so have the maps."""
-    return sum((n + 1) * (own - wanted).square().mean() + own.mean() for n, (own, wanted) in enumerate(zip(student, teacher, strict=True)))
+    """A feature loss in which student and teacher have different parts to play, and so have the
+    maps.
+    """
+    return sum(
+        (n + 1) * (own - wanted).square().mean() + own.mean()
+        for n, (own, wanted) in enumerate(zip(student, teacher, strict=True))
+    )
 
 
 def apart(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
@@ -814,7 +895,11 @@ def one_loss(course, feature=far, response=apart, share: float | None = None, **
     parts = loss(maps, ramp(4, 6).float())
     fields = parts._asdict() if hasattr(parts, "_asdict") else {"it returns": type(parts).__name__}
     weight = student.stem[0].weight
-    scalars = {name: own if own.shape == () else f"of shape {tuple(own.shape)}" for name, own in fields.items() if torch.is_tensor(own)}
+    scalars = {
+        name: own if own.shape == () else f"of shape {tuple(own.shape)}"
+        for name, own in fields.items()
+        if torch.is_tensor(own)
+    }
     return {
         "parts": fields | scalars,
         "gradients": {name: gradient(own, weight) for name, own in scalars.items() if torch.is_tensor(own)},
@@ -863,55 +948,65 @@ def _(course):
 PARTS = "        parts = self.detection(maps, targets)\n"
 FEATURE = "self.feature(features, wanted_features) * self.feature_gain * self.share"
 RESPONSE = "self.response(maps, wanted_maps) * self.response_gain * self.share"
-RETURN = "return DistillationParts(parts.total + feature + response, parts.box, parts.cls, parts.dfl, feature, response)"
+RETURN = (
+    "return DistillationParts(parts.total + feature + response, parts.box, parts.cls, parts.dfl, feature, response)"
+)
 
 distillation.misconception(
     "the teacher's losses are never added",
     swap=(RETURN, RETURN.replace("parts.total + feature + response", "parts.total")),
-    because="Both are computed, both stand in the log, and backward starts at the total: nothing of the teacher reaches the student. The "
-    "curves even fall a little, because the labels teach the same. Add them.",
+    because="Both are computed, both stand in the log, and backward starts at the total: nothing of the teacher "
+    "reaches the student. The curves even fall a little, because the labels teach the same. Add them.",
     museum=43,
 )
 distillation.misconception(
     "the teacher's losses are added and not logged",
     swap=(RETURN, RETURN.replace("feature, response)", "feature.new_zeros(()), response.new_zeros(()))")),
-    because="The sum is right, and the log says that the teacher teaches nothing. When a gain is wrong, nobody sees which. Return each "
-    "part.",
+    because="The sum is right, and the log says that the teacher teaches nothing. When a gain is wrong, nobody sees "
+    "which. Return each part.",
     museum=43,
 )
 distillation.misconception(
     "the teacher's losses are detached",
     swap=(RETURN, RETURN.replace("feature + response,", "feature.detach() + response.detach(),")),
-    because="The total has the right value and the wrong gradient: only the labels teach. What goes into the sum keeps its graph; what "
-    "goes into the log is detached by the training step.",
+    because="The total has the right value and the wrong gradient: only the labels teach. What goes into the sum "
+    "keeps its graph; what goes into the log is detached by the training step.",
     museum=43,
 )
 distillation.misconception(
     "the teacher's losses become plain numbers",
     swap=[(FEATURE, f"({FEATURE}).item()"), (RESPONSE, f"({RESPONSE}).item()")],
-    because="item() leaves the graph behind: the number is added and teaches nothing. And the device has to wait for it at each step. Keep "
-    "tensors.",
+    because="item() leaves the graph behind: the number is added and teaches nothing. And the device has to wait for "
+    "it at each step. Keep tensors.",
     museum=43,
 )
 distillation.misconception(
     "the detection loss is left out",
     swap=(RETURN, RETURN.replace("parts.total + feature", "feature")),
-    because="The student imitates the teacher and never learns what the teacher does not know: the new classes. The labels have to stay.",
+    because="The student imitates the teacher and never learns what the teacher does not know: the new classes. The "
+    "labels have to stay.",
 )
 distillation.misconception(
     "the parts are added without the detection gains",
     swap=(RETURN, RETURN.replace("parts.total", "parts.box + parts.cls + parts.dfl")),
-    because="The sum of a detection loss is its own business: what stands in `total` may be weighed otherwise than the parts in the log. "
-    "Build on the total.",
+    because="The sum of a detection loss is its own business: what stands in `total` may be weighed otherwise than "
+    "the parts in the log. Build on the total.",
 )
 distillation.misconception(
     "the gains are left out",
-    swap=[(FEATURE, FEATURE.replace(" * self.feature_gain", "")), (RESPONSE, RESPONSE.replace(" * self.response_gain", ""))],
-    because="A divergence per anchor and class is a thousandth of the detection loss. Without its gain the teacher whispers.",
+    swap=[
+        (FEATURE, FEATURE.replace(" * self.feature_gain", "")),
+        (RESPONSE, RESPONSE.replace(" * self.response_gain", "")),
+    ],
+    because="A divergence per anchor and class is a thousandth of the detection loss. Without its gain the teacher "
+    "whispers.",
 )
 distillation.misconception(
     "the gains are exchanged",
-    swap=[(FEATURE, FEATURE.replace("feature_gain", "response_gain")), (RESPONSE, RESPONSE.replace("response_gain", "feature_gain"))],
+    swap=[
+        (FEATURE, FEATURE.replace("feature_gain", "response_gain")),
+        (RESPONSE, RESPONSE.replace("response_gain", "feature_gain")),
+    ],
     because="The two losses have very different sizes, and so have their gains. Each belongs to its own.",
 )
 distillation.misconception(
@@ -920,8 +1015,8 @@ distillation.misconception(
         RETURN,
         RETURN.replace("+ feature + response,", "+ feature * self.feature_gain + response * self.response_gain,"),
     ),
-    because="Once where the part is made, once in the sum: a gain of 10 counts as 100, and the log shows the part with 10. Multiply once, "
-    "before both.",
+    because="Once where the part is made, once in the sum: a gain of 10 counts as 100, and the log shows the part "
+    "with 10. Multiply once, before both.",
 )
 distillation.misconception(
     "the log shows the parts without their gains",
@@ -930,17 +1025,19 @@ distillation.misconception(
         (RESPONSE, "self.response(maps, wanted_maps)"),
         (
             RETURN,
-            RETURN.replace("+ feature + response,", "+ self.share * (feature * self.feature_gain + response * self.response_gain),"),
+            RETURN.replace(
+                "+ feature + response,", "+ self.share * (feature * self.feature_gain + response * self.response_gain),"
+            ),
         ),
     ],
-    because="The sum is right. But the parts in the log no longer add up to it, so nobody sees which one rules, and a share that fades "
-    "leaves no trace. All parts are logged with gains included.",
+    because="The sum is right. But the parts in the log no longer add up to it, so nobody sees which one rules, and a "
+    "share that fades leaves no trace. All parts are logged with gains included.",
 )
 distillation.misconception(
     "the share is left out",
     swap=[(FEATURE, FEATURE.replace(" * self.share", "")), (RESPONSE, RESPONSE.replace(" * self.share", ""))],
-    because="A schedule lowers it and nothing happens: to the end the teacher pulls the student towards its own mistakes. Both gains are "
-    "multiplied by it.",
+    because="A schedule lowers it and nothing happens: to the end the teacher pulls the student towards its own "
+    "mistakes. Both gains are multiplied by it.",
 )
 distillation.misconception(
     "the share lowers the feature loss only",
@@ -954,7 +1051,8 @@ distillation.misconception(
         (RESPONSE, RESPONSE.replace(" * self.share", "")),
         (RETURN, RETURN.replace("parts.total + feature + response", "(parts.total + feature + response) * self.share")),
     ],
-    because="Then the schedule lowers the whole gradient, like a learning rate, and the balance between labels and teacher never changes.",
+    because="Then the schedule lowers the whole gradient, like a learning rate, and the balance between labels and "
+    "teacher never changes.",
 )
 distillation.misconception(
     "teacher and student change places",
@@ -962,7 +1060,8 @@ distillation.misconception(
         (FEATURE, FEATURE.replace("features, wanted_features", "wanted_features, features")),
         (RESPONSE, RESPONSE.replace("maps, wanted_maps", "wanted_maps, maps")),
     ],
-    because="A divergence is not symmetric, and the student is the one with a gradient. The student's list comes first.",
+    because="A divergence is not symmetric, and the student is the one with a gradient. The student's list comes "
+    "first.",
 )
 distillation.misconception(
     "features and raw maps are exchanged",
@@ -970,21 +1069,21 @@ distillation.misconception(
         (FEATURE, FEATURE.replace("features, wanted_features", "maps, wanted_maps")),
         (RESPONSE, RESPONSE.replace("maps, wanted_maps", "features, wanted_features")),
     ],
-    because="The feature loss is for what the neck gives, the response loss for what the head says about classes: the other way round the "
-    "channels have no classes in them.",
+    because="The feature loss is for what the neck gives, the response loss for what the head says about classes: the "
+    "other way round the channels have no classes in them.",
 )
 distillation.misconception(
     "one map is given where a list is expected",
     swap=(FEATURE, FEATURE.replace("features, wanted_features", "features[0], wanted_features[0]")),
-    because="A feature loss walks through a list. Through one tensor it walks too: image by image, and takes each for a map. Its channels "
-    "are then called batch and its rows channels; nothing fails. Give the lists.",
+    because="A feature loss walks through a list. Through one tensor it walks too: image by image, and takes each for "
+    "a map. Its channels are then called batch and its rows channels; nothing fails. Give the lists.",
     museum=21,
 )
 distillation.misconception(
     "the whole tuple is given",
     swap=(FEATURE, FEATURE.replace("features, wanted_features", "(images, features), (images, wanted_features)")),
-    because="What was taken from the listeners is a pair: images and features. A feature loss that gets the pair compares images with "
-    "images and then stumbles over a list. Give the features.",
+    because="What was taken from the listeners is a pair: images and features. A feature loss that gets the pair "
+    "compares images with images and then stumbles over a list. Give the features.",
     museum=21,
 )
 distillation.misconception(
@@ -998,19 +1097,20 @@ distillation.misconception(
 distillation.misconception(
     "a loss that is not there is called",
     swap=("        if self.feature:\n            feature =", "        if True:\n            feature ="),
-    because="feature=None is how one asks for the response loss alone: 'NoneType' object is not callable. Ask before calling.",
+    because="feature=None is how one asks for the response loss alone: 'NoneType' object is not callable. Ask before "
+    "calling.",
 )
 distillation.misconception(
     "the part of a loss that is not there is a plain zero",
     swap=("parts.total.new_zeros(())", "0.0"),
-    because="The sum is right. But the log stacks six tensors, on the device, and a float is none. Make a zero of the same kind as the "
-    "total.",
+    because="The sum is right. But the log stacks six tensors, on the device, and a float is none. Make a zero of the "
+    "same kind as the total.",
 )
 distillation.misconception(
     "the student's features are detached",
     swap=(FEATURE, FEATURE.replace("(features,", "([own.detach() for own in features],")),
-    because="The value is right and no gradient reaches the neck: the feature loss is a decoration. It is the teacher's side that has "
-    "none.",
+    because="The value is right and no gradient reaches the neck: the feature loss is a decoration. It is the "
+    "teacher's side that has none.",
     museum=43,
 )
 distillation.misconception(
@@ -1021,14 +1121,15 @@ distillation.misconception(
 distillation.misconception(
     "the student is compared with itself",
     swap=(RESPONSE, RESPONSE.replace("wanted_maps", "[own.detach() for own in maps]")),
-    because="A divergence of a thing with itself is 0, and has no gradient: the response loss is silent from the first step. Compare with "
-    "the teacher's maps.",
+    because="A divergence of a thing with itself is 0, and has no gradient: the response loss is silent from the "
+    "first step. Compare with the teacher's maps.",
 )
 distillation.misconception(
     "the response loss is forgotten",
     swap=(f"        if self.response:\n            response = {RESPONSE}\n", ""),
-    because="The new images show old classes too, and nobody has labelled them: to the detection loss they are background, and the student "
-    "is trained not to see them. Features alone do not hold against that; only the teacher says what stands there.",
+    because="The new images show old classes too, and nobody has labelled them: to the detection loss they are "
+    "background, and the student is trained not to see them. Features alone do not hold against that; only the "
+    "teacher says what stands there.",
     museum=50,
 )
 distillation.misconception(
@@ -1039,6 +1140,7 @@ distillation.misconception(
 distillation.misconception(
     "the parts of the detection loss are returned alone",
     swap=(RETURN, "return parts._replace(total=parts.total + feature + response)"),
-    because="The training is right, and log and curves have no line for the teacher. DistillationParts has two places more.",
+    because="The training is right, and log and curves have no line for the teacher. DistillationParts has two places "
+    "more.",
     museum=43,
 )

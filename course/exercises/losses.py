@@ -12,7 +12,7 @@ from yolostudy.study.exercise import Exercise
 
 from ._fixtures import gradient, ramp, values
 
-# ---- DistributionFocalLoss -------------------------------------------------------------------------------------------
+# ---- DistributionFocalLoss -----------------------------------------------------------------------
 
 distribution_focal_loss = Exercise(
     "losses.DistributionFocalLoss",
@@ -23,10 +23,10 @@ distribution_focal_loss = Exercise(
     goal="Pull a distribution towards the two bins around the true distance.",
     hints=(
         "A distance of 3.2 lies between the bins 3 and 4. Which of the two is nearer, and which weight does each get?",
-        "You need two numbers of the log-softmax: at the lower bin and at the one above it. gather picks one bin of each row; "
-        "its index needs as many axes as the logits.",
-        "The weight of the upper bin is what remains of the distance once its whole part is taken away; the lower bin gets the "
-        "rest of 1. The result keeps the shape of the distances, and its sign makes it at least 0.",
+        "You need two numbers of the log-softmax: at the lower bin and at the one above it. gather picks one bin of "
+        "each row; its index needs as many axes as the logits.",
+        "The weight of the upper bin is what remains of the distance once its whole part is taken away; the lower bin "
+        "gets the rest of 1. The result keeps the shape of the distances, and its sign makes it at least 0.",
     ),
 )
 
@@ -58,33 +58,38 @@ def _(course):
 
 distribution_focal_loss.misconception(
     "the two weights are swapped",
-    swap=("at_lower * (1 - upper_weight) + at_upper * upper_weight", "at_lower * upper_weight + at_upper * (1 - upper_weight)"),
-    because="A distance of 3.2 then trains bin 4 more than bin 3, and the edges of every box end up on the wrong side of the middle "
-    "between two bins. Boxes stay off by up to one stride however long you train. The nearer bin gets the larger weight.",
+    swap=(
+        "at_lower * (1 - upper_weight) + at_upper * upper_weight",
+        "at_lower * upper_weight + at_upper * (1 - upper_weight)",
+    ),
+    because="A distance of 3.2 then trains bin 4 more than bin 3, and the edges of every box end up on the wrong side "
+    "of the middle between two bins. Boxes stay off by up to one stride however long you train. The nearer bin gets "
+    "the larger weight.",
 )
 distribution_focal_loss.misconception(
     "the distance is rounded instead of cut",
     swap=("distances.long()", "distances.round().long()"),
-    because="3.8 becomes 4, the two bins are 4 and 5 and the weight of the upper one is negative: the loss rewards what it should "
-    "punish. Near the last bin the index leaves the distribution. Take the bin below.",
+    because="3.8 becomes 4, the two bins are 4 and 5 and the weight of the upper one is negative: the loss rewards "
+    "what it should punish. Near the last bin the index leaves the distribution. Take the bin below.",
 )
 distribution_focal_loss.misconception(
     "only the lower bin is trained",
     swap=("at_lower * (1 - upper_weight) + at_upper * upper_weight", "at_lower"),
-    because="That is plain classification into whole strides: 3.0 and 3.9 have the same target. Edges can only lie on multiples of the "
-    "stride, and the IoU stops rising early. Share the target between both bins.",
+    because="That is plain classification into whole strides: 3.0 and 3.9 have the same target. Edges can only lie on "
+    "multiples of the stride, and the IoU stops rising early. Share the target between both bins.",
 )
 distribution_focal_loss.misconception(
     "the softmax is applied twice",
     swap=("F.log_softmax(logits, dim=-1)", "F.log_softmax(logits.softmax(dim=-1), dim=-1)"),
-    because="log_softmax contains the softmax. Applied to probabilities it flattens them, so the loss can never come near 0 and its "
-    "gradient is weak. Hand it the raw logits.",
+    because="log_softmax contains the softmax. Applied to probabilities it flattens them, so the loss can never come "
+    "near 0 and its gradient is weak. Hand it the raw logits.",
 )
 distribution_focal_loss.misconception(
     "the softmax underflows before the logarithm",
     swap=("F.log_softmax(logits, dim=-1)", "logits.softmax(dim=-1).log()"),
-    because="A probability below 1e-45 is 0 in float32, and its logarithm is minus infinity. The loss becomes infinite just where the "
-    "network is sure and wrong, and the next step is NaN. log_softmax computes both in one and stays finite.",
+    because="A probability below 1e-45 is 0 in float32, and its logarithm is minus infinity. The loss becomes "
+    "infinite just where the network is sure and wrong, and the next step is NaN. log_softmax computes both in one "
+    "and stays finite.",
 )
 distribution_focal_loss.misconception(
     "the losses are already averaged",
@@ -92,17 +97,17 @@ distribution_focal_loss.misconception(
         "return -(at_lower * (1 - upper_weight) + at_upper * upper_weight)",
         "return -(at_lower * (1 - upper_weight) + at_upper * upper_weight).mean()",
     ),
-    because="One number for all edges can no longer be weighed by each anchor's target score. A poor positive then counts as much as the "
-    "best one. Return one loss for each distribution.",
+    because="One number for all edges can no longer be weighed by each anchor's target score. A poor positive then "
+    "counts as much as the best one. Return one loss for each distribution.",
 )
 distribution_focal_loss.misconception(
     "the minus sign is missing",
     swap=("return -(", "return ("),
-    because="Logarithms of probabilities are negative, so this is a loss that falls without end while the distributions run away from "
-    "their targets. A cross-entropy is the negative of the weighted sum.",
+    because="Logarithms of probabilities are negative, so this is a loss that falls without end while the "
+    "distributions run away from their targets. A cross-entropy is the negative of the weighted sum.",
 )
 
-# ---- BoxLoss ---------------------------------------------------------------------------------------------------------
+# ---- BoxLoss -------------------------------------------------------------------------------------
 
 box_loss = Exercise(
     "losses.BoxLoss",
@@ -119,22 +124,29 @@ box_loss = Exercise(
     goal="Tell the foreground how good its boxes are and where their edges should have been.",
     hints=(
         "Two losses from the same logits: one looks at the decoded boxes, the other at the distributions themselves.",
-        "The box loss of an anchor is 1 minus the complete IoU of its decoded box and its target. For the other one, turn the "
-        "target boxes into distances and the logits into four rows of R bins.",
-        "The distribution loss of an anchor is the mean over its four edges. Weigh each anchor's loss by its weight, then sum. "
-        "Divide by nothing: an empty sum is 0, an empty mean is NaN.",
+        "The box loss of an anchor is 1 minus the complete IoU of its decoded box and its target. For the other one, "
+        "turn the target boxes into distances and the logits into four rows of R bins.",
+        "The distribution loss of an anchor is the mean over its four edges. Weigh each anchor's loss by its weight, "
+        "then sum. Divide by nothing: an empty sum is 0, an empty mean is NaN.",
     ),
 )
 
 
 def foreground(reg_max: int, count: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits, anchors, target boxes and weights of a few foreground anchors; one edge of the first target is out of the bins' reach."""
+    """Logits, anchors, target boxes and weights of a few foreground anchors; one edge of the first
+    target is out of the bins' reach.
+    """
     anchors = values(count, 2, low=3, high=9, seed=21).floor() + 0.5
     reach = values(count, 4, low=0.4, high=reg_max - 1.5, seed=22)
     if count:
         reach[0, 2] = reg_max + 3
     boxes = torch.cat((anchors - reach[:, :2], anchors + reach[:, 2:]), dim=-1)
-    return values(count, 4 * reg_max, low=-3, high=3, seed=23).requires_grad_(), anchors, boxes, values(count, low=0.1, high=1.2, seed=24)
+    return (
+        values(count, 4 * reg_max, low=-3, high=3, seed=23).requires_grad_(),
+        anchors,
+        boxes,
+        values(count, low=0.1, high=1.2, seed=24),
+    )
 
 
 @box_loss.probe("five positives, 16 bins")
@@ -152,7 +164,8 @@ def _(course):
 @box_loss.probe("a box on the wrong side of its anchor", atol=1e-6)
 def _(course):
     logits = torch.zeros(1, 4, 8)
-    for side, bin in enumerate((6, 3, 0, 3)):  # reaches far to the left, its target far to the right: the complete IoU is below 0
+    # reaches far to the left, its target far to the right: the complete IoU is below 0
+    for side, bin in enumerate((6, 3, 0, 3)):
         logits[0, side, bin] = 6.0
     logits = logits.flatten(1).requires_grad_()
     target = torch.tensor([[8.2, 4.0, 14.5, 12.5]])
@@ -180,26 +193,26 @@ box_loss.misconception(
         ("target_boxes)) * weight).sum()", "target_boxes)) * weight).mean()"),
         (".mean(dim=-1) * weight).sum()", ".mean(dim=-1) * weight).mean()"),
     ],
-    because="The caller divides by the sum of all target scores, so this divides twice and the loss shrinks with the number of "
-    "positives. Without any foreground the mean is 0 / 0, and NaN reaches the weights. Sum.",
+    because="The caller divides by the sum of all target scores, so this divides twice and the loss shrinks with the "
+    "number of positives. Without any foreground the mean is 0 / 0, and NaN reaches the weights. Sum.",
 )
 box_loss.misconception(
     "the weight is forgotten in the box loss",
     swap=("(1 - complete_iou(boxes, target_boxes)) * weight", "(1 - complete_iou(boxes, target_boxes))"),
-    because="Every positive then counts the same, also those at the rim of the object that will never give its final box. The best "
-    "anchors lose their lead. Multiply by the anchor's target score.",
+    because="Every positive then counts the same, also those at the rim of the object that will never give its final "
+    "box. The best anchors lose their lead. Multiply by the anchor's target score.",
 )
 box_loss.misconception(
     "the weight is forgotten in the distribution loss",
     swap=(".mean(dim=-1) * weight).sum()", ".mean(dim=-1)).sum()"),
-    because="The division by the sum of target scores only makes sense if every term carries its score. The distribution loss is then "
-    "too large, early in training many times so. Multiply both losses by the weight.",
+    because="The division by the sum of target scores only makes sense if every term carries its score. The "
+    "distribution loss is then too large, early in training many times so. Multiply both losses by the weight.",
 )
 box_loss.misconception(
     "the overlap itself is the loss",
     swap=("(1 - complete_iou(boxes, target_boxes))", "complete_iou(boxes, target_boxes)"),
-    because="A loss is made small. This one teaches the boxes to avoid their objects, and the total falls nicely while mAP stays at 0. "
-    "The loss is what is missing to 1.",
+    because="A loss is made small. This one teaches the boxes to avoid their objects, and the total falls nicely "
+    "while mAP stays at 0. The loss is what is missing to 1.",
 )
 box_loss.misconception(
     "plain IoU instead of complete IoU",
@@ -207,40 +220,43 @@ box_loss.misconception(
         ("        boxes = distance_to_box(", "        from .boxes import box_iou\n\n        boxes = distance_to_box("),
         ("complete_iou(boxes, target_boxes)", "box_iou(boxes, target_boxes).diagonal()"),
     ],
-    because="Plain IoU gives the same mark to two boxes of equal overlap, however far their centres lie from the target's and however "
-    "different their shapes are. Boxes settle later, and no number agrees with Ultralytics'. The complete IoU counts both.",
+    because="Plain IoU gives the same mark to two boxes of equal overlap, however far their centres lie from the "
+    "target's and however different their shapes are. Boxes settle later, and no number agrees with Ultralytics'. The "
+    "complete IoU counts both.",
 )
 box_loss.misconception(
     "the four edges are summed",
     swap=(".mean(dim=-1) * weight).sum()", ".sum(dim=-1) * weight).sum()"),
-    because="The distribution loss is then four times what its gain of 1.5 was chosen for, and it drowns the box loss. Take the mean "
-    "over the four edges of an anchor.",
+    because="The distribution loss is then four times what its gain of 1.5 was chosen for, and it drowns the box "
+    "loss. Take the mean over the four edges of an anchor.",
 )
 box_loss.misconception(
     "without foreground a constant is returned",
     swap=(
         "        boxes = distance_to_box(",
-        "        if not len(logits):\n            return torch.tensor(0.0), torch.tensor(0.0)\n        boxes = distance_to_box(",
+        "        if not len(logits):\n            return torch.tensor(0.0), torch.tensor(0.0)\n        boxes = "
+        "distance_to_box(",
     ),
-    because="The value is right, but no gradient can flow through a number that was not computed from the logits: a backward pass through "
-    "this loss alone stops with an error, and with several processes the parameters of the box branches wait for a gradient that never "
-    "comes. Leave the special case out: a sum over no rows is 0 and has a gradient.",
+    because="The value is right, but no gradient can flow through a number that was not computed from the logits: a "
+    "backward pass through this loss alone stops with an error, and with several processes the parameters of the box "
+    "branches wait for a gradient that never comes. Leave the special case out: a sum over no rows is 0 and has a "
+    "gradient.",
 )
 box_loss.misconception(
     "the bins of the four edges are mixed",
     swap=("logits.unflatten(-1, (4, self.reg_max))", "logits.unflatten(-1, (self.reg_max, 4)).transpose(-1, -2)"),
-    because="The first R numbers belong to the left edge, the next R to the top, and so on. Read in the other order, each edge is "
-    "trained on bins that the decoder gives to others: both losses fight and neither falls. Cut the 4 R numbers into four rows "
-    "of R.",
+    because="The first R numbers belong to the left edge, the next R to the top, and so on. Read in the other order, "
+    "each edge is trained on bins that the decoder gives to others: both losses fight and neither falls. Cut the 4 R "
+    "numbers into four rows of R.",
 )
 box_loss.misconception(
     "the targets are always cut at 16 bins",
     swap=("box_to_distance(anchors, target_boxes, self.reg_max)", "box_to_distance(anchors, target_boxes)"),
-    because="box_to_distance clamps to 16 bins unless it is told otherwise. With fewer, an object larger than the bins reach asks for a "
-    "bin that does not exist. Pass reg_max on.",
+    because="box_to_distance clamps to 16 bins unless it is told otherwise. With fewer, an object larger than the "
+    "bins reach asks for a bin that does not exist. Pass reg_max on.",
 )
 
-# ---- pad_targets -----------------------------------------------------------------------------------------------------
+# ---- pad_targets ---------------------------------------------------------------------------------
 
 pad_targets = Exercise(
     "losses.pad_targets",
@@ -249,12 +265,12 @@ pad_targets = Exercise(
     minutes=20,
     goal="Turn the list of a batch's objects into one block with a row of slots for each image.",
     hints=(
-        "Column 0 says which image a row belongs to. The block has as many slots as the fullest image has objects, and one where "
-        "there are none.",
-        "A loop over the images works: pick the rows of one image and write them into its first slots. Do not trust the order of "
-        "the rows, and make room for images at the end that have no object.",
-        "Columns 1 and 2 to 5 of a row are class and box. The mask follows from the boxes: a slot is real where its four "
-        "coordinates add up to more than 0. A batch without objects returns three tensors like every other.",
+        "Column 0 says which image a row belongs to. The block has as many slots as the fullest image has objects, "
+        "and one where there are none.",
+        "A loop over the images works: pick the rows of one image and write them into its first slots. Do not trust "
+        "the order of the rows, and make room for images at the end that have no object.",
+        "Columns 1 and 2 to 5 of a row are class and box. The mask follows from the boxes: a slot is real where its "
+        "four coordinates add up to more than 0. A batch without objects returns three tensors like every other.",
     ),
 )
 
@@ -272,7 +288,9 @@ ROWS = torch.tensor(
 
 
 def listed(labels: Tensor, boxes: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Per image its real objects, class and box, in an order of their own: within an image any order is right."""
+    """Per image its real objects, class and box, in an order of their own: within an image any
+    order is right.
+    """
     found = []
     for own_labels, own_boxes, real in zip(labels, boxes, mask.bool(), strict=True):
         objects = torch.cat((own_labels[real, None].to(own_boxes.dtype), own_boxes[real]), dim=1)
@@ -287,7 +305,11 @@ def _(course):
     kinds = {"labels": str(labels.dtype), "boxes are floats": boxes.is_floating_point(), "mask": str(mask.dtype)}
     seen = {
         "kinds": kinds,
-        "shapes": {"labels": str(tuple(labels.shape)), "boxes": str(tuple(boxes.shape)), "mask": str(tuple(mask.shape))},
+        "shapes": {
+            "labels": str(tuple(labels.shape)),
+            "boxes": str(tuple(boxes.shape)),
+            "mask": str(tuple(mask.shape)),
+        },
         "mask": mask,
         "targets afterwards": targets,
     }
@@ -325,45 +347,46 @@ def _(course):
 pad_targets.misconception(
     "the rows are taken to be in the order of the images",
     swap=("    targets, image = targets[order], image[order]\n", ""),
-    because="The place of a row in its image is counted from the image's first row, which holds only once the rows are sorted. A loader "
-    "that shuffles or mixes images gives other orders, and objects end up over one another or in the wrong image. Sort by image "
-    "first.",
+    because="The place of a row in its image is counted from the image's first row, which holds only once the rows "
+    "are sorted. A loader that shuffles or mixes images gives other orders, and objects end up over one another or in "
+    "the wrong image. Sort by image first.",
 )
 pad_targets.misconception(
     "each object overwrites the one before",
     swap=("torch.arange(len(image), device=targets.device) - first[image]", "torch.zeros_like(image)"),
-    because="Every object of an image goes into slot 0, and only one of them survives. The others are trained as background, and recall "
-    "stays low in images with several objects. Count on within each image.",
+    because="Every object of an image goes into slot 0, and only one of them survives. The others are trained as "
+    "background, and recall stays low in images with several objects. Count on within each image.",
 )
 pad_targets.misconception(
     "every slot counts as real",
     swap=("boxes.sum(dim=-1) > 0", "torch.ones_like(labels, dtype=torch.bool)"),
-    because="The assigner takes the padding for objects of class 0 in the upper left corner. Images with few objects get positives that "
-    "predict nothing. The mask is False on padding.",
+    because="The assigner takes the padding for objects of class 0 in the upper left corner. Images with few objects "
+    "get positives that predict nothing. The mask is False on padding.",
 )
 pad_targets.misconception(
     "class 0 looks like padding",
     swap=("boxes.sum(dim=-1) > 0", "labels > 0"),
-    because="Class 0 is a class like any other. Its objects vanish from training and its AP stays at 0, while all other classes learn. "
-    "Read the mask off the boxes.",
+    because="Class 0 is a class like any other. Its objects vanish from training and its AP stays at 0, while all "
+    "other classes learn. Read the mask off the boxes.",
 )
 pad_targets.misconception(
     "a box of zeros counts as real",
     swap=("boxes.sum(dim=-1) > 0", "torch.arange(block.shape[1], device=targets.device) < counts[:, None]"),
-    because="Augmentation can leave a box of zeros behind, and Ultralytics takes it for padding. Counted as real, it is enlarged to 16 "
-    "pixels and gets positives in the corner. A slot is real where its coordinates add up to more than 0.",
+    because="Augmentation can leave a box of zeros behind, and Ultralytics takes it for padding. Counted as real, it "
+    "is enlarged to 16 pixels and gets positives in the corner. A slot is real where its coordinates add up to more "
+    "than 0.",
 )
 pad_targets.misconception(
     "the class is read from the image's column",
     swap=("block[image, place] = targets[:, 1:]", "block[image, place] = targets[:, [0, 2, 3, 4, 5]]"),
-    because="Column 0 is the number of the image in the batch. Read as class, it trains every object of the second image as class 1, and "
-    "the class loss never settles. The class stands in column 1.",
+    because="Column 0 is the number of the image in the batch. Read as class, it trains every object of the second "
+    "image as class 1, and the class loss never settles. The class stands in column 1.",
 )
 pad_targets.misconception(
     "a batch without objects has no slot",
     swap=("max(1, int(counts.max()))", "int(counts.max())"),
-    because="Blocks without a slot have no largest element and no first one, and the assigner fails on the first batch without objects, "
-    "perhaps hours after the start. Keep one slot of padding.",
+    because="Blocks without a slot have no largest element and no first one, and the assigner fails on the first "
+    "batch without objects, perhaps hours after the start. Keep one slot of padding.",
 )
 pad_targets.misconception(
     "the batch ends with the last image that has an object",
@@ -371,18 +394,21 @@ pad_targets.misconception(
         ("torch.bincount(image, minlength=batch_size)", "torch.bincount(image)"),
         ("targets.new_zeros(batch_size,", "targets.new_zeros(len(counts),"),
     ],
-    because="Images without objects at the end of the batch have no row here, and the block no longer fits the scores of the network. "
-    "The batch size is an argument because the targets cannot tell it.",
+    because="Images without objects at the end of the batch have no row here, and the block no longer fits the scores "
+    "of the network. The batch size is an argument because the targets cannot tell it.",
 )
 pad_targets.misconception(
     "without objects the six columns are handed back",
-    swap=("    image = targets[:, 0].long()\n", "    if not len(targets):\n        return targets\n    image = targets[:, 0].long()\n"),
-    because="The caller unpacks three tensors and gets a table of six columns without a row. It fails on the first batch without "
-    "objects, not before. The general way needs no special case, if there is always one slot.",
+    swap=(
+        "    image = targets[:, 0].long()\n",
+        "    if not len(targets):\n        return targets\n    image = targets[:, 0].long()\n",
+    ),
+    because="The caller unpacks three tensors and gets a table of six columns without a row. It fails on the first "
+    "batch without objects, not before. The general way needs no special case, if there is always one slot.",
     museum=42,
 )
 
-# ---- DetectionLoss ---------------------------------------------------------------------------------------------------
+# ---- DetectionLoss -------------------------------------------------------------------------------
 
 detection_loss = Exercise(
     "losses.DetectionLoss",
@@ -392,14 +418,14 @@ detection_loss = Exercise(
     after=("losses.BoxLoss", "losses.pad_targets", "assigner.TaskAlignedAssigner", "boxes.make_anchors"),
     goal="Join assigner and losses into the one number that the detector is trained with.",
     hints=(
-        "Draw the way first: maps, flattened, split into distributions and class logits; decoded boxes and scores to the "
-        "assigner; its targets to three losses. Note the unit beside each arrow: pixels or strides.",
-        "The assigner wants probabilities, boxes and anchor points in pixels, and nothing that a gradient could flow back "
-        "through: do not rely on the assigner to stop it. The box loss wants anchors and targets in strides, and the foreground "
-        "only. The class loss takes every anchor.",
+        "Draw the way first: maps, flattened, split into distributions and class logits; decoded boxes and scores to "
+        "the assigner; its targets to three losses. Note the unit beside each arrow: pixels or strides.",
+        "The assigner wants probabilities, boxes and anchor points in pixels, and nothing that a gradient could flow "
+        "back through: do not rely on the assigner to stop it. The box loss wants anchors and targets in strides, and "
+        "the foreground only. The class loss takes every anchor.",
         "Every part is a sum over the batch divided by one share: the sum of all target scores (over all processes, "
-        "sum_over_processes gives it with their number), not below 1, and then divided by the number of processes. The gains are "
-        "applied below your lines.",
+        "sum_over_processes gives it with their number), not below 1, and then divided by the number of processes. "
+        "The gains are applied below your lines.",
     ),
 )
 
@@ -409,24 +435,32 @@ DETECTOR = SimpleNamespace(num_classes=CLASSES, reg_max=BINS, strides=(8, 16, 32
 OBJECTS = torch.tensor([[2.0, 1, 13, 9, 45, 57], [0, 2, 9, 10, 47, 42], [0, 0, 15, 14, 54, 49]])
 
 
-def raw_maps(targets: Tensor, images: int, strides: tuple[int, ...] = DETECTOR.strides, side: int = SIDE) -> list[Tensor]:
-    """Three maps of a network that already sees its objects roughly: leaves, so that a gradient can be asked for."""
+def raw_maps(
+    targets: Tensor, images: int, strides: tuple[int, ...] = DETECTOR.strides, side: int = SIDE
+) -> list[Tensor]:
+    """Three maps of a network that already sees its objects roughly: leaves, so that a gradient can
+    be asked for.
+    """
     maps = []
     for level, stride in enumerate(strides):
         count = side // stride
         centres = (torch.arange(count) + 0.5) * stride
         y, x = torch.meshgrid(centres, centres, indexing="ij")
-        boxes = torch.tensor([[20.0, 20, 44, 44]]).repeat(images, 1)[:, :, None, None].repeat(1, 1, count, count)  # (B, 4, H, W)
+        # (B, 4, H, W)
+        boxes = torch.tensor([[20.0, 20, 44, 44]]).repeat(images, 1)[:, :, None, None].repeat(1, 1, count, count)
         for image in range(images):
             own = targets[targets[:, 0] == image, 2:]
             if len(own):
                 middle = (own[:, :2] + own[:, 2:]) / 2
                 away = (torch.stack((x, y)) - middle[:, :, None, None]).square().sum(dim=1).sqrt()  # (G, H, W)
                 boxes[image] = torch.einsum("gyx,gs->syx", (away / -10).softmax(dim=0), own)
-        reach = torch.stack((x - boxes[:, 0], y - boxes[:, 1], boxes[:, 2] - x, boxes[:, 3] - y), dim=1) / stride  # (B, 4, H, W)
+        # (B, 4, H, W)
+        reach = torch.stack((x - boxes[:, 0], y - boxes[:, 1], boxes[:, 2] - x, boxes[:, 3] - y), dim=1) / stride
         reach = reach + values(*reach.shape, low=-0.3, high=0.3, seed=31 + level)
         bins = torch.arange(BINS).view(1, 1, -1, 1, 1)
-        peaks = -2 * (bins - reach[:, :, None]).square() + values(images, 4, BINS, count, count, low=-1, high=1, seed=34 + level)
+        peaks = -2 * (bins - reach[:, :, None]).square() + values(
+            images, 4, BINS, count, count, low=-1, high=1, seed=34 + level
+        )
         classes = values(images, CLASSES, count, count, low=-3, high=2, seed=37 + level)
         maps.append(torch.cat((peaks.flatten(1, 2), classes), dim=1).requires_grad_())
     return maps
@@ -435,21 +469,27 @@ def raw_maps(targets: Tensor, images: int, strides: tuple[int, ...] = DETECTOR.s
 def slopes(total: Tensor, maps: list[Tensor]) -> dict:
     """The gradient of the total on the class logits and on the distributions, all levels in a row."""
     found = [gradient(total, level) for level in maps]  # where none arrives it is 0
-    flat = torch.cat([(torch.zeros_like(m) if isinstance(g, str) else g).flatten(2) for g, m in zip(found, maps, strict=True)], dim=2)
+    flat = torch.cat(
+        [(torch.zeros_like(m) if isinstance(g, str) else g).flatten(2) for g, m in zip(found, maps, strict=True)], dim=2
+    )
     parts = {"on the class logits": flat[:, 4 * BINS :], "on the distributions": flat[:, : 4 * BINS]}
     return {name: part if part.isfinite().all() else "infinite or NaN" for name, part in parts.items()}
 
 
 class Spy:
-    """Stands before an assigner and writes down what it is given for images with objects: in one call for the batch, or in one for each
-    image. Whether it is asked about an image without objects is a matter of taste."""
+    """Stands before an assigner and writes down what it is given for images with objects: in one
+    call for the batch, or in one for each image. Whether it is asked about an image without objects
+    is a matter of taste.
+    """
 
     def __init__(self, assigner):
         self.assigner, self.seen, self.with_gradient = assigner, [], False
 
     def __call__(self, *inputs, **named):
         given = inspect.signature(type(self.assigner).__call__).bind(self.assigner, *inputs, **named).arguments
-        self.with_gradient |= torch.is_grad_enabled() and (given["scores"].requires_grad or given["boxes"].requires_grad)
+        self.with_gradient |= torch.is_grad_enabled() and (
+            given["scores"].requires_grad or given["boxes"].requires_grad
+        )
         busy = given["gt_mask"].any(dim=1)
         if busy.any():
             own = {name: given[name][busy].detach() for name in ("scores", "boxes", "gt_boxes", "gt_mask")}
@@ -512,7 +552,9 @@ def _(course):
 def _(course):
     strides, targets = (4, 8, 16), OBJECTS * torch.tensor([1, 1, 0.5, 0.5, 0.5, 0.5])
     maps = raw_maps(targets, 3, strides, SIDE // 2)
-    parts = course.losses.DetectionLoss(SimpleNamespace(num_classes=CLASSES, reg_max=BINS, strides=strides))(maps, targets)
+    parts = course.losses.DetectionLoss(SimpleNamespace(num_classes=CLASSES, reg_max=BINS, strides=strides))(
+        maps, targets
+    )
     return {"box": parts.box, "cls": parts.cls, "dfl": parts.dfl}
 
 
@@ -532,7 +574,9 @@ def _(course):
 
 @detection_loss.probe("two processes")
 def _(course):
-    """What the parts become when the other process has three times as much to share; a loss that leaves the question out passes."""
+    """What the parts become when the other process has three times as much to share; a loss that
+    leaves the question out passes.
+    """
     module, asked = course.losses, []
     alone = module.sum_over_processes
 
@@ -553,81 +597,95 @@ def _(course):
 
 detection_loss.misconception(
     "the assigner gets raw distributions instead of boxes",
-    swap=("distance_to_box(anchors, expected_distance(box_logits.detach(), self.reg_max)) * steps", "box_logits.detach() * steps"),
-    because="A row of 4 R bins is no box of four coordinates, and the first function that unpacks it fails far from here. The shapes in "
-    "the assigner's docstring say what it wants: (B, A, 4), pixels. Decode first.",
+    swap=(
+        "distance_to_box(anchors, expected_distance(box_logits.detach(), self.reg_max)) * steps",
+        "box_logits.detach() * steps",
+    ),
+    because="A row of 4 R bins is no box of four coordinates, and the first function that unpacks it fails far from "
+    "here. The shapes in the assigner's docstring say what it wants: (B, A, 4), pixels. Decode first.",
     museum=7,
 )
 detection_loss.misconception(
     "the sigmoid is missing",
     swap=("class_logits.detach().sigmoid()", "class_logits.detach()"),
-    because="The assigner raises the scores to the power 0.5, and the root of a negative logit is NaN. From the first step every loss is "
-    "NaN, although no formula of the loss is wrong. Hand over probabilities.",
+    because="The assigner raises the scores to the power 0.5, and the root of a negative logit is NaN. From the first "
+    "step every loss is NaN, although no formula of the loss is wrong. Hand over probabilities.",
     museum=8,
 )
 detection_loss.misconception(
     "divided by the bare sum of target scores",
     swap=("total.clamp(min=1) / processes", "total / processes"),
-    because="In a batch without objects the sum is 0: the box and distribution losses become 0 / 0 = NaN, the class loss infinite, and "
-    "one optimizer step spreads that over all weights. Let the sum count as at least 1.",
+    because="In a batch without objects the sum is 0: the box and distribution losses become 0 / 0 = NaN, the class "
+    "loss infinite, and one optimizer step spreads that over all weights. Let the sum count as at least 1.",
     museum=9,
 )
 detection_loss.misconception(
     "the sum is kept from 0, but not from being tiny",
     swap=("total.clamp(min=1)", "total.clamp(min=1e-9)"),
-    because="No NaN any more, but a batch whose only object is tiny may have a sum of 0.01 and a loss a hundred times too large; one "
-    "without objects divides by 1e-9. The loss explodes now and then for no visible reason. The floor is 1.",
+    because="No NaN any more, but a batch whose only object is tiny may have a sum of 0.01 and a loss a hundred times "
+    "too large; one without objects divides by 1e-9. The loss explodes now and then for no visible reason. The floor "
+    "is 1.",
     museum=32,
 )
 detection_loss.misconception(
     "boxes and anchors stay in strides for the assigner",
     swap=[
-        ("expected_distance(box_logits.detach(), self.reg_max)) * steps", "expected_distance(box_logits.detach(), self.reg_max))"),
+        (
+            "expected_distance(box_logits.detach(), self.reg_max)) * steps",
+            "expected_distance(box_logits.detach(), self.reg_max))",
+        ),
         ("predicted, anchors * steps, labels", "predicted, anchors, labels"),
     ],
-    because="The ground truths are in pixels. In strides all levels lie on top of each other in the upper left corner, and hardly an "
-    "anchor is inside its object: count the foreground. Multiply boxes and anchors by their stride.",
+    because="The ground truths are in pixels. In strides all levels lie on top of each other in the upper left "
+    "corner, and hardly an anchor is inside its object: count the foreground. Multiply boxes and anchors by their "
+    "stride.",
     museum=10,
 )
 detection_loss.misconception(
     "the anchors stay in strides for the assigner",
     swap=("predicted, anchors * steps, labels", "predicted, anchors, labels"),
-    because="The predicted boxes have been multiplied and the anchor points have not: read as pixels they all lie in the upper left "
-    "corner, inside hardly any object. Next to nothing is assigned, and box and distribution loss are near 0 from the first step. Multiply "
-    "the anchors by their strides too.",
+    because="The predicted boxes have been multiplied and the anchor points have not: read as pixels they all lie in "
+    "the upper left corner, inside hardly any object. Next to nothing is assigned, and box and distribution loss are "
+    "near 0 from the first step. Multiply the anchors by their strides too.",
     museum=10,
 )
 detection_loss.misconception(
     "the predicted boxes stay in strides for the assigner",
-    swap=("expected_distance(box_logits.detach(), self.reg_max)) * steps", "expected_distance(box_logits.detach(), self.reg_max))"),
-    because="The anchors have been multiplied, so candidates are found, but the boxes beside them are 8 to 32 times too small and lie in "
-    "the upper left corner: their overlaps with the objects are as good as 0, and with them the target scores. Decoding gives strides. "
-    "Multiply the boxes by their strides too.",
+    swap=(
+        "expected_distance(box_logits.detach(), self.reg_max)) * steps",
+        "expected_distance(box_logits.detach(), self.reg_max))",
+    ),
+    because="The anchors have been multiplied, so candidates are found, but the boxes beside them are 8 to 32 times "
+    "too small and lie in the upper left corner: their overlaps with the objects are as good as 0, and with them the "
+    "target scores. Decoding gives strides. Multiply the boxes by their strides too.",
     museum=10,
 )
 detection_loss.misconception(
     "the target boxes are not divided by the stride",
     swap=("assigned.boxes[image, anchor] / steps[anchor]", "assigned.boxes[image, anchor]"),
-    because="The box loss works in strides, because bins count strides. Against targets in pixels every IoU is tiny and every distance "
-    "is clamped to the last bin, so the boxes learn nothing but to be large. Divide by the stride of each anchor.",
+    because="The box loss works in strides, because bins count strides. Against targets in pixels every IoU is tiny "
+    "and every distance is clamped to the last bin, so the boxes learn nothing but to be large. Divide by the stride "
+    "of each anchor.",
     museum=11,
 )
 detection_loss.misconception(
     "the class loss sees the foreground only",
     swap=(
         'F.binary_cross_entropy_with_logits(class_logits, assigned.scores, reduction="sum")',
-        'F.binary_cross_entropy_with_logits(class_logits[assigned.foreground], assigned.scores[assigned.foreground], reduction="sum")',
+        "F.binary_cross_entropy_with_logits(class_logits[assigned.foreground], assigned.scores[assigned.foreground], "
+        'reduction="sum")',
     ),
-    because="Nobody tells the background that it is background. Its scores never fall, and the detector fires everywhere while the loss "
-    "looks better than ever. Every anchor takes part in the class loss; its target score is 0.",
+    because="Nobody tells the background that it is background. Its scores never fall, and the detector fires "
+    "everywhere while the loss looks better than ever. Every anchor takes part in the class loss; its target score is "
+    "0.",
     museum=12,
 )
 detection_loss.misconception(
     "what the assigner gets is not detached",
     swap=[("box_logits.detach()", "box_logits"), ("class_logits.detach()", "class_logits")],
-    because="The targets are made of predictions. If the gradient flows through them, the network may move the targets towards its "
-    "answers instead of its answers towards the targets, and every step is slower. Detach both inputs here, and no assigner can "
-    "spoil it.",
+    because="The targets are made of predictions. If the gradient flows through them, the network may move the "
+    "targets towards its answers instead of its answers towards the targets, and every step is slower. Detach both "
+    "inputs here, and no assigner can spoil it.",
     museum=13,
 )
 detection_loss.misconception(
@@ -639,51 +697,55 @@ detection_loss.misconception(
         "            nothing = logits.sum() * 0\n"
         "            return LossParts(nothing, nothing, nothing, nothing)\n",
     ),
-    because="Empty images are the purest background there is, and this drops what they teach: the gradient on their class logits. False "
-    "alarms on empty scenes remain. The general way works without objects too.",
+    because="Empty images are the purest background there is, and this drops what they teach: the gradient on their "
+    "class logits. False alarms on empty scenes remain. The general way works without objects too.",
     museum=15,
 )
 detection_loss.misconception(
     "the mask of anchors is given for the mask of real boxes",
     swap=("labels, boxes, mask)\n        total", "labels, boxes, predicted.sum(dim=-1) > 0)\n        total"),
-    because="Both are called a mask, but this one has a column for each anchor, and the assigner asks for one for each ground truth. It "
-    "ends in a shape error, or in an index out of range where broadcasting hides it. pad_targets gives the right one.",
+    because="Both are called a mask, but this one has a column for each anchor, and the assigner asks for one for "
+    "each ground truth. It ends in a shape error, or in an index out of range where broadcasting hides it. "
+    "pad_targets gives the right one.",
 )
 detection_loss.misconception(
     "the class loss is a mean over anchors and classes",
     swap=('reduction="sum"', 'reduction="mean"'),
-    because="The mean divides by the number of anchors times that of classes, 168,000 for 20 classes at 640 pixels, and the share "
-    "divides once more. The class loss is as good as switched off, and scores never rise. Sum, then divide by the share like the "
-    "other parts.",
+    because="The mean divides by the number of anchors times that of classes, 168,000 for 20 classes at 640 pixels, "
+    "and the share divides once more. The class loss is as good as switched off, and scores never rise. Sum, then "
+    "divide by the share like the other parts.",
 )
 detection_loss.misconception(
     "divided by the number of positives",
     swap=("total.clamp(min=1) / processes", "assigned.foreground.sum().clamp(min=1) / processes"),
-    because="Every part carries the target scores as weights, and their sum is what it has to be divided by. Early in training the "
-    "scores are small, and with the number of positives the loss is too small by that much. Sum the target scores.",
+    because="Every part carries the target scores as weights, and their sum is what it has to be divided by. Early in "
+    "training the scores are small, and with the number of positives the loss is too small by that much. Sum the "
+    "target scores.",
 )
 detection_loss.misconception(
     "the number of processes is thrown away",
     swap=("total.clamp(min=1) / processes", "total.clamp(min=1)"),
-    because="With one process all is well. With four graphics cards each divides by the sum of all four, and then the gradients are "
-    "averaged over the four: that divides a second time, and every step is a quarter as long as it should be. Divide the sum by the number "
-    "of processes that sum_over_processes gives beside it.",
+    because="With one process all is well. With four graphics cards each divides by the sum of all four, and then the "
+    "gradients are averaged over the four: that divides a second time, and every step is a quarter as long as it "
+    "should be. Divide the sum by the number of processes that sum_over_processes gives beside it.",
 )
 detection_loss.misconception(
     "the maps stay in half precision",
     swap=("flatten_maps(maps).float()", "flatten_maps(maps)"),
-    because="Under autocast the maps come in half precision, and the assigner stops at numbers of two precisions in one operation. Where "
-    "it does not, digits are lost: a float16 of 2048 no longer grows when 1 is added. Without autocast nothing shows, so it waits for the "
-    "graphics card of stage 7. Turn the maps into float32 before anything else.",
+    because="Under autocast the maps come in half precision, and the assigner stops at numbers of two precisions in "
+    "one operation. Where it does not, digits are lost: a float16 of 2048 no longer grows when 1 is added. Without "
+    "autocast nothing shows, so it waits for the graphics card of stage 7. Turn the maps into float32 before anything "
+    "else.",
 )
 detection_loss.misconception(
     "the gains are applied twice",
     swap=(
         '{"box": box / share, "cls": cls / share, "dfl": dfl / share}',
-        '{"box": box * self.gains["box"] / share, "cls": cls * self.gains["cls"] / share, "dfl": dfl * self.gains["dfl"] / share}',
+        '{"box": box * self.gains["box"] / share, "cls": cls * self.gains["cls"] / share, "dfl": dfl * '
+        'self.gains["dfl"] / share}',
     ),
-    because="The lines below yours multiply by the gains already. The box loss then counts 56 times instead of 7.5 times, the class loss "
-    "a quarter, and scores stay low. Hand over the bare parts.",
+    because="The lines below yours multiply by the gains already. The box loss then counts 56 times instead of 7.5 "
+    "times, the class loss a quarter, and scores stay low. Hand over the bare parts.",
 )
 detection_loss.misconception(
     "class logits and distributions change places",
@@ -691,12 +753,14 @@ detection_loss.misconception(
         "logits.split((4 * self.reg_max, logits.shape[-1] - 4 * self.reg_max), dim=-1)",
         "logits.split((logits.shape[-1] - 4 * self.reg_max, 4 * self.reg_max), dim=-1)[::-1]",
     ),
-    because="The head puts the 4 R bins first and the C classes behind them. Cut from the wrong end, the bins of the left edge are read "
-    "as classes. It trains, to a network that neither decode nor any other tool can read. Split in the head's order.",
+    because="The head puts the 4 R bins first and the C classes behind them. Cut from the wrong end, the bins of the "
+    "left edge are read as classes. It trains, to a network that neither decode nor any other tool can read. Split in "
+    "the head's order.",
 )
 detection_loss.misconception(
     "the anchors go to the box loss in pixels",
     swap=("            anchors[anchor],\n", "            (anchors * steps)[anchor],\n"),
-    because="The targets beside them are in strides, so every box lies far from its target and all distances are clamped to 0 or to the "
-    "last bin. Box and distribution loss hardly fall. Everything that enters the box loss is in strides.",
+    because="The targets beside them are in strides, so every box lies far from its target and all distances are "
+    "clamped to 0 or to the last bin. Box and distribution loss hardly fall. Everything that enters the box loss is "
+    "in strides.",
 )

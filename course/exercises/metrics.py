@@ -13,7 +13,7 @@ def rows(*numbers: tuple) -> np.ndarray:
     return np.array(numbers, dtype=np.float64)
 
 
-# ---- match_predictions -----------------------------------------------------------------------------------------------------
+# ---- match_predictions ---------------------------------------------------------------------------
 
 match_predictions = Exercise(
     "metrics.match_predictions",
@@ -22,13 +22,13 @@ match_predictions = Exercise(
     minutes=30,
     goal="Decide which prediction has found which aircraft, each of them once.",
     hints=(
-        "Picture the predictions of one image in a queue, the surest first. Each looks at what is left, takes the best that it may, and "
-        "nobody comes back. Which of the truths may it take?",
-        "A table of IoU, predictions by truths, with 0 where the classes differ. Beside it remember which truths are free: a separate "
-        "memory for each threshold.",
-        "Three loops will do: over the thresholds, over the predictions by falling score (a stable sort of the negative scores), over the "
-        "truths, keeping the best free one with IoU of at least the threshold. Write its row at the prediction's own place, not at its "
-        "place in the queue.",
+        "Picture the predictions of one image in a queue, the surest first. Each looks at what is left, takes the "
+        "best that it may, and nobody comes back. Which of the truths may it take?",
+        "A table of IoU, predictions by truths, with 0 where the classes differ. Beside it remember which truths are "
+        "free: a separate memory for each threshold.",
+        "Three loops will do: over the thresholds, over the predictions by falling score (a stable sort of the "
+        "negative scores), over the truths, keeping the best free one with IoU of at least the threshold. Write its "
+        "row at the prediction's own place, not at its place in the queue.",
     ),
 )
 
@@ -51,7 +51,9 @@ def _(course):
 
 @match_predictions.probe("a crowd, where the best truth may be taken")
 def _(course):
-    truths = rows((0, 0, 0, 100, 100), (0, 10, 0, 110, 100), (0, 20, 0, 120, 100), (0, 400, 0, 500, 100), (0, 405, 0, 505, 100))
+    truths = rows(
+        (0, 0, 0, 100, 100), (0, 10, 0, 110, 100), (0, 20, 0, 120, 100), (0, 400, 0, 500, 100), (0, 405, 0, 505, 100)
+    )
     predictions = rows(
         (12, 0, 112, 100, 0.6, 0),  # best on 1, which the next takes; then 2, then 0
         (9, 0, 109, 100, 0.8, 0),
@@ -64,7 +66,9 @@ def _(course):
     return {
         "at 0.5 and 0.75": matched(course, predictions, truths),
         "at 0.9, 0.3 and 0.6": matched(course, predictions, truths, np.array([0.9, 0.3, 0.6])),
-        "one prediction on two": matched(course, rows((0, 0, 40, 40, 0.5, 0)), rows((0, 0, 0, 40, 40), (0, 0, 0, 40, 36))),
+        "one prediction on two": matched(
+            course, rows((0, 0, 40, 40, 0.5, 0)), rows((0, 0, 0, 40, 40), (0, 0, 0, 40, 36))
+        ),
     }
 
 
@@ -72,7 +76,11 @@ def _(course):
 def _(course):
     truths = rows((2, 0, 0, 40, 40), (0, 1, 0, 41, 40), (1, 200, 0, 240, 40))
     predictions = rows(
-        (0, 0, 40, 40, 0.9, 0), (1, 0, 41, 40, 0.8, 2), (2, 0, 42, 40, 0.7, 1), (200, 0, 240, 40, 0.6, 3), (200, 0, 240, 39, 0.2, 1)
+        (0, 0, 40, 40, 0.9, 0),
+        (1, 0, 41, 40, 0.8, 2),
+        (2, 0, 42, 40, 0.7, 1),
+        (200, 0, 240, 40, 0.6, 3),
+        (200, 0, 240, 39, 0.2, 1),
     )
     return matched(course, predictions, truths)
 
@@ -81,7 +89,9 @@ def _(course):
 def _(course):
     half = matched(course, rows((0, 0, 16, 8, 0.5, 0)), rows((0, 0, 0, 16, 16)))
     scores = matched(course, rows((0, 0, 16, 14, 0.5, 0), (0, 0, 16, 16, 0.5, 0)), rows((0, 0, 0, 16, 16)))
-    truths = matched(course, rows((0, 0, 16, 15, 0.5, 0)), rows((0, 0, 0, 16, 16), (0, 0, 0, 16, 16), (0, 90, 0, 96, 16)))
+    truths = matched(
+        course, rows((0, 0, 16, 15, 0.5, 0)), rows((0, 0, 0, 16, 16), (0, 0, 0, 16, 16), (0, 90, 0, 96, 16))
+    )
     return {"IoU equal to the threshold": half, "two predictions, one score": scores, "the same truth twice": truths}
 
 
@@ -107,44 +117,47 @@ IOU = "pairwise_iou(predictions[:, :4], truths[:, 1:])"
 match_predictions.misconception(
     "one truth is found twice",
     swap=("        free[row, match] = False\n", ""),
-    because="Ten predictions on one aircraft are ten hits, and more hits than aircraft make a recall above 1 and an AP of 2. A detector "
-    "that repeats itself would win. A truth that is taken is gone; the rest are false alarms.",
+    because="Ten predictions on one aircraft are ten hits, and more hits than aircraft make a recall above 1 and an "
+    "AP of 2. A detector that repeats itself would win. A truth that is taken is gone; the rest are false alarms.",
     museum=22,
 )
 match_predictions.misconception(
     "the predictions are not sorted by score",
     swap=(ORDER, "np.lexsort((-rows, -iou, indices))"),
-    because="Whoever stands first in the array takes the truth, and a better prediction behind it counts as a false alarm. Predictions of "
-    "a network come in the order of its anchors. Let the surest choose first.",
+    because="Whoever stands first in the array takes the truth, and a better prediction behind it counts as a false "
+    "alarm. Predictions of a network come in the order of its anchors. Let the surest choose first.",
     museum=22,
 )
 match_predictions.misconception(
     "the boxes are read as corner and size",
     swap=(
         IOU,
-        "pairwise_iou(*(np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (predictions[:, :4], truths[:, 1:])))",
+        "pairwise_iou(*(np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (predictions[:, :4], "
+        "truths[:, 1:])))",
     ),
-    because="Read so, every box reaches from its corner far to the lower right, and boxes that lie side by side overlap: hits where there "
-    "are none, and an AP that no picture explains. Two boxes that do not touch must have IoU 0. The columns are x1 y1 x2 y2.",
+    because="Read so, every box reaches from its corner far to the lower right, and boxes that lie side by side "
+    "overlap: hits where there are none, and an AP that no picture explains. Two boxes that do not touch must have "
+    "IoU 0. The columns are x1 y1 x2 y2.",
     museum=22,
 )
 match_predictions.misconception(
     "the least sure prediction chooses first",
     swap=("-predictions[indices, 4]", "predictions[indices, 4]"),
-    because="A sort goes upwards unless told otherwise. The worst predictions take the truths, and the good ones become false alarms with "
-    "high scores, which ruins precision at its start. Sort the negative scores.",
+    because="A sort goes upwards unless told otherwise. The worst predictions take the truths, and the good ones "
+    "become false alarms with high scores, which ruins precision at its start. Sort the negative scores.",
 )
 match_predictions.misconception(
     "the best overlaps are matched first",
     swap=(ORDER, "np.lexsort((-rows, indices, -iou))"),
-    because="Matching by IoU makes each match as good as it can be and takes no notice of the score, but the curve goes by score: of two "
-    "predictions on one aircraft the surer must be the hit. It agrees with COCO on most images, and not on all.",
+    because="Matching by IoU makes each match as good as it can be and takes no notice of the score, but the curve "
+    "goes by score: of two predictions on one aircraft the surer must be the hit. It agrees with COCO on most images, "
+    "and not on all.",
 )
 match_predictions.misconception(
     "the class does not matter",
     swap=("    iou[predictions[:, 5, None] != truths[:, 0]] = 0\n", ""),
-    because="A bomber that is called a fighter counts as found, and it takes the truth away from the prediction that has its class right. "
-    "Set the IoU to 0 where the classes differ.",
+    because="A bomber that is called a fighter counts as found, and it takes the truth away from the prediction that "
+    "has its class right. Set the IoU to 0 where the classes differ.",
 )
 match_predictions.misconception(
     "each prediction looks at its best truth only",
@@ -152,26 +165,27 @@ match_predictions.misconception(
         "reached = iou[order, None] >= iou_thresholds",
         "reached = (iou[order, None] >= iou_thresholds) & (np.diff(indices[order], prepend=-1) != 0)[:, None]",
     ),
-    because="That is the rule of PASCAL VOC: if the best truth is taken, the prediction is a false alarm. COCO lets it take the best that "
-    "is still free. In a row of parked aircraft the figures differ, and are no longer comparable with anybody's.",
+    because="That is the rule of PASCAL VOC: if the best truth is taken, the prediction is a false alarm. COCO lets "
+    "it take the best that is still free. In a row of parked aircraft the figures differ, and are no longer "
+    "comparable with anybody's.",
 )
 match_predictions.misconception(
     "the first truth that reaches the threshold is taken",
     swap=(ORDER, "np.lexsort((rows, indices, -predictions[indices, 4]))"),
-    because="Of several that would do, the one with the highest IoU is meant. Taking the first takes it away from a prediction that has "
-    "no other. Keep looking for a better one.",
+    because="Of several that would do, the one with the highest IoU is meant. Taking the first takes it away from a "
+    "prediction that has no other. Keep looking for a better one.",
 )
 match_predictions.misconception(
     "a truth taken at one threshold is taken at all",
     swap=("free[row, match] = False", "free[row] &= not match.any()"),
-    because="A sloppy box takes the truth at 0.5, and the exact one behind it finds nothing left at 0.9. Each threshold is an evaluation "
-    "of its own: keep what is free for each.",
+    because="A sloppy box takes the truth at 0.5, and the exact one behind it finds nothing left at 0.9. Each "
+    "threshold is an evaluation of its own: keep what is free for each.",
 )
 match_predictions.misconception(
     "a prediction takes several truths",
     swap=(" & (matches[index] < 0)", ""),
-    because="Where two aircraft overlap, one box takes both at once, and the prediction on the second finds nothing left. One prediction, "
-    "one truth.",
+    because="Where two aircraft overlap, one box takes both at once, and the prediction on the second finds nothing "
+    "left. One prediction, one truth.",
 )
 match_predictions.misconception(
     "the IoU has to be above the threshold",
@@ -181,18 +195,18 @@ match_predictions.misconception(
 match_predictions.misconception(
     "the answer is in the order of the scores",
     swap=("return matches", "return matches[np.argsort(-predictions[:, 4], kind='stable')]"),
-    because="Whoever called has scores and classes in the old order, and would put the hits beside the wrong ones. Each row of the answer "
-    "belongs to the same row of the predictions.",
+    because="Whoever called has scores and classes in the old order, and would put the hits beside the wrong ones. "
+    "Each row of the answer belongs to the same row of the predictions.",
 )
 match_predictions.misconception(
     "the answer says whether, not which",
     swap=("return matches", "return matches >= 0"),
-    because="For AP a yes or no would do. The pictures of this stage draw a line from each hit to its aircraft, and paint those in "
-    "another colour that nobody found: they need the row. -1 says none.",
+    because="For AP a yes or no would do. The pictures of this stage draw a line from each hit to its aircraft, and "
+    "paint those in another colour that nobody found: they need the row. -1 says none.",
 )
 
 
-# ---- average_precision -------------------------------------------------------------------------------------------------------
+# ---- average_precision ---------------------------------------------------------------------------
 
 average_precision = Exercise(
     "metrics.average_precision",
@@ -201,19 +215,22 @@ average_precision = Exercise(
     minutes=20,
     goal="Turn hits and scores into the area under the precision-recall curve.",
     hints=(
-        "Sort everything from the surest down. Each further prediction is one more on the list, and sometimes one more hit: how do "
-        "precision and recall follow from the two counts?",
-        "The interpolated precision never rises with recall: going from right to left, keep the highest that you have met. Then ask for "
-        "each recall of RECALLS which is the first prediction that reaches it.",
-        "np.maximum.accumulate on the reversed precision gives the envelope, np.searchsorted on the recall the place. A recall that is "
-        "never reached lies one place beyond the end: put a row of zeros there.",
+        "Sort everything from the surest down. Each further prediction is one more on the list, and sometimes one "
+        "more hit: how do precision and recall follow from the two counts?",
+        "The interpolated precision never rises with recall: going from right to left, keep the highest that you have "
+        "met. Then ask for each recall of RECALLS which is the first prediction that reaches it.",
+        "np.maximum.accumulate on the reversed precision gives the envelope, np.searchsorted on the recall the place. "
+        "A recall that is never reached lies one place beyond the end: put a row of zeros there.",
     ),
 )
 
 
 def area(course, hits: np.ndarray, scores: np.ndarray, num_truths: int) -> dict:
     ap, interpolated = course.metrics.average_precision(hits.copy(), scores.copy(), num_truths)
-    return {"AP": np.asarray(ap, dtype=np.float64), "interpolated precision": np.asarray(interpolated, dtype=np.float64)}
+    return {
+        "AP": np.asarray(ap, dtype=np.float64),
+        "interpolated precision": np.asarray(interpolated, dtype=np.float64),
+    }
 
 
 HITS = np.array([[0, 0], [1, 1], [1, 0], [0, 0], [1, 0], [1, 1], [1, 1], [0, 0]], dtype=bool)
@@ -227,7 +244,10 @@ def _(course):
 
 @average_precision.probe("more truths than are ever found, and fewer predictions than truths")
 def _(course):
-    return {"13 truths": area(course, HITS, SCORES, 13), "one prediction, 3 truths": area(course, np.array([[True]]), np.array([0.4]), 3)}
+    return {
+        "13 truths": area(course, HITS, SCORES, 13),
+        "one prediction, 3 truths": area(course, np.array([[True]]), np.array([0.4]), 3),
+    }
 
 
 @average_precision.probe("everything right, everything wrong, nothing at all")
@@ -259,58 +279,58 @@ SORT = 'hits[np.argsort(-scores, kind="stable")]'
 average_precision.misconception(
     "the hits are not sorted by score",
     swap=(SORT, "hits"),
-    because="The curve is what happens as the threshold sinks; in the order of the images it is a random walk around the mean precision, "
-    "and the scores do not count at all. Sort the hits by falling score first.",
+    because="The curve is what happens as the threshold sinks; in the order of the images it is a random walk around "
+    "the mean precision, and the scores do not count at all. Sort the hits by falling score first.",
     museum=22,
 )
 average_precision.misconception(
     "the hits are sorted the wrong way round",
     swap=("-scores", "scores"),
-    because="The curve begins with what the detector is least sure of, and its best predictions come last: the better its scores, the "
-    "lower its AP. argsort goes upwards; sort the negative scores.",
+    because="The curve begins with what the detector is least sure of, and its best predictions come last: the better "
+    "its scores, the lower its AP. argsort goes upwards; sort the negative scores.",
 )
 average_precision.misconception(
     "equal scores change their order",
     swap=(SORT, 'hits[np.argsort(scores, kind="stable")[::-1]]'),
-    because="Turning an upward sort around turns those with equal scores around too. Detectors that round their scores have many of them, "
-    "and the AP differs from COCO's. Sort the negative scores, and stably.",
+    because="Turning an upward sort around turns those with equal scores around too. Detectors that round their "
+    "scores have many of them, and the AP differs from COCO's. Sort the negative scores, and stably.",
 )
 average_precision.misconception(
     "the precision is not interpolated",
     swap=("np.maximum.accumulate(precision[::-1], axis=0)[::-1]", "precision"),
-    because="The raw curve has teeth: it falls at each false alarm and climbs at the next hit. The protocol takes, at each recall, the "
-    "best precision at that recall or a higher one. Without it every AP is a little too low.",
+    because="The raw curve has teeth: it falls at each false alarm and climbs at the next hit. The protocol takes, at "
+    "each recall, the best precision at that recall or a higher one. Without it every AP is a little too low.",
 )
 average_precision.misconception(
     "the envelope is made from the left",
     swap=("np.maximum.accumulate(precision[::-1], axis=0)[::-1]", "np.maximum.accumulate(precision, axis=0)"),
-    because="From the left the highest precision so far is kept, and after one early hit that is 1 for the rest of the curve: almost "
-    "every detector gets a perfect AP up to its last recall. Go from the right.",
+    because="From the left the highest precision so far is kept, and after one early hit that is 1 for the rest of "
+    "the curve: almost every detector gets a perfect AP up to its last recall. Go from the right.",
 )
 average_precision.misconception(
     "the recall is a share of what was found",
     swap=("recall = found / num_truths", "recall = found / np.maximum(found[-1:], 1)"),
-    because="Divided by the hits instead of the truths, every curve reaches a recall of 1, and a detector that finds one aircraft in a "
-    "hundred gets an AP of 1 for it. Divide by num_truths.",
+    because="Divided by the hits instead of the truths, every curve reaches a recall of 1, and a detector that finds "
+    "one aircraft in a hundred gets an AP of 1 for it. Divide by num_truths.",
 )
 average_precision.misconception(
     "the recall is a share of the predictions",
     swap=("recall = found / num_truths", "recall = found / max(1, len(hits))"),
-    because="Recall asks how many of the aircraft were found, not how many predictions were right. A detector that says little then seems "
-    "to have found much. Divide by num_truths.",
+    because="Recall asks how many of the aircraft were found, not how many predictions were right. A detector that "
+    "says little then seems to have found much. Divide by num_truths.",
 )
 average_precision.misconception(
     "precision counts from 0",
     swap=("np.arange(1, len(hits) + 1)", "np.arange(len(hits)).clip(min=1)"),
-    because="Beside the second prediction stands a 1, so two hits make a precision of 2, and the AP rises above 1. The first k "
-    "predictions are k, from 1 on.",
+    because="Beside the second prediction stands a 1, so two hits make a precision of 2, and the AP rises above 1. "
+    "The first k predictions are k, from 1 on.",
     museum=22,
 )
 average_precision.misconception(
     "recalls that are never reached get the last precision",
     swap=("np.zeros((1, hits.shape[1]))", "(envelope[-1:] if len(hits) else np.zeros((1, hits.shape[1])))"),
-    because="The curve ends where the detector stops finding. Carried on to a recall of 1, one sure hit among a hundred aircraft gives an "
-    "AP of 1. What is never reached counts 0.",
+    because="The curve ends where the detector stops finding. Carried on to a recall of 1, one sure hit among a "
+    "hundred aircraft gives an AP of 1. What is never reached counts 0.",
 )
 average_precision.misconception(
     "recalls that are never reached are left out",
@@ -318,29 +338,30 @@ average_precision.misconception(
         "return interpolated.mean(axis=1), interpolated",
         "return interpolated.sum(axis=1) / np.maximum(1, (interpolated > 0).sum(axis=1)), interpolated",
     ),
-    because="The mean then runs over the part of the curve that exists, and missing half of the aircraft costs nothing. It goes over all "
-    "101 recalls.",
+    because="The mean then runs over the part of the curve that exists, and missing half of the aircraft costs "
+    "nothing. It goes over all 101 recalls.",
 )
 average_precision.misconception(
     "read off at 11 recalls",
     swap=("RECALLS", "np.linspace(0, 1, 11)"),
-    because="That is PASCAL VOC until 2009. The figure is coarser, and not comparable with COCO's. RECALLS has the 101.",
+    because="That is PASCAL VOC until 2009. The figure is coarser, and not comparable with COCO's. RECALLS has the "
+    "101.",
 )
 average_precision.misconception(
     "a recall counts only when it is passed",
     swap=("np.searchsorted(reached, RECALLS)", 'np.searchsorted(reached, RECALLS, side="right")'),
-    because="The definition says any recall of at least r. With one aircraft and one hit the recall of 1 is met and never passed, so a "
-    "perfect detector would get 100 / 101. The default side of searchsorted is the right one.",
+    because="The definition says any recall of at least r. With one aircraft and one hit the recall of 1 is met and "
+    "never passed, so a perfect detector would get 100 / 101. The default side of searchsorted is the right one.",
 )
 average_precision.misconception(
     "the mean goes over the thresholds",
     swap=("interpolated.mean(axis=1)", "interpolated.mean(axis=0)"),
-    because="That is a mean curve with 101 numbers, not the area under each. AP is one number for each threshold: the mean over the "
-    "recalls.",
+    because="That is a mean curve with 101 numbers, not the area under each. AP is one number for each threshold: the "
+    "mean over the recalls.",
 )
 average_precision.misconception(
     "the zeros beyond the last recall are forgotten",
     swap=("    envelope = np.append(envelope, np.zeros((1, hits.shape[1])), axis=0)", "    envelope = envelope"),
-    because="searchsorted answers n for a recall that no prediction reaches, one beyond the last, and numpy stops with an IndexError: at "
-    "the first class that is not found to the last aircraft. Put a row of zeros there.",
+    because="searchsorted answers n for a recall that no prediction reaches, one beyond the last, and numpy stops "
+    "with an IndexError: at the first class that is not found to the last aircraft. Put a row of zeros there.",
 )

@@ -19,7 +19,7 @@ from yolostudy.study.exercise import Exercise
 
 from ._fixtures import attempt
 
-# ---- summarize ---------------------------------------------------------------------------------------------------------
+# ---- summarize -----------------------------------------------------------------------------------
 
 summarize = Exercise(
     "trace.summarize",
@@ -28,12 +28,12 @@ summarize = Exercise(
     minutes=20,
     goal="Say in one line what a value is, whatever it is, and keep nothing of it.",
     hints=(
-        "The docstring names six kinds of value. Treat the tensor first, then what stays as it is, then text; what holds other values "
-        "comes last, because there you call summarize again.",
-        "hasattr on the object may run code of the object's class, and that code may rely on what is not there yet. hasattr on type(value) "
-        "runs none. For whatever is left over, the class knows its own name.",
-        "Each call for an entry hands on a depth that is one smaller, and at 0 a container is counted instead of opened. Of a long one, "
-        "take the first WIDEST entries, and then say how many are missing.",
+        "The docstring names six kinds of value. Treat the tensor first, then what stays as it is, then text; what "
+        "holds other values comes last, because there you call summarize again.",
+        "hasattr on the object may run code of the object's class, and that code may rely on what is not there yet. "
+        "hasattr on type(value) runs none. For whatever is left over, the class knows its own name.",
+        "Each call for an entry hands on a depth that is one smaller, and at 0 a container is counted instead of "
+        "opened. Of a long one, take the first WIDEST entries, and then say how many are missing.",
     ),
 )
 
@@ -110,15 +110,29 @@ def _(course):
 @summarize.probe("numbers, text and nothing")
 def _(course):
     say = course.trace.summarize
-    plain = {"none": None, "true": True, "zero": 0, "a whole number": -7, "a fraction": 0.25, "no text": "", "text": "train"}
+    plain = {
+        "none": None,
+        "true": True,
+        "zero": 0,
+        "a whole number": -7,
+        "a fraction": 0.25,
+        "no text": "",
+        "text": "train",
+    }
     texts = {"80 letters": "yolostudy " * 8, "81 letters": "yolostudy " * 8 + "!"}
-    return {"plain": {name: say(value) for name, value in plain.items()}, "text": {name: say(value) for name, value in texts.items()}}
+    return {
+        "plain": {name: say(value) for name, value in plain.items()},
+        "text": {name: say(value) for name, value in texts.items()},
+    }
 
 
 @summarize.probe("a batch, predictions, a list and a tuple")
 def _(course):
     say = course.trace.summarize
-    row, maps = torch.zeros(2, dtype=torch.float32), [torch.zeros(1, 4, side, side, dtype=torch.float32) for side in (4, 2)]
+    row, maps = (
+        torch.zeros(2, dtype=torch.float32),
+        [torch.zeros(1, 4, side, side, dtype=torch.float32) for side in (4, 2)],
+    )
     return {
         "batch": say({"img": torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "im_file": ("a.jpg", "b.jpg"), "ratio": 0.5}),
         "predictions": say(OrderedDict(boxes=row, feats=maps)),
@@ -134,7 +148,11 @@ def _(course):
 def _(course):
     say = course.trace.summarize
     nested = {"a": [{"b": [{"c": 1}, 2]}, "x"], "d": {"e": {"f": {"g": torch.zeros(1, dtype=torch.int64)}}}}
-    return {"by itself": say(nested), **{f"depth {depth}": say(nested, depth) for depth in (0, 1, 2)}, "a tuple": say((1, 2, 3), 0)}
+    return {
+        "by itself": say(nested),
+        **{f"depth {depth}": say(nested, depth) for depth in (0, 1, 2)},
+        "a tuple": say((1, 2, 3), 0),
+    }
 
 
 @summarize.probe("more entries than anybody wants to read")
@@ -153,7 +171,13 @@ def _(course):
 @summarize.probe("anything else")
 def _(course):
     say = course.trace.summarize
-    others = {"a layer": nn.Conv2d(3, 4, 1), "a class": nn.Conv2d, "a set": {1}, "bytes": b"jpg", "a shape of its own": Disguised()}
+    others = {
+        "a layer": nn.Conv2d(3, 4, 1),
+        "a class": nn.Conv2d,
+        "a set": {1},
+        "bytes": b"jpg",
+        "a shape of its own": Disguised(),
+    }
     others |= {"a shape and no dtype": Table(), "a dtype and no shape": Column()}
     return {name: say(value) for name, value in others.items()}
 
@@ -176,26 +200,36 @@ def _(course):
 
 summarize.misconception(
     "the tensor itself is kept",
-    swap=("return f\"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} {place}\".rstrip()", "return value"),
-    because="A tree that holds tensors keeps every activation of the step alive, with the graph behind it: memory grows with each call "
-    "that is recorded, and a value that is changed in place later reads as what it became. Return a line of text about it.",
+    swap=(
+        "return f\"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} {place}\".rstrip()",
+        "return value",
+    ),
+    because="A tree that holds tensors keeps every activation of the step alive, with the graph behind it: memory "
+    "grows with each call that is recorded, and a value that is changed in place later reads as what it became. "
+    "Return a line of text about it.",
 )
 summarize.misconception(
     "the object is asked instead of its class",
     swap=('hasattr(kind, "shape") and hasattr(kind, "dtype")', 'hasattr(value, "shape") and hasattr(value, "dtype")'),
-    because="hasattr runs the __getattr__ of the object, in the middle of its own constructor, and whatever that raises ends the program "
-    "that you only wanted to watch. It also takes anything that calls an attribute `shape` for a tensor. Ask type(value).",
+    because="hasattr runs the __getattr__ of the object, in the middle of its own constructor, and whatever that "
+    "raises ends the program that you only wanted to watch. It also takes anything that calls an attribute `shape` "
+    "for a tensor. Ask type(value).",
 )
 summarize.misconception(
     "repr of whatever is left",
     swap=("return kind.__name__\n", "return repr(value)\n"),
-    because="repr of a network is hundreds of lines, made anew at every call that it is an argument of, and repr of an object that is not "
-    "built yet raises an error in the program that you watch. The name of the class is enough, and it is always there.",
+    because="repr of a network is hundreds of lines, made anew at every call that it is an argument of, and repr of "
+    "an object that is not built yet raises an error in the program that you watch. The name of the class is enough, "
+    "and it is always there.",
 )
 summarize.misconception(
     "only the keys of a dict",
-    swap=("{str(key): summarize(value[key], depth - 1) for key in first}", "{str(key): type(value[key]).__name__ for key in first}"),
-    because="The keys say what a batch holds; what goes wrong in it are the shapes. Summarise each value too, one level less deep.",
+    swap=(
+        "{str(key): summarize(value[key], depth - 1) for key in first}",
+        "{str(key): type(value[key]).__name__ for key in first}",
+    ),
+    because="The keys say what a batch holds; what goes wrong in it are the shapes. Summarise each value too, one "
+    "level less deep.",
 )
 summarize.misconception(
     "the depth is never counted down",
@@ -203,36 +237,40 @@ summarize.misconception(
         ("summarize(value[key], depth - 1) for key in first", "summarize(value[key], depth) for key in first"),
         ("summarize(item, depth - 1)", "summarize(item, depth)"),
     ],
-    because="A dict may hold itself, by a detour; then the recursion only ends with an error. And a configuration twenty levels deep would "
-    "be written down at every call. Hand on depth - 1.",
+    because="A dict may hold itself, by a detour; then the recursion only ends with an error. And a configuration "
+    "twenty levels deep would be written down at every call. Hand on depth - 1.",
 )
 summarize.misconception(
     "a tuple is not opened",
     swap=("(Mapping, list, tuple)", "(Mapping, list)"),
-    because="In evaluation the network returns a tuple, and the loss does so always: the tree would say `tuple` where it is asked what "
-    "comes back. Open tuples like lists.",
+    because="In evaluation the network returns a tuple, and the loss does so always: the tree would say `tuple` where "
+    "it is asked what comes back. Open tuples like lists.",
 )
 summarize.misconception(
     "everything is kept, however long",
-    swap=[("more = len(value) - WIDEST", "more = 0"), ("zip(value, range(WIDEST))", "zip(value, value)"), ("value[:WIDEST]", "value")],
-    because="A state dict has 355 entries, a list of image files thousands, and each is summarised at every call that it is handed to. "
-    "Keep the first WIDEST and say how many more there are.",
+    swap=[
+        ("more = len(value) - WIDEST", "more = 0"),
+        ("zip(value, range(WIDEST))", "zip(value, value)"),
+        ("value[:WIDEST]", "value"),
+    ],
+    because="A state dict has 355 entries, a list of image files thousands, and each is summarised at every call that "
+    "it is handed to. Keep the first WIDEST and say how many more there are.",
 )
 summarize.misconception(
     "a text is kept whole",
     swap=("value[:LONGEST]", "value"),
-    because="A text may be a whole configuration file, and it stands in the tree once for every call that it is handed to. Keep the first "
-    "LONGEST characters.",
+    because="A text may be a whole configuration file, and it stands in the tree once for every call that it is "
+    "handed to. Keep the first LONGEST characters.",
 )
 summarize.misconception(
     "the device is left out",
     swap=('place = getattr(value, "device", "")', 'place = ""'),
-    because="Two tensors of the right shape on two devices are the most frequent error of a first training on a graphics card, and the "
-    "tree would not show it. Add the device at the end of the line.",
+    because="Two tensors of the right shape on two devices are the most frequent error of a first training on a "
+    "graphics card, and the tree would not show it. Add the device at the end of the line.",
 )
 
 
-# ---- record --------------------------------------------------------------------------------------------------------------
+# ---- record --------------------------------------------------------------------------------------
 
 record = Exercise(
     "trace.record",
@@ -242,11 +280,13 @@ record = Exercise(
     after="trace.summarize",
     goal="Write down every call of a running program below the call that made it.",
     hints=(
-        "While the program runs, keep a list of the calls that have begun and not ended. Which of them made the call that begins now?",
-        "On enter: make the Call with begun(frame), hang it under the last of the list, and put it at the list's end. On leave: take it "
-        "off again, and fill in its time and its result. The list begins with the root, which no leave ever takes off.",
-        "Watch(enter, leave, packages) does nothing before its start() and goes on until its stop(). The function may raise: put the stop, "
-        "and the root's time, where Python comes by in any case.",
+        "While the program runs, keep a list of the calls that have begun and not ended. Which of them made the call "
+        "that begins now?",
+        "On enter: make the Call with begun(frame), hang it under the last of the list, and put it at the list's end. "
+        "On leave: take it off again, and fill in its time and its result. The list begins with the root, which no "
+        "leave ever takes off.",
+        "Watch(enter, leave, packages) does nothing before its start() and goes on until its stop(). The function may "
+        "raise: put the stop, and the root's time, where Python comes by in any case.",
     ),
 )
 
@@ -354,7 +394,10 @@ def put_back() -> Iterator[None]:
 
 
 def told(call, depth: int = 20) -> object:
-    """A call and what is below it, without times. A tree that hangs below itself ends at `depth`."""
+    """A call and what is below it, without times.
+
+    A tree that hangs below itself ends at `depth`.
+    """
     if depth == 0:
         return "and so on"
     own = {"call": call.function, "of a": call.owner, "arguments": call.arguments, "result": call.result}
@@ -388,7 +431,11 @@ def _(course):
 @record.probe("the classes, arguments and results of one step")
 def _(course):
     with put_back():
-        return told(course.trace.record(toy().step, {"img": torch.zeros(1, 3, 2, 2, dtype=torch.float32)}, packages=("toy.program",)))
+        return told(
+            course.trace.record(
+                toy().step, {"img": torch.zeros(1, 3, 2, 2, dtype=torch.float32)}, packages=("toy.program",)
+            )
+        )
 
 
 @record.probe("a caller from another package in between")
@@ -477,10 +524,12 @@ record.misconception(
     swap=(
         "    try:\n        root.result = summarize(function(*arguments))\n    finally:\n        watch.stop()\n"
         "        root.seconds = perf_counter() - root.start\n",
-        "    root.result = summarize(function(*arguments))\n    watch.stop()\n    root.seconds = perf_counter() - root.start\n",
+        "    root.result = summarize(function(*arguments))\n    watch.stop()\n    root.seconds = perf_counter() - "
+        "root.start\n",
     ),
-    because="The line after the call is never reached when the call raises, or when somebody interrupts it. The profiler then stays: every "
-    "later cell is slow, and its calls pile up in a tree that nobody sees. What must happen in any case belongs into a finally.",
+    because="The line after the call is never reached when the call raises, or when somebody interrupts it. The "
+    "profiler then stays: every later cell is slow, and its calls pile up in a tree that nobody sees. What must "
+    "happen in any case belongs into a finally.",
 )
 record.misconception(
     "an exception is swallowed",
@@ -488,38 +537,38 @@ record.misconception(
         "    finally:\n        watch.stop()",
         '    except BaseException:\n        root.result = "Raised"\n    finally:\n        watch.stop()',
     ),
-    because="A trace is meant to watch a program, not to change it. A run that failed, or was interrupted, would look like one that ended "
-    "well. Let the exception go on to the caller; `finally` without `except` does that.",
+    because="A trace is meant to watch a program, not to change it. A run that failed, or was interrupted, would look "
+    "like one that ended well. Let the exception go on to the caller; `finally` without `except` does that.",
 )
 record.misconception(
     "nothing is taken off the stack",
     swap=("call = stack.pop()", "call = stack[-1]"),
-    because="A call that has ended then counts as still running, so the next one hangs below it: two functions called one after the other "
-    "look as if the first called the second, and the tree becomes one long chain. Pop on leave.",
+    because="A call that has ended then counts as still running, so the next one hangs below it: two functions called "
+    "one after the other look as if the first called the second, and the tree becomes one long chain. Pop on leave.",
 )
 record.misconception(
     "every call hangs under the root",
     swap=("stack[-1].calls.append(call)", "root.calls.append(call)"),
-    because="That is a list of calls in the order of time: it says what ran, and not who asked for it. The caller is the last one on the "
-    "stack; hang the new call there.",
+    because="That is a list of calls in the order of time: it says what ran, and not who asked for it. The caller is "
+    "the last one on the stack; hang the new call there.",
 )
 record.misconception(
     "the new call is not put on the stack",
     swap=("        stack.append(call)\n", "        stack.append(stack[-1])\n"),
-    because="What the new call calls then hangs beside it instead of below it, and its time and its result are written to its caller. Put "
-    "the call itself on the stack.",
+    because="What the new call calls then hangs beside it instead of below it, and its time and its result are "
+    "written to its caller. Put the call itself on the stack.",
 )
 record.misconception(
     "the result itself is kept",
     swap=("call.result = summarize(value)", "call.result = value"),
-    because="The tree would hold every tensor that any function returned, with the graph behind it: memory grows until the kernel dies. "
-    "Keep the summary.",
+    because="The tree would hold every tensor that any function returned, with the graph behind it: memory grows "
+    "until the kernel dies. Keep the summary.",
 )
 record.misconception(
     "the time of day instead of a duration",
     swap=("call.seconds = perf_counter() - call.start", "call.seconds = perf_counter()"),
-    because="perf_counter counts from some moment in the past, often the start of the machine. Only a difference of two readings means "
-    "anything. Subtract the call's start.",
+    because="perf_counter counts from some moment in the past, often the start of the machine. Only a difference of "
+    "two readings means anything. Subtract the call's start.",
 )
 record.misconception(
     "the function runs before the watch starts",
@@ -527,11 +576,12 @@ record.misconception(
         ("    watch.start()\n    try:\n", "    value = function(*arguments)\n    watch.start()\n    try:\n"),
         ("summarize(function(*arguments))", "summarize(value)"),
     ],
-    because="A profiler is told only of what begins after it was installed, so the tree stays empty. Start first, then call.",
+    because="A profiler is told only of what begins after it was installed, so the tree stays empty. Start first, then "
+    "call.",
 )
 
 
-# ---- path_between ----------------------------------------------------------------------------------------------------------
+# ---- path_between --------------------------------------------------------------------------------
 
 path_between = Exercise(
     "trace.path_between",
@@ -540,18 +590,20 @@ path_between = Exercise(
     minutes=25,
     goal="Find in the tree the chain of calls that leads from one to another.",
     hints=(
-        "Walk through the tree as the program did: a call, then each of its calls in turn, each with all that is below it. What do you "
-        "have to know when you arrive at a call?",
-        "Hand down the chain so far, from the first `start` to where you are. It is empty as long as you have seen no start. A call that "
-        "ends it is found only if the chain is not empty.",
-        "Give each branch a list of its own, made of the one from above and this call. Return the first chain that a branch finds; if none "
-        "does, an empty list, so that the caller tries its next branch.",
+        "Walk through the tree as the program did: a call, then each of its calls in turn, each with all that is "
+        "below it. What do you have to know when you arrive at a call?",
+        "Hand down the chain so far, from the first `start` to where you are. It is empty as long as you have seen no "
+        "start. A call that ends it is found only if the chain is not empty.",
+        "Give each branch a list of its own, made of the one from above and this call. Return the first chain that a "
+        "branch finds; if none does, an empty list, so that the caller tries its next branch.",
     ),
 )
 
 
 def tree(course, text: str):
-    """A tree of calls from an indented list; `v8DetectionLoss.__call__ of v8PoseLoss` names the owner as well."""
+    """A tree of calls from an indented list; `v8DetectionLoss.__call__ of v8PoseLoss` names the
+    owner as well.
+    """
     stack = [course.trace.Call("record")]
     for line in filter(None, text.splitlines()):
         depth = (len(line) - len(line.lstrip())) // 2
@@ -598,12 +650,20 @@ def way(course, text: str, start: str, end: str) -> object:
 
 @path_between.probe("from the training loop to the loss")
 def _(course):
-    return {end: way(course, STEP, "Trainer.do_train", end) for end in ("Loss.__call__", "init_criterion", "Trainer.step", "collate")}
+    return {
+        end: way(course, STEP, "Trainer.do_train", end)
+        for end in ("Loss.__call__", "init_criterion", "Trainer.step", "collate")
+    }
 
 
 @path_between.probe("names by the class of the object, and by the last part")
 def _(course):
-    pairs = (("do_train", "PoseLoss.__call__"), ("PoseModel.forward", "PoseLoss.__init__"), ("train", "assign"), ("validate", "forward"))
+    pairs = (
+        ("do_train", "PoseLoss.__call__"),
+        ("PoseModel.forward", "PoseLoss.__init__"),
+        ("train", "assign"),
+        ("validate", "forward"),
+    )
     return {f"{start} to {end}": way(course, STEP, start, end) for start, end in pairs}
 
 
@@ -616,8 +676,15 @@ def _(course):
 
 @path_between.probe("where there is none")
 def _(course):
-    pairs = (("Trainer.setup", "Loss.__call__"), ("Loss.__call__", "Trainer.train"), ("nobody", "assign"), ("Trainer.train", "nobody"))
-    return {f"{start} to {end}": way(course, STEP, start, end) for start, end in pairs} | {"an empty tree": way(course, "", "a", "b")}
+    pairs = (
+        ("Trainer.setup", "Loss.__call__"),
+        ("Loss.__call__", "Trainer.train"),
+        ("nobody", "assign"),
+        ("Trainer.train", "nobody"),
+    )
+    return {f"{start} to {end}": way(course, STEP, start, end) for start, end in pairs} | {
+        "an empty tree": way(course, "", "a", "b")
+    }
 
 
 @path_between.probe("an end that comes before any start, or around one")
@@ -630,7 +697,10 @@ def _(course):
 @path_between.probe("starts inside a start")
 def _(course):
     text = "Model.forward\n  Block.forward\n    Block.forward\n      Conv.forward\n        conv\n"
-    return {"outermost": way(course, text, "forward", "conv"), "of one class": way(course, text, "Block.forward", "conv")}
+    return {
+        "outermost": way(course, text, "forward", "conv"),
+        "of one class": way(course, text, "Block.forward", "conv"),
+    }
 
 
 @path_between.probe("the same name for both, and the root")
@@ -650,7 +720,11 @@ def _(course):
     found = course.trace.path_between(root, "Trainer.train", "Loss.__call__")
     held = [any(inner is call for inner in above.calls) for above, call in pairwise(found)]
     again = course.trace.path_between(root, "Trainer.train", "Loss.__call__")
-    return {"each inside the one before": held, "tree unchanged": names(root) == before, "the same again": len(again) == len(found)}
+    return {
+        "each inside the one before": held,
+        "tree unchanged": names(root) == before,
+        "the same again": len(again) == len(found),
+    }
 
 
 path_between.misconception(
@@ -659,20 +733,24 @@ path_between.misconception(
         "chain = [*above, call] if above or call.named(start) else []",
         "chain = above\n        if above or call.named(start):\n            chain.append(call)",
     ),
-    because="`append` changes the list of the caller, and of its caller: what was tried in vain stays in it, and the chain names functions "
-    "that never called one another. Make a new list for each branch.",
+    because="`append` changes the list of the caller, and of its caller: what was tried in vain stays in it, and the "
+    "chain names functions that never called one another. Make a new list for each branch.",
 )
 path_between.misconception(
     "the chain begins at the root",
     swap=("[*above, call] if above or call.named(start) else []", "[*above, call]"),
-    because="The way is asked for from one call to another. Without a look for the start, every question gets the way from the very top, "
-    "and a question with a start that never ran gets one too. Keep the chain empty until the start is seen.",
+    because="The way is asked for from one call to another. Without a look for the start, every question gets the way "
+    "from the very top, and a question with a start that never ran gets one too. Keep the chain empty until the start "
+    "is seen.",
 )
 path_between.misconception(
     "the chain begins anew at an inner start",
-    swap=("[*above, call] if above or call.named(start) else []", "[call] if call.named(start) else [*above, call] if above else []"),
-    because="`forward` calls `forward` in every network. The chain is asked for from the outermost one, which shows the whole way; "
-    "beginning anew cuts off all that led to the innermost. Once a chain has begun, only add to it.",
+    swap=(
+        "[*above, call] if above or call.named(start) else []",
+        "[call] if call.named(start) else [*above, call] if above else []",
+    ),
+    because="`forward` calls `forward` in every network. The chain is asked for from the outermost one, which shows "
+    "the whole way; beginning anew cuts off all that led to the innermost. Once a chain has begun, only add to it.",
 )
 path_between.misconception(
     "the first branch decides",
@@ -680,24 +758,29 @@ path_between.misconception(
         "            if found := search(inner, chain):\n                return found\n",
         "            return search(inner, chain)\n",
     ),
-    because="The first call of a training loop is never the one that leads to the loss. A branch that finds nothing says so by an empty "
-    "list; go on with the next one then.",
+    because="The first call of a training loop is never the one that leads to the loss. A branch that finds nothing "
+    "says so by an empty list; go on with the next one then.",
 )
 path_between.misconception(
     "names only as they are written",
     swap=[("call.named(start)", "call.function == start"), ("call.named(end)", "call.function == end")],
-    because="What runs is v8DetectionLoss.__call__, and what you look for is the v8PoseLoss that inherits it. Compared as written, the "
-    "call is not found, and that is how two evenings went. `named` knows the class of the object as well.",
+    because="What runs is v8DetectionLoss.__call__, and what you look for is the v8PoseLoss that inherits it. "
+    "Compared as written, the call is not found, and that is how two evenings went. `named` knows the class of the "
+    "object as well.",
 )
 path_between.misconception(
     "nothing is searched inside an end",
-    swap=("            return chain\n", "            return chain\n        if call.named(end):\n            return []\n"),
-    because="A call that has the name of the end, outside of any start, is no answer, but what you look for may lie inside it: a forward "
-    "calls the training, the training a forward. Go on into it.",
+    swap=(
+        "            return chain\n",
+        "            return chain\n        if call.named(end):\n            return []\n",
+    ),
+    because="A call that has the name of the end, outside of any start, is no answer, but what you look for may lie "
+    "inside it: a forward calls the training, the training a forward. Go on into it.",
 )
 path_between.misconception(
     "the last one is found",
     swap=("for inner in call.calls:", "for inner in reversed(call.calls):"),
-    because="Asked for is the one that began first. The last call of a loss in an epoch belongs to the validation, which runs on another "
-    "copy of the network and calls it from somewhere else. Walk in the order in which the calls began.",
+    because="Asked for is the one that began first. The last call of a loss in an epoch belongs to the validation, "
+    "which runs on another copy of the network and calls it from somewhere else. Walk in the order in which the calls "
+    "began.",
 )

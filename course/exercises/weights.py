@@ -9,7 +9,7 @@ from yolostudy.study.exercise import Exercise
 
 from ._fixtures import attempt, seeded
 
-# ---- rename_key ----------------------------------------------------------------------------------------------------------
+# ---- rename_key ----------------------------------------------------------------------------------
 
 # A name of each layer that has weights, as Ultralytics writes it
 KEYS = (
@@ -54,11 +54,12 @@ rename_key = Exercise(
     minutes=10,
     goal="Find the place of a tensor here by the name that it has at Ultralytics.",
     hints=(
-        "Print a few names of the checkpoint beside a few of your model. Which part of each name is the same, and where does it begin?",
-        "`LAYERS` maps the number of each layer to its name here. A name belongs to a layer when it begins with `model.`, the number, and "
-        "one more character: which one keeps layer 1 apart from layer 12?",
-        "str.removeprefix takes the beginning off and nothing else; put the layer's name and a dot before the rest. What is in `CONSTANTS` "
-        "has no place here, and what no layer claims goes back as it came.",
+        "Print a few names of the checkpoint beside a few of your model. Which part of each name is the same, and "
+        "where does it begin?",
+        "`LAYERS` maps the number of each layer to its name here. A name belongs to a layer when it begins with "
+        "`model.`, the number, and one more character: which one keeps layer 1 apart from layer 12?",
+        "str.removeprefix takes the beginning off and nothing else; put the layer's name and a dot before the rest. "
+        "What is in `CONSTANTS` has no place here, and what no layer claims goes back as it came.",
     ),
 )
 
@@ -89,49 +90,58 @@ def _(course):
 
 rename_key.misconception(
     "the dot after the number is forgotten",
-    swap=[('f"model.{number}."', 'f"model.{number}"'), ('f"{name}.{key.removeprefix(prefix)}"', 'f"{name}{key.removeprefix(prefix)}"')],
-    because="model.12.cv1 begins with model.1 as well, so layers 12 to 19 are taken for layer 1: they become backbone.down22.cv1 and so "
-    "on, and the whole neck is missing in the report. The dot belongs to the prefix.",
+    swap=[
+        ('f"model.{number}."', 'f"model.{number}"'),
+        ('f"{name}.{key.removeprefix(prefix)}"', 'f"{name}{key.removeprefix(prefix)}"'),
+    ],
+    because="model.12.cv1 begins with model.1 as well, so layers 12 to 19 are taken for layer 1: they become "
+    "backbone.down22.cv1 and so on, and the whole neck is missing in the report. The dot belongs to the prefix.",
     museum=14,
 )
 rename_key.misconception(
     "the layers are counted as they stand in the table",
     swap=("for number, name in LAYERS.items():", "for number, name in enumerate(LAYERS.values()):"),
-    because="Ultralytics numbers every line of its yaml, and six of them hold no weights: 10 and 13 enlarge, 11, 14, 17 and 20 "
-    "concatenate. Counted without them, the backbone fits and everything after it is shifted: the log says '166 of 354 tensors "
-    "transferred' as if that were good news, and it is less than half of the numbers. Take the numbers from LAYERS.",
+    because="Ultralytics numbers every line of its yaml, and six of them hold no weights: 10 and 13 enlarge, 11, 14, "
+    "17 and 20 concatenate. Counted without them, the backbone fits and everything after it is shifted: the log says "
+    "'166 of 354 tensors transferred' as if that were good news, and it is less than half of the numbers. Take the "
+    "numbers from LAYERS.",
     museum=37,
 )
 rename_key.misconception(
     "only the word model is taken off",
     swap=("        prefix = f", '        key = key.removeprefix("model.")\n        prefix = f'),
-    because="What is left, 9.cv1.conv.weight, is the numbering of the nn.Sequential that Ultralytics keeps its layers in. Here the layers "
-    "have names, and no name of the model begins with a number: nothing matches. The number has to become the layer's name.",
+    because="What is left, 9.cv1.conv.weight, is the numbering of the nn.Sequential that Ultralytics keeps its layers "
+    "in. Here the layers have names, and no name of the model begins with a number: nothing matches. The number has "
+    "to become the layer's name.",
     museum=14,
 )
 rename_key.misconception(
     "the second part of the name alone decides",
     swap=("key.startswith(prefix)", 'key.startswith("model.") and key.split(".")[1] == number'),
-    because='The head has one number for two branches: 22.cv2 places the boxes, 22.cv3 names the class. Its second part is "22", which '
-    "LAYERS does not have, so the whole head keeps its old names and is missing in the report. Compare the whole prefix.",
+    because="The head has one number for two branches: 22.cv2 places the boxes, 22.cv3 names the class. Its second "
+    "part "
+    'is "22", which '
+    "LAYERS does not have, so the whole head keeps its old names and is missing in the report. Compare the whole "
+    "prefix.",
 )
 rename_key.misconception(
     "box and class branch are exchanged",
     swap=("in LAYERS.items()", 'in (LAYERS | {"22.cv2": "head.cls", "22.cv3": "head.box"}).items()'),
-    because="cv2 is the branch of the 4·R box channels and cv3 that of the C classes. Exchanged, most of the head has another shape; and "
-    "where both branches happen to be equally wide, as in their second layers, weights are copied that mean something else.",
+    because="cv2 is the branch of the 4·R box channels and cv3 that of the C classes. Exchanged, most of the head has "
+    "another shape; and where both branches happen to be equally wide, as in their second layers, weights are copied "
+    "that mean something else.",
 )
 rename_key.misconception(
     "the rest of the name is cut short",
     swap=('f"{name}.{key.removeprefix(prefix)}"', "f\"{name}.{key.removeprefix(prefix).rpartition('.')[2]}\""),
-    because="Only the last word of the old name is kept, so a whole layer's tensors fight for one name such as backbone.sppf.weight, which "
-    "the model does not have. Everything after the layer's number stays.",
+    because="Only the last word of the old name is kept, so a whole layer's tensors fight for one name such as "
+    "backbone.sppf.weight, which the model does not have. Everything after the layer's number stays.",
 )
 rename_key.misconception(
     "only the layer's name is given",
     swap=('f"{name}.{key.removeprefix(prefix)}"', "name"),
-    because="A layer has several tensors: weight, scale, shift, statistics. All of them get the same name here, each overwrites the one "
-    "before, and no tensor of the model is called so. Add what follows the number.",
+    because="A layer has several tensors: weight, scale, shift, statistics. All of them get the same name here, each "
+    "overwrites the one before, and no tensor of the model is called so. Add what follows the number.",
 )
 rename_key.misconception(
     "the prefix is exchanged wherever it stands",
@@ -139,33 +149,33 @@ rename_key.misconception(
         '        if key.startswith(prefix):\n            return f"{name}.{key.removeprefix(prefix)}"',
         '        if prefix in key:\n            return key.replace(prefix, f"{name}.")',
     ),
-    because="in and replace look at the whole name: ema.model.9.cv1.conv.weight is another tensor, and it would be renamed too. What is "
-    "meant is the beginning of the name: startswith and removeprefix.",
+    because="in and replace look at the whole name: ema.model.9.cv1.conv.weight is another tensor, and it would be "
+    "renamed too. What is meant is the beginning of the name: startswith and removeprefix.",
 )
 rename_key.misconception(
     "the constant is kept",
     swap=("    if key in CONSTANTS:\n        return None\n", ""),
-    because="model.22.dfl.conv.weight holds the numbers 0 … R - 1, which expected_distance makes itself. Kept, it stands among the "
-    "unexpected names of every report, until nobody reads that line any more. Give None for it.",
+    because="model.22.dfl.conv.weight holds the numbers 0 … R - 1, which expected_distance makes itself. Kept, it "
+    "stands among the unexpected names of every report, until nobody reads that line any more. Give None for it.",
 )
 rename_key.misconception(
     "everything under dfl is dropped",
     swap=("if key in CONSTANTS:", 'if "dfl" in key:'),
-    because="A part of the name is too wide a net: whatever else is called so vanishes without being reported. CONSTANTS lists the names "
-    "in full.",
+    because="A part of the name is too wide a net: whatever else is called so vanishes without being reported. "
+    "CONSTANTS lists the names in full.",
 )
 rename_key.misconception(
     "unknown names are dropped",
     swap=("    return key\n", "    return None\n"),
-    because="What nobody knows vanishes here and can never be reported as unexpected; a checkpoint of another network then looks as if it "
-    "were merely short of weights. And names that are ours already, of a file that you saved yourself, vanish with it. Give them back "
-    "unchanged.",
+    because="What nobody knows vanishes here and can never be reported as unexpected; a checkpoint of another network "
+    "then looks as if it were merely short of weights. And names that are ours already, of a file that you saved "
+    "yourself, vanish with it. Give them back unchanged.",
 )
 rename_key.misconception(
     "an unknown name is an error",
     swap=("    return key\n", '    raise KeyError(f"no layer for {key}")\n'),
-    because="Weights that you saved yourself have this package's names, and a pose checkpoint has a branch more than you need. Both should "
-    "load, and the report says what was left over. Give the name back unchanged.",
+    because="Weights that you saved yourself have this package's names, and a pose checkpoint has a branch more than "
+    "you need. Both should load, and the report says what was left over. Give the name back unchanged.",
 )
 rename_key.misconception(
     "names of the normalisations are dropped",
@@ -173,13 +183,13 @@ rename_key.misconception(
         "        if key.startswith(prefix):\n",
         '        if ".bn." in key:\n            return None\n        if key.startswith(prefix):\n',
     ),
-    because="A convolution here has no bias: scale and shift are the normalisation's, and so are the running mean and variance. Without "
-    "them the weights fit and every map is wrong.",
+    because="A convolution here has no bias: scale and shift are the normalisation's, and so are the running mean and "
+    "variance. Without them the weights fit and every map is wrong.",
     museum=14,
 )
 
 
-# ---- transfer ------------------------------------------------------------------------------------------------------------
+# ---- transfer ------------------------------------------------------------------------------------
 
 
 def layer(c_in: int, c_out: int) -> nn.Module:
@@ -202,7 +212,10 @@ THEIRS = {"backbone.stem": "model.0", "backbone.down2": "model.1", "neck.csp_c":
 
 
 def checkpoint(classes: int = 3) -> dict[str, Tensor]:
-    """What Ultralytics would have saved of such a network: its names, half precision, a constant. Halves hold these numbers exactly."""
+    """What Ultralytics would have saved of such a network: its names, half precision, a constant.
+
+    Halves hold these numbers exactly.
+    """
     table = {}
     for number, (name, tensor) in enumerate(net(classes).state_dict().items()):
         part = next(part for part in THEIRS if name.startswith(part))
@@ -218,7 +231,9 @@ def outcome(course, table: dict[str, Tensor], model: nn.Module, *part: str, **op
         report, ended = course.weights.transfer(table, model, *part, **options), "a report is returned"
     except course.weights.TransferError as error:
         report, ended = error.report, "a TransferError is raised"
-    lists = {name: sorted(map(str, getattr(report, name))) for name in ("matched", "missing", "unexpected", "wrong_shape")}
+    lists = {
+        name: sorted(map(str, getattr(report, name))) for name in ("matched", "missing", "unexpected", "wrong_shape")
+    }
     kept = [*table] == names
     for tensor in table.values():
         tensor.add_(1)  # what the model took must not change with it
@@ -228,7 +243,9 @@ def outcome(course, table: dict[str, Tensor], model: nn.Module, *part: str, **op
         "share": float(report.share),
         "the model": dict(model.state_dict()),
         "its types": {name: str(tensor.dtype) for name, tensor in model.state_dict().items()},
-        "its tensors are still the same objects": all(a is b for a, b in zip(tensors, [*model.parameters(), *model.buffers()])),
+        "its tensors are still the same objects": all(
+            a is b for a, b in zip(tensors, [*model.parameters(), *model.buffers()])
+        ),
         "the table has its names": kept,
     }
 
@@ -241,12 +258,12 @@ transfer = Exercise(
     after="weights.rename_key",
     goal="Copy what fits, and keep an honest account of what does not.",
     hints=(
-        "Make two tables from a name here to a tensor: what is asked for, out of the model's state dict, and what is offered, out of the "
-        "checkpoint. Look at each name that is asked for: which three things can become of it?",
-        "unexpected goes the other way: names that are offered and not asked for, within the part. The share counts numbers (numel), "
-        "those of the matched names of all that are asked for. Copy nothing before you know it.",
-        "The tensors of model.state_dict() are the model's own memory: tensor.copy_(other) on them changes the model, converts the type, "
-        "and leaves every parameter the object that an optimizer may hold.",
+        "Make two tables from a name here to a tensor: what is asked for, out of the model's state dict, and what is "
+        "offered, out of the checkpoint. Look at each name that is asked for: which three things can become of it?",
+        "unexpected goes the other way: names that are offered and not asked for, within the part. The share counts "
+        "numbers (numel), those of the matched names of all that are asked for. Copy nothing before you know it.",
+        "The tensors of model.state_dict() are the model's own memory: tensor.copy_(other) on them changes the model, "
+        "converts the type, and leaves every parameter the object that an optimizer may hold.",
     ),
 )
 
@@ -265,8 +282,13 @@ def _(course):
 def _(course):
     table = checkpoint()
     del table["model.0.bn.running_var"]
-    table["model.1.conv.weight"] = table["model.1.conv.weight"].transpose(0, 1).contiguous()  # as many numbers, in another shape
-    table |= {"model.30.conv.weight": torch.ones(2), "backbone.stem.conv.bias": torch.ones(4), "fc.weight": torch.ones(2, 2)}
+    # as many numbers, in another shape
+    table["model.1.conv.weight"] = table["model.1.conv.weight"].transpose(0, 1).contiguous()
+    table |= {
+        "model.30.conv.weight": torch.ones(2),
+        "backbone.stem.conv.bias": torch.ones(4),
+        "fc.weight": torch.ones(2, 2),
+    }
     return outcome(course, table, net(), minimum_share=0.2)
 
 
@@ -285,7 +307,10 @@ def _(course):
 
 @transfer.probe("one layer was inserted, and all later names are shifted")
 def _(course):
-    table = {key.replace("model.1.", "model.2.").replace("model.12.", "model.13."): tensor for key, tensor in checkpoint().items()}
+    table = {
+        key.replace("model.1.", "model.2.").replace("model.12.", "model.13."): tensor
+        for key, tensor in checkpoint().items()
+    }
     return outcome(course, table, net())
 
 
@@ -302,108 +327,119 @@ def _(course):
 def _(course):
     own = {name: tensor + 1 for name, tensor in net().state_dict().items()}
     bare = nn.ModuleDict({"head": layer(2, 2)}).float()
-    return {"own names": outcome(course, own, net()), "no backbone": outcome(course, {}, seeded(bare), "backbone", minimum_share=0.0)}
+    return {
+        "own names": outcome(course, own, net()),
+        "no backbone": outcome(course, {}, seeded(bare), "backbone", minimum_share=0.0),
+    }
 
 
 OFFERED = "{name: tensor for key, tensor in state_dict.items() if (name := rename_key(key))}"
 COPIES = (
-    "        for name in report.matched:\n            wanted[name].copy_(offered[name])  # a state dict's tensors are the model's own\n"
+    "        for name in report.matched:\n            wanted[name].copy_(offered[name])  # a state dict's tensors "
+    "are the model's own\n"
 )
-SHARE = "sum(wanted[name].numel() for name in report.matched) / (sum(tensor.numel() for tensor in wanted.values()) or 1)"
+SHARE = "sum(wanted[name].numel() for name in report.matched) / (every_number or 1)"
 
 transfer.misconception(
     "the model's own state is merged before the check",
     swap=("offered = {name:", "offered = wanted | {name:"),
-    because="Each name that the checkpoint lacks is then filled by the model's own random numbers, so nothing is ever missing and the "
-    "share is always 100 %. Training starts from noise, and the log says that everything was loaded. Look first, merge afterwards.",
+    because="Each name that the checkpoint lacks is then filled by the model's own random numbers, so nothing is ever "
+    "missing and the share is always 100 %. Training starts from noise, and the log says that everything was loaded. "
+    "Look first, merge afterwards.",
     museum=28,
 )
 transfer.misconception(
     "names are counted, not numbers",
     swap=(SHARE, "len(report.matched) / (len(wanted) or 1)"),
-    because="A normalisation has five names and a few numbers, a convolution one name and nearly all of them. With the names counted, a "
-    "checkpoint can reach 80 % without one large convolution. Count numel().",
+    because="A normalisation has five names and a few numbers, a convolution one name and nearly all of them. With "
+    "the names counted, a checkpoint can reach 80 % without one large convolution. Count numel().",
     museum=37,
 )
 transfer.misconception(
     "tensors are matched by their order",
     swap=(OFFERED, "dict(zip(wanted, state_dict.values()))"),
-    because="As long as both lists have the same order it works, and then one layer is inserted: everything after it is shifted by one, "
-    "and what has the right shape by chance is copied into the wrong place. Names are what tells tensors apart.",
+    because="As long as both lists have the same order it works, and then one layer is inserted: everything after it "
+    "is shifted by one, and what has the right shape by chance is copied into the wrong place. Names are what tells "
+    "tensors apart.",
     museum=37,
 )
 transfer.misconception(
     "the names are not translated",
     swap=(OFFERED, "dict(state_dict)"),
-    because="model.0.conv.weight and backbone.stem.conv.weight are the same tensor under two names, and no name of one list stands in the "
-    "other. Everything is missing and everything is unexpected. rename_key first.",
+    because="model.0.conv.weight and backbone.stem.conv.weight are the same tensor under two names, and no name of "
+    "one list stands in the other. Everything is missing and everything is unexpected. rename_key first.",
     museum=14,
 )
 transfer.misconception(
     "the constant's None stays among the names",
     swap=(" if (name := rename_key(key))}", "}"),
-    because="rename_key gives None for what needs no place here. As a name it breaks the first string method that meets it, or stands "
-    "among the unexpected. Leave those out.",
+    because="rename_key gives None for what needs no place here. As a name it breaks the first string method that "
+    "meets it, or stands among the unexpected. Leave those out.",
 )
 transfer.misconception(
     "the caller's table is emptied",
     swap=(OFFERED, "{name: state_dict.pop(key) for key in [*state_dict] if (name := rename_key(key))}"),
-    because="The dictionary belongs to the caller, who may want it for a second model, for the teacher, say. It would find it empty. Make "
-    "a new one.",
+    because="The dictionary belongs to the caller, who may want it for a second model, for the teacher, say. It would "
+    "find it empty. Make a new one.",
 )
 transfer.misconception(
     "weights are copied before the share is known",
     swap=("    if report.share >= minimum_share:\n", "    if True:\n"),
-    because="When too little fits, an error is raised, and by then half of the model is overwritten. Somebody who catches the error goes "
-    "on with a network that is neither the old nor the new one. Decide first, then copy.",
+    because="When too little fits, an error is raised, and by then half of the model is overwritten. Somebody who "
+    "catches the error goes on with a network that is neither the old nor the new one. Decide first, then copy.",
 )
 transfer.misconception(
     "load_state_dict is left strict",
     swap=(COPIES, "        model.load_state_dict(offered)\n"),
-    because="It raises for each name that is missing or left over, after it has copied all the others: the backbone alone can never be "
-    "loaded, and the model is half changed when the error comes. Hand it the matched names, with strict=False.",
+    because="It raises for each name that is missing or left over, after it has copied all the others: the backbone "
+    "alone can never be loaded, and the model is half changed when the error comes. Hand it the matched names, with "
+    "strict=False.",
 )
 transfer.misconception(
     "load_state_dict is no longer strict, and gets everything",
     swap=(COPIES, "        model.load_state_dict(offered, strict=False)\n"),
-    because="strict=False forgives names, not shapes: a class layer for other classes still raises, after the rest has been copied. And "
-    "with part='backbone' the neck and the head are copied too. Hand it the matched names only.",
+    because="strict=False forgives names, not shapes: a class layer for other classes still raises, after the rest "
+    "has been copied. And with part='backbone' the neck and the head are copied too. Hand it the matched names only.",
 )
 transfer.misconception(
     "the model gets a copy's weights",
     swap=("wanted[name].copy_(offered[name])", "wanted[name] = offered[name].clone()"),
-    because="An assignment puts another tensor into the table, and the table is thrown away: the model stays as it was, while the report "
-    "says 100 %. copy_ writes into the tensor that the model has.",
+    because="An assignment puts another tensor into the table, and the table is thrown away: the model stays as it "
+    "was, while the report says 100 %. copy_ writes into the tensor that the model has.",
 )
 transfer.misconception(
     "the model's tensors are exchanged for the checkpoint's",
-    swap=(COPIES, "        model.load_state_dict({name: offered[name] for name in report.matched}, strict=False, assign=True)\n"),
-    because="assign=True makes the checkpoint's tensors the model's parameters: half precision comes along, an optimizer that was made "
-    "before holds on to the old ones and trains nothing, and two models loaded from one table share their memory. Copy the numbers.",
+    swap=(
+        COPIES,
+        "        model.load_state_dict({name: offered[name] for name in report.matched}, strict=False, assign=True)\n",
+    ),
+    because="assign=True makes the checkpoint's tensors the model's parameters: half precision comes along, an "
+    "optimizer that was made before holds on to the old ones and trains nothing, and two models loaded from one table "
+    "share their memory. Copy the numbers.",
 )
 transfer.misconception(
     "the memory of the parameters is exchanged",
     swap=("wanted[name].copy_(offered[name])", "model.get_parameter(name).data = offered[name]"),
-    because="A buffer is no parameter, so the running statistics raise; and what is exchanged has the checkpoint's type, half precision "
-    "for instance, in a float32 network. copy_ converts, for parameters and buffers alike.",
+    because="A buffer is no parameter, so the running statistics raise; and what is exchanged has the checkpoint's "
+    "type, half precision for instance, in a float32 network. copy_ converts, for parameters and buffers alike.",
 )
 transfer.misconception(
     "only parameters are asked for",
     swap=("model.state_dict().items()", "model.named_parameters()"),
-    because="The running mean and variance of a normalisation are buffers. Without them the report has 100 % and the detector finds "
-    "nothing: every map is normalised by the statistics of a fresh network. The state dict has both.",
+    because="The running mean and variance of a normalisation are buffers. Without them the report has 100 % and the "
+    "detector finds nothing: every map is normalised by the statistics of a fresh network. The state dict has both.",
 )
 transfer.misconception(
     "a wrong shape counts as missing",
     swap=("report.wrong_shape.append(name)", "report.missing.append(name)"),
-    because="Missing says: rename something. A wrong shape says: the class layer is for other classes, or the model has another size. Who "
-    "reads the report has to do different things about them.",
+    because="Missing says: rename something. A wrong shape says: the class layer is for other classes, or the model "
+    "has another size. Who reads the report has to do different things about them.",
 )
 transfer.misconception(
     "a wrong shape is passed over",
     swap=("            report.wrong_shape.append(name)\n", "            continue\n"),
-    because="The class layer for 80 classes does not fit one for 20, and nobody is told: nothing is missing, nothing is unexpected, and "
-    "the layer is random. It belongs in wrong_shape.",
+    because="The class layer for 80 classes does not fit one for 20, and nobody is told: nothing is missing, nothing "
+    "is unexpected, and the layer is random. It belongs in wrong_shape.",
     museum=28,
 )
 transfer.misconception(
@@ -412,43 +448,45 @@ transfer.misconception(
         "        elif offered[name].shape != tensor.shape:\n            report.wrong_shape.append(name)\n",
         "",
     ),
-    because="copy_ broadcasts: a bias of one class is repeated for all twenty without a word, and other shapes raise in the middle of "
-    "copying. Compare the shapes before.",
+    because="copy_ broadcasts: a bias of one class is repeated for all twenty without a word, and other shapes raise "
+    "in the middle of copying. Compare the shapes before.",
 )
 transfer.misconception(
     "as many numbers count as the same shape",
     swap=("offered[name].shape != tensor.shape", "offered[name].numel() != tensor.numel()"),
-    because="A weight of 6 × 4 and one of 4 × 6 have as many numbers, and one is not the other: in and out are exchanged. Compare shapes.",
+    because="A weight of 6 × 4 and one of 4 × 6 have as many numbers, and one is not the other: in and out are "
+    "exchanged. Compare shapes.",
 )
 transfer.misconception(
     "a wrong shape counts in the share",
     swap=("for name in report.matched) /", "for name in report.matched + report.wrong_shape) /"),
-    because="The share says how much of the model comes from the checkpoint. What does not fit is not copied, so it does not count.",
+    because="The share says how much of the model comes from the checkpoint. What does not fit is not copied, so it "
+    "does not count.",
 )
 transfer.misconception(
     "the share is taken of what is offered",
     swap=("sum(tensor.numel() for tensor in wanted.values())", "sum(tensor.numel() for tensor in offered.values())"),
-    because="The question is how much of what the model needs has come. Divided by what was offered, a checkpoint with three of a hundred "
-    "layers has 100 %, and a backbone out of a whole checkpoint never reaches it.",
+    because="The question is how much of what the model needs has come. Divided by what was offered, a checkpoint "
+    "with three of a hundred layers has 100 %, and a backbone out of a whole checkpoint never reaches it.",
     museum=37,
 )
 transfer.misconception(
     "the whole model is asked for, whatever the part",
     swap=("model.state_dict().items() if name.startswith(prefix)}", "model.state_dict().items()}"),
-    because="With part='backbone' neck and head are none of its business: they would be copied too, or be counted as missing and press the "
-    "share below the minimum. Ask for the names of the part only.",
+    because="With part='backbone' neck and head are none of its business: they would be copied too, or be counted as "
+    "missing and press the share below the minimum. Ask for the names of the part only.",
 )
 transfer.misconception(
     "names outside of the part are called unexpected",
     swap=("if name.startswith(prefix) and name not in wanted]", "if name not in wanted]"),
-    because="A checkpoint always has a neck and a head. If each of their names is unexpected when you want the backbone, the report has "
-    "some two hundred lines that mean nothing, and the one that means something drowns.",
+    because="A checkpoint always has a neck and a head. If each of their names is unexpected when you want the "
+    "backbone, the report has some two hundred lines that mean nothing, and the one that means something drowns.",
 )
 transfer.misconception(
     "unexpected is compared with what matched",
     swap=("name not in wanted]", "name not in report.matched]"),
-    because="A name that the model has in another shape was expected. It stands under wrong_shape already; in both lists it is counted "
-    "twice.",
+    because="A name that the model has in another shape was expected. It stands under wrong_shape already; in both "
+    "lists it is counted twice.",
 )
 transfer.misconception(
     "unexpected names stay untranslated",
@@ -456,6 +494,6 @@ transfer.misconception(
         "[name for name in offered if name.startswith(prefix) and name not in wanted]",
         "[key for key in state_dict if key not in wanted]",
     ),
-    because="The table's own names are compared with the model's: every tensor of an Ultralytics checkpoint is then unexpected, those that "
-    "were just copied included. Compare after renaming.",
+    because="The table's own names are compared with the model's: every tensor of an Ultralytics checkpoint is then "
+    "unexpected, those that were just copied included. Compare after renaming.",
 )

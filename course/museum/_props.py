@@ -1,4 +1,6 @@
-"""What the rooms share: two small images' worth of raw maps and targets, and a data set of one image."""
+"""What the rooms share: two small images' worth of raw maps and targets, and a data set of one
+image.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-DETECTOR = SimpleNamespace(num_classes=3, reg_max=16, strides=(8, 16, 32))  # as much of a network as the loss wants to know
-TARGETS = torch.tensor([[0, 1, 40, 40, 88, 104], [1, 2, 16, 4, 60, 30], [1, 0, 70, 64, 120, 120.0]])  # image, class, x1 y1 x2 y2
+# as much of a network as the loss wants to know
+DETECTOR = SimpleNamespace(num_classes=3, reg_max=16, strides=(8, 16, 32))
+# image, class, x1 y1 x2 y2
+TARGETS = torch.tensor([[0, 1, 40, 40, 88, 104], [1, 2, 16, 4, 60, 30], [1, 0, 70, 64, 120, 120.0]])
 
 
 def raw_maps(images: int = 2, side: int = 128) -> list[Tensor]:
@@ -48,7 +52,9 @@ def span(value: Tensor) -> str:
 
 
 def yolo_set(folder: Path, line: str, labels: str = "labels") -> Path:
-    """A data set in YOLO's layout with one image of 100 × 80 pixels and one label line; gives its data.yaml."""
+    """A data set in YOLO's layout with one image of 100 × 80 pixels and one label line; gives its
+    data.yaml.
+    """
     import cv2
     import numpy as np
 

@@ -18,7 +18,9 @@ def nobody(course):
     anchors = torch.rand(20, 2) * 64
     boxes = torch.cat((anchors - 8, anchors + 8), dim=1)[None]
     none = torch.zeros(1, 1, 4)  # padding, and nothing else
-    return course.assigner.TaskAlignedAssigner(3)(torch.rand(1, 20, 3), boxes, anchors, none[..., 0].long(), none, none[..., 0] > 0)
+    return course.assigner.TaskAlignedAssigner(3)(
+        torch.rand(1, 20, 3), boxes, anchors, none[..., 0].long(), none, none[..., 0] > 0
+    )
 
 
 @a_float_mask.look
@@ -56,7 +58,9 @@ def _(course):
 
 
 everything_is_zero = Room(
-    45, "no foreground at all, or the wrong one", mistake=("assigner.top_candidates", "anchors outside every box are chosen too")
+    45,
+    "no foreground at all, or the wrong one",
+    mistake=("assigner.top_candidates", "anchors outside every box are chosen too"),
 )
 
 
@@ -77,4 +81,7 @@ def _(course):
 @everything_is_zero.find("counting the foreground inside and outside")
 def _(course):
     candidates, chosen = choose(course)
-    return f"candidates {candidates.flatten().nonzero().flatten().tolist()}\nchosen     {chosen.flatten().nonzero().flatten().tolist()}"
+    return (
+        f"candidates {candidates.flatten().nonzero().flatten().tolist()}\nchosen     "
+        f"{chosen.flatten().nonzero().flatten().tolist()}"
+    )

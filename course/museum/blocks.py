@@ -21,7 +21,9 @@ def _(course):
     return frames(lambda: course.blocks.ConvModule(3, 8))
 
 
-unregistered = Room(4, "freezing does nothing, the optimizer refuses", mistake=(MODULE, "the layers are made in forward"), diary=True)
+unregistered = Room(
+    4, "freezing does nothing, the optimizer refuses", mistake=(MODULE, "the layers are made in forward"), diary=True
+)
 
 
 @unregistered.look
@@ -53,13 +55,20 @@ def _(course):
     return shapes(behind(course), torch.zeros(1, 64, 4, 4))
 
 
-a_bias = Room(14, "no key of the pretrained weights matches", mistake=(MODULE, "the convolution keeps its bias"), diary=True)
+a_bias = Room(
+    14, "no key of the pretrained weights matches", mistake=(MODULE, "the convolution keeps its bias"), diary=True
+)
 
 
 def keys(course):
-    """Names of the layer's tensors, and those that it should have: a convolution before a normalisation has no bias."""
+    """Names of the layer's tensors, and those that it should have: a convolution before a
+    normalisation has no bias.
+    """
     mine = set(course.blocks.ConvModule(3, 8, 3).state_dict())
-    return mine, {"conv.weight", *(f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"))}
+    return mine, {
+        "conv.weight",
+        *(f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")),
+    }
 
 
 @a_bias.look
@@ -74,7 +83,9 @@ def _(course):
     return f"only in mine: {', '.join(sorted(mine - theirs))}"
 
 
-no_activation = Room(30, "keys and counts are right, answers are wrong", mistake=(SPPF, "the first ConvModule has no activation"))
+no_activation = Room(
+    30, "keys and counts are right, answers are wrong", mistake=(SPPF, "the first ConvModule has no activation")
+)
 
 
 def beside_theirs(course):

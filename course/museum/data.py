@@ -26,8 +26,8 @@ def joined_below(root: Path, name: str) -> Path:
 a_leading_slash = Room(
     1,
     "image not found",
-    "A path that begins with / is absolute, and joining it throws the folder before it away. Let the list hold relative paths, and say "
-    "which file was looked for when one is missing.",
+    "A path that begins with / is absolute, and joining it throws the folder before it away. Let the list hold "
+    "relative paths, and say which file was looked for when one is missing.",
     broken=joined,
     mended=joined_below,
     diary=True,
@@ -57,8 +57,8 @@ def one_by_one(pictures: int) -> Iterator[np.ndarray]:
 a_full_memory = Room(
     18,
     "the machine freezes while it paints",
-    "All painted images were kept in a list until the last was done. Write each as soon as it is painted: a generator needs the memory of "
-    "one, `views.paint_to_folder` works so.",
+    "All painted images were kept in a list until the last was done. Write each as soon as it is painted: a generator "
+    "needs the memory of one, `views.paint_to_folder` works so.",
     broken=keep_all,
     mended=one_by_one,
     diary=True,
@@ -87,9 +87,14 @@ def _(paint):
 
 
 def trusting(description: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What many scripts do: believe every label line. Classes (n,) and boxes (n, 4) in pixels of an image of 100 × 80."""
+    """What many scripts do: believe every label line.
+
+    Classes (n,) and boxes (n, 4) in pixels of an image of 100 × 80.
+    """
     file = description.parent / "labels" / "train" / "a.txt"
-    rows = np.array([line.split() for line in file.read_text().splitlines()] if file.exists() else [], float).reshape(-1, 5)
+    rows = np.array([line.split() for line in file.read_text().splitlines()] if file.exists() else [], float).reshape(
+        -1, 5
+    )
     centre, half = rows[:, 1:3] * (100, 80), rows[:, 3:] * (100, 80) / 2
     return rows[:, 0].astype(int), np.hstack((centre - half, centre + half)).clip(0, (100, 80, 100, 80))
 
@@ -111,8 +116,8 @@ def read(reader, line: str, labels: str = "labels"):
 a_foreign_class = Room(
     33,
     "an IndexError, or a class that learns from another's objects",
-    "A class number beyond the list of names crashes at best. Minus one does worse: it counts from the end, so the last class learns what "
-    "was meant to be nothing. Refuse both when the labels are read.",
+    "A class number beyond the list of names crashes at best. Minus one does worse: it counts from the end, so the "
+    "last class learns what was meant to be nothing. Refuse both when the labels are read.",
     broken=trusting,
     mended=careful,
 )
@@ -138,8 +143,8 @@ def _(reader):
 pixels_for_shares = Room(
     34,
     "boxes collapse",
-    "The labels are in pixels where the format has shares of the image, 0 to 1. Clipped to the image they have no area. Check the range "
-    "when the labels are read, and say which format it looks like.",
+    "The labels are in pixels where the format has shares of the image, 0 to 1. Clipped to the image they have no "
+    "area. Check the range when the labels are read, and say which format it looks like.",
     broken=trusting,
     mended=careful,
 )
@@ -164,8 +169,8 @@ def _(reader):
 no_labels = Room(
     35,
     "validation says 0 labels",
-    "The label files lie in a folder, or under an extension, in which nobody looks. An image without a label file is allowed, so "
-    "nothing complains until all of them are without. Count the objects, and refuse a set that has none.",
+    "The label files lie in a folder, or under an extension, in which nobody looks. An image without a label file is "
+    "allowed, so nothing complains until all of them are without. Count the objects, and refuse a set that has none.",
     broken=trusting,
     mended=careful,
 )
@@ -174,7 +179,9 @@ no_labels = Room(
 @no_labels.look
 def _(reader):
     found = read(reader, "0 0.5 0.5 0.2 0.2", labels="label")
-    return not isinstance(found, str), found if isinstance(found, str) else f"{len(found[0])} objects in 1 image, and no complaint"
+    return not isinstance(found, str), found if isinstance(
+        found, str
+    ) else f"{len(found[0])} objects in 1 image, and no complaint"
 
 
 @no_labels.find("counting objects and label files")
@@ -182,7 +189,8 @@ def _(reader):
     with tempfile.TemporaryDirectory() as folder:
         description = yolo_set(Path(folder), "0 0.5 0.5 0.2 0.2", "label")
         return (
-            f"{len(reader(description)[0])} objects read; label files: {[str(p.relative_to(folder)) for p in Path(folder).rglob('*.txt')]}"
+            f"{len(reader(description)[0])} objects read; label files: "
+            f"{[str(p.relative_to(folder)) for p in Path(folder).rglob('*.txt')]}"
         )
 
 
@@ -197,16 +205,19 @@ def mirror_and_swap(item: Item) -> Item:
 an_identity = Room(
     39,
     "left and right wing tip are swapped in half of the images",
-    "In a mirror image the left wing tip is a right one. With a `flip_idx` that is the identity, points move and keep their names, so half "
-    "of the training says the opposite of the other half. Name the partner of each point.",
+    "In a mirror image the left wing tip is a right one. With a `flip_idx` that is the identity, points move and keep "
+    "their names, so half of the training says the opposite of the other half. Name the partner of each point.",
     broken=mirror_in_place,
     mended=mirror_and_swap,
 )
-NOSE_UP = np.array([[[50, 20, 2], [20, 50, 2], [80, 50, 2]]], np.float32)  # nose, left and right tip, in an image of 100 × 80
+# nose, left and right tip, in an image of 100 × 80
+NOSE_UP = np.array([[[50, 20, 2], [20, 50, 2], [80, 50, 2]]], np.float32)
 
 
 def flipped(mirror):
-    return mirror(Item(np.zeros((80, 100, 3), np.uint8), np.array([[20, 20, 80, 60]], np.float32), np.array([0]), NOSE_UP)).keypoints[0]
+    return mirror(
+        Item(np.zeros((80, 100, 3), np.uint8), np.array([[20, 20, 80, 60]], np.float32), np.array([0]), NOSE_UP)
+    ).keypoints[0]
 
 
 @an_identity.look

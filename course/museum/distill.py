@@ -1,4 +1,6 @@
-"""Rooms of distillation: a teacher that moves, divergences that are none, and a student that forgets."""
+"""Rooms of distillation: a teacher that moves, divergences that are none, and a student that
+forgets.
+"""
 
 import torch
 from torch import nn
@@ -6,7 +8,12 @@ from torch import nn
 from yolostudy.lens.nan.microscope import NaNMicroscope
 from yolostudy.study.museum import Room
 
-TEACHER, CHANNELS, RESPONSE, SUM = "distill.Teacher", "distill.ChannelWiseLoss", "distill.ResponseLoss", "distill.DistillationLoss"
+TEACHER, CHANNELS, RESPONSE, SUM = (
+    "distill.Teacher",
+    "distill.ChannelWiseLoss",
+    "distill.ResponseLoss",
+    "distill.DistillationLoss",
+)
 OLD, ALL = ("A1", "A2"), ("A1", "A2", "A3")  # what the teacher knows, what the student learns
 BINS = 4  # R
 EDGES = ("left", "top", "right", "bottom")
@@ -38,20 +45,26 @@ def raw_maps(classes: int, side: int = 4) -> list:
 
 
 def agreeing(shift: float = 0.0) -> tuple[list, list]:
-    """The student's raw maps and the teacher's: the shared classes say the same, up to a shift, and everything else is another."""
+    """The student's raw maps and the teacher's: the shared classes say the same, up to a shift, and
+    everything else is another.
+    """
     student, teacher = raw_maps(len(ALL)), raw_maps(len(OLD))
     for own, wanted in zip(student, teacher, strict=True):
         own[:, 4 * BINS : 4 * BINS + len(OLD)] = wanted[:, 4 * BINS :] + shift
     return student, teacher
 
 
-no_divergence = Room(19, "negative or meaningless KL", mistake=(RESPONSE, "probabilities stand where logarithms belong"), diary=True)
+no_divergence = Room(
+    19, "negative or meaningless KL", mistake=(RESPONSE, "probabilities stand where logarithms belong"), diary=True
+)
 
 
 @no_divergence.look
 def _(course):
     student, teacher = raw_maps(len(ALL)), raw_maps(len(OLD))
-    values = [response_of(course, "softmax")([own * factor for own in student], teacher).item() for factor in (0.0, 1.0)]
+    values = [
+        response_of(course, "softmax")([own * factor for own in student], teacher).item() for factor in (0.0, 1.0)
+    ]
     return min(values) < 0, "loss of an undecided student {:.3f}, of another {:.3f}".format(*values)
 
 
@@ -84,7 +97,9 @@ def _(course):
     return ", ".join(name for name, one in zip(names, taught, strict=True) if one)
 
 
-one_map = Room(21, "one map given, a list expected", mistake=(SUM, "one map is given where a list is expected"), diary=True)
+one_map = Room(
+    21, "one map given, a list expected", mistake=(SUM, "one map is given where a list is expected"), diary=True
+)
 
 
 class Labels(nn.Module):
@@ -102,7 +117,9 @@ class Labels(nn.Module):
 def taught(course, feature=None):
     """A student's first step with a teacher: the student, and the parts of the loss."""
     student = Small(course, len(ALL)).train()
-    loss = course.distill.DistillationLoss(Labels(course), student, teach(course), feature, response_of(course), 2.0, 3.0)
+    loss = course.distill.DistillationLoss(
+        Labels(course), student, teach(course), feature, response_of(course), 2.0, 3.0
+    )
     maps = student(torch.rand(2, 3, 4, 4))
     return student, loss(maps, torch.zeros(2, len(ALL), 4, 4))
 
@@ -112,7 +129,10 @@ def _(course):
     student, parts = taught(course, course.distill.ChannelWiseLoss())
     gradient = torch.autograd.grad(parts.feature, student.neck.conv.weight, allow_unused=True)[0]
     reached = gradient is not None and gradient.abs().max().item() > 0
-    return not reached, f"feature loss {parts.feature.item():.3f}; of two layers that are compared, it teaches {1 + reached}"
+    return (
+        not reached,
+        f"feature loss {parts.feature.item():.3f}; of two layers that are compared, it teaches {1 + reached}",
+    )
 
 
 @one_map.find("what the feature loss is given")
@@ -120,7 +140,9 @@ def _(course):
     given = []
 
     def note(student, teacher):
-        given.append(f"a tensor {tuple(student.shape)}" if torch.is_tensor(student) else f"a list of {len(student)} maps")
+        given.append(
+            f"a tensor {tuple(student.shape)}" if torch.is_tensor(student) else f"a list of {len(student)} maps"
+        )
         return student[0].sum()
 
     taught(course, note)
@@ -178,7 +200,9 @@ def _(course):
     return "\n".join(seen)
 
 
-never_added = Room(43, "the distillation term is absent from the log", mistake=(SUM, "the teacher's losses are never added"))
+never_added = Room(
+    43, "the distillation term is absent from the log", mistake=(SUM, "the teacher's losses are never added")
+)
 
 
 @never_added.look
@@ -274,7 +298,9 @@ def _(course):
     return f"{many / few:g} times the anchors, {large / small:.3g} times the loss"
 
 
-unnoticed = Room(49, "a shift of all logits goes unnoticed", mistake=(RESPONSE, "a softmax over the classes, whatever is asked for"))
+unnoticed = Room(
+    49, "a shift of all logits goes unnoticed", mistake=(RESPONSE, "a softmax over the classes, whatever is asked for")
+)
 
 
 @unnoticed.look
@@ -314,7 +340,9 @@ class Colours(nn.Module):
 
 
 def scene() -> tuple:
-    """An image with an object of each class in a row of its own, and labels (1, 3, 4, 4) for the new class alone."""
+    """An image with an object of each class in a row of its own, and labels (1, 3, 4, 4) for the
+    new class alone.
+    """
     images, labels = torch.zeros(1, 3, 4, 4), torch.zeros(1, len(ALL), 4, 4)
     for number in range(len(ALL)):
         images[:, number, number] = 1
@@ -332,7 +360,9 @@ def scores(model, images) -> list[float]:
 def _(course):
     student, (images, labels) = Colours(len(ALL)).train(), scene()
     teacher = course.distill.Teacher(Colours(len(OLD)), OLD, ())
-    loss = course.distill.DistillationLoss(Labels(course), student, teacher, response=response_of(course), response_gain=20.0)
+    loss = course.distill.DistillationLoss(
+        Labels(course), student, teacher, response=response_of(course), response_gain=20.0
+    )
     before = scores(student, images)
     for _ in range(150):
         student.zero_grad(set_to_none=True)

@@ -22,7 +22,10 @@ def under_the_microscope(act):
 
 
 raw_distributions = Room(
-    7, "sizes [512, 16] and [512] do not fit", mistake=(LOSS, "the assigner gets raw distributions instead of boxes"), diary=True
+    7,
+    "sizes [512, 16] and [512] do not fit",
+    mistake=(LOSS, "the assigner gets raw distributions instead of boxes"),
+    diary=True,
 )
 
 
@@ -59,7 +62,10 @@ def _(course):
 
 
 an_empty_sum = Room(
-    9, "now and then NaN in box and DFL, infinity in the class part", mistake=(LOSS, "divided by the bare sum of target scores"), diary=True
+    9,
+    "now and then NaN in box and DFL, infinity in the class part",
+    mistake=(LOSS, "divided by the bare sum of target scores"),
+    diary=True,
 )
 
 
@@ -74,7 +80,9 @@ def _(course):
     return under_the_microscope(lambda: loss_of(course, NOBODY))
 
 
-strides_for_pixels = Room(10, "mAP 0 and wild boxes", mistake=(LOSS, "boxes and anchors stay in strides for the assigner"), diary=True)
+strides_for_pixels = Room(
+    10, "mAP 0 and wild boxes", mistake=(LOSS, "boxes and anchors stay in strides for the assigner"), diary=True
+)
 
 
 @strides_for_pixels.look
@@ -87,10 +95,14 @@ def _(course):
 def _(course):
     kept = inside(course, TARGETS[:1])
     _, boxes, anchors, _, truths, _ = kept.given
-    return f"into the assigner: boxes {span(boxes)}, anchors {span(anchors)}, ground truths {span(truths)}: not one unit"
+    return (
+        f"into the assigner: boxes {span(boxes)}, anchors {span(anchors)}, ground truths {span(truths)}: not one unit"
+    )
 
 
-pixels_for_strides = Room(11, "tiny IoU, nothing is learned", mistake=(LOSS, "the target boxes are not divided by the stride"), diary=True)
+pixels_for_strides = Room(
+    11, "tiny IoU, nothing is learned", mistake=(LOSS, "the target boxes are not divided by the stride"), diary=True
+)
 
 
 @pixels_for_strides.look
@@ -108,12 +120,17 @@ def _(course):
 
 
 masked = Room(
-    12, "a lovely loss, and the background fires everywhere", mistake=(LOSS, "the class loss sees the foreground only"), diary=True
+    12,
+    "a lovely loss, and the background fires everywhere",
+    mistake=(LOSS, "the class loss sees the foreground only"),
+    diary=True,
 )
 
 
 def told(course):
-    """How many anchors the class loss has a gradient for, how many are background, and how many there are."""
+    """How many anchors the class loss has a gradient for, how many are background, and how many
+    there are.
+    """
     maps = raw_maps()
     kept = inside(course, maps=maps)
     kept.parts.cls.backward()
@@ -133,7 +150,10 @@ def _(course):
 
 
 attached = Room(
-    13, "slow, and gradients that differ from Ultralytics'", mistake=(LOSS, "what the assigner gets is not detached"), diary=True
+    13,
+    "slow, and gradients that differ from Ultralytics'",
+    mistake=(LOSS, "what the assigner gets is not detached"),
+    diary=True,
 )
 
 
@@ -147,10 +167,15 @@ def _(course):
 @attached.find("requires_grad of each input")
 def _(course):
     names = ("scores", "boxes", "anchors", "labels", "truths", "mask")
-    return "\n".join(f"{name:<8} requires_grad {value.requires_grad}" for name, value in zip(names, inside(course).given, strict=True))
+    return "\n".join(
+        f"{name:<8} requires_grad {value.requires_grad}"
+        for name, value in zip(names, inside(course).given, strict=True)
+    )
 
 
-a_tiny_sum = Room(32, "the loss explodes now and then", mistake=(LOSS, "the sum is kept from 0, but not from being tiny"))
+a_tiny_sum = Room(
+    32, "the loss explodes now and then", mistake=(LOSS, "the sum is kept from 0, but not from being tiny")
+)
 
 
 @a_tiny_sum.look
@@ -161,10 +186,17 @@ def _(course):
 
 @a_tiny_sum.find("printing the divisor")
 def _(course):
-    return f"the target scores sum to {inside(course, NOBODY).assigned.scores.sum().item()}, and a floor far below 1 is no floor"
+    return (
+        f"the target scores sum to {inside(course, NOBODY).assigned.scores.sum().item()}, and a floor far below 1 is "
+        "no floor"
+    )
 
 
-six_columns = Room(42, "a batch without objects crashes", mistake=("losses.pad_targets", "without objects the six columns are handed back"))
+six_columns = Room(
+    42,
+    "a batch without objects crashes",
+    mistake=("losses.pad_targets", "without objects the six columns are handed back"),
+)
 
 
 @six_columns.look
@@ -181,8 +213,9 @@ def _(course):
 a_hidden_bug = Room(
     17,
     "days of tuning, and no learning rate helps",
-    "Hyper-parameters were changed to hide a bug in the code. Overfit one batch first: with the maps themselves as parameters there is no "
-    "network that could be too weak, so if two images cannot be learned by heart, the loss is wrong. Here its targets are in pixels.",
+    "Hyper-parameters were changed to hide a bug in the code. Overfit one batch first: with the maps themselves as "
+    "parameters there is no network that could be too weak, so if two images cannot be learned by heart, the loss is "
+    "wrong. Here its targets are in pixels.",
     mistake=(LOSS, "the target boxes are not divided by the stride"),
     diary=True,
 )
@@ -207,10 +240,15 @@ def learned_by_heart(course, rate, steps=40):
 @a_hidden_bug.look
 def _(course):
     found = {rate: learned_by_heart(course, rate) for rate in (0.1, 0.3)}
-    return not any(found.values()), "   ".join(f"rate {rate}: {hits} of 3 learned by heart" for rate, hits in found.items())
+    return not any(found.values()), "   ".join(
+        f"rate {rate}: {hits} of 3 learned by heart" for rate, hits in found.items()
+    )
 
 
 @a_hidden_bug.find("overfitting one batch, then a table of units")
 def _(course):
     kept = inside(course)
-    return f"no rate learns it, so it is no matter of rates. Into the box loss: anchors {span(kept.anchors)}, targets {span(kept.boxes)}"
+    return (
+        f"no rate learns it, so it is no matter of rates. Into the box loss: anchors {span(kept.anchors)}, targets "
+        f"{span(kept.boxes)}"
+    )

@@ -30,4 +30,7 @@ def _(course):
 
 @above_one.find("a duplicate, and two boxes that share no pixel")
 def _(course):
-    return f"one truth, predicted twice: {hits(course, TWICE).sum()} hits\nfive pixels beside it: {hits(course, BESIDE).sum()} hits"
+    return (
+        f"one truth, predicted twice: {hits(course, TWICE).sum()} hits\nfive pixels beside it: "
+        f"{hits(course, BESIDE).sum()} hits"
+    )

@@ -6,7 +6,9 @@ from torch import nn
 from yolostudy.lens.modules.divergence import copy_weights, first_divergence
 from yolostudy.study.museum import Room, frames
 
-fractions = Room(3, "Conv2d refuses its channels", mistake=("network.scale_channels", "the product is returned as it is"), diary=True)
+fractions = Room(
+    3, "Conv2d refuses its channels", mistake=("network.scale_channels", "the product is returned as it is"), diary=True
+)
 
 
 def narrow(course):
@@ -49,7 +51,8 @@ def beside_the_reference(course):
 
     mine, theirs = course.network.YOLO(3), package("reference").network.YOLO(3)
     copy_weights(theirs, mine)
-    return first_divergence(mine, theirs, torch.rand(2, 3, 64, 64), training=True)  # an untrained network is all but silent otherwise
+    # an untrained network is all but silent otherwise
+    return first_divergence(mine, theirs, torch.rand(2, 3, 64, 64), training=True)
 
 
 @bilinear.look

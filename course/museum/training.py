@@ -1,4 +1,7 @@
-"""Rooms of training. What no exercise of stage 7 names brings a patch of its own, or two functions."""
+"""Rooms of training.
+
+What no exercise of stage 7 names brings a patch of its own, or two functions.
+"""
 
 import random
 
@@ -23,8 +26,9 @@ def train_all() -> tuple:
 frozen_from_scratch = Room(
     16,
     "the loss is flat",
-    "The backbone was frozen for a hundred epochs, and it held no pretrained weights: what the rest sees is noise that never gets better. "
-    "Freeze only what already knows something, and look at the gradient of each part before you look at hyper-parameters.",
+    "The backbone was frozen for a hundred epochs, and it held no pretrained weights: what the rest sees is noise "
+    "that never gets better. Freeze only what already knows something, and look at the gradient of each part before "
+    "you look at hyper-parameters.",
     broken=train_frozen,
     mended=train_all,
     diary=True,
@@ -32,10 +36,14 @@ frozen_from_scratch = Room(
 
 
 def learn(freeze: bool, steps: int = 40):
-    """A little network learns by heart which 8 of 16 noisy images are meant: its losses, and the norm of each part's last gradient."""
+    """A little network learns by heart which 8 of 16 noisy images are meant: its losses, and the
+    norm of each part's last gradient.
+    """
     course = package("reference")
     images, answers = torch.rand(16, 3, 16, 16), torch.arange(16) % 2.0
-    backbone = nn.Sequential(course.blocks.ConvModule(3, 8, 3, 2), course.blocks.ConvModule(8, 8, 3, 2), nn.AdaptiveAvgPool2d(1))
+    backbone = nn.Sequential(
+        course.blocks.ConvModule(3, 8, 3, 2), course.blocks.ConvModule(8, 8, 3, 2), nn.AdaptiveAvgPool2d(1)
+    )
     model = nn.Sequential(backbone, nn.Flatten(), nn.Linear(8, 1))
     if freeze:
         course.training.freeze(backbone)
@@ -46,7 +54,10 @@ def learn(freeze: bool, steps: int = 40):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    norms = {name: sum(p.grad.norm().item() for p in model[part].parameters() if p.grad is not None) for name, part in PARTS.items()}
+    norms = {
+        name: sum(p.grad.norm().item() for p in model[part].parameters() if p.grad is not None)
+        for name, part in PARTS.items()
+    }
     return losses, norms
 
 
@@ -64,7 +75,9 @@ def _(train):
     return "\n".join(f"{name:<9} {norm:.3g}" for name, norm in train()[1].items())
 
 
-moving_statistics = Room(25, "a frozen network still changes its answers", mistake=("training.freeze", "the running statistics still move"))
+moving_statistics = Room(
+    25, "a frozen network still changes its answers", mistake=("training.freeze", "the running statistics still move")
+)
 
 
 def moved(course) -> list[str]:
@@ -111,11 +124,15 @@ def _(course):
     return "\n".join(f"{name:<20} {buffer.dtype}" for name, buffer in averaged(course)[1].named_buffers())
 
 
-unused_average = Room(27, "the average changes nothing", mistake=(AVERAGE, "a new model takes the place of the average"))
+unused_average = Room(
+    27, "the average changes nothing", mistake=(AVERAGE, "a new model takes the place of the average")
+)
 
 
 def measure(course):
-    """An evaluator is given the average before the training, and measures it after: weights at first, of what it holds, of the average."""
+    """An evaluator is given the average before the training, and measures it after: weights at
+    first, of what it holds, of the average.
+    """
     model = nn.Linear(2, 1)
     average = course.training.ExponentialMovingAverage(model, decay=0.9, ramp=1)
     evaluated = average.model
@@ -140,7 +157,9 @@ def _(course):
     return f"the evaluated model is the average: {evaluated is average}"
 
 
-no_statistics = Room(41, "mAP of training and of validation disagree", mistake=(AVERAGE, "only the parameters are averaged"))
+no_statistics = Room(
+    41, "mAP of training and of validation disagree", mistake=(AVERAGE, "only the parameters are averaged")
+)
 
 
 def trained(course):
@@ -172,7 +191,8 @@ def _(course):
 always_mixed = Room(
     31,
     "mixed precision where nobody asked for it",
-    'A torch.device is never equal to a string, so `device != "cpu"` is true on the CPU as well, and mixed precision is always on. On '
+    'A torch.device is never equal to a string, so `device != "cpu"` is true on the CPU as well, and mixed precision '
+    "is always on. On "
     "cards that do float16 badly that is a NaN. Compare `device.type`, or better: ask which precision was chosen.",
     patch=("training.Precision", ('enabled=self.name != "fp32"', 'enabled=self.device != "cpu"')),
 )
@@ -203,8 +223,8 @@ def chosen_by_name() -> dict:
 ignored_rate = Room(
     38,
     "the learning rate is ignored",
-    "Ultralytics' default is optimizer=auto, which chooses the optimizer, the learning rate and the momentum by the number of steps. The "
-    "lr0 of the user is dropped, with one line in the log. Name the optimizer.",
+    "Ultralytics' default is optimizer=auto, which chooses the optimizer, the learning rate and the momentum by the "
+    "number of steps. The lr0 of the user is dropped, with one line in the log. Name the optimizer.",
     broken=chosen_by_itself,
     mended=chosen_by_name,
 )
@@ -222,13 +242,16 @@ def groups(settings: dict) -> list[dict]:
 @ignored_rate.look
 def _(settings):
     rates = {group["lr"] for group in groups(settings())}
-    return rates != {0.5}, f"lr0=0.5 was asked for, the optimizer has {', '.join(f'{rate:g}' for rate in sorted(rates))}"
+    return rates != {
+        0.5
+    }, f"lr0=0.5 was asked for, the optimizer has {', '.join(f'{rate:g}' for rate in sorted(rates))}"
 
 
 @ignored_rate.find("printing the groups of the optimizer")
 def _(settings):
     return "\n".join(
-        f"{len(group['params'])} tensors, lr {group['lr']:g}, weight decay {group['weight_decay']:g}" for group in groups(settings())
+        f"{len(group['params'])} tensors, lr {group['lr']:g}, weight decay {group['weight_decay']:g}"
+        for group in groups(settings())
     )
 
 
@@ -247,8 +270,9 @@ def seeded(seed: int, worker: int) -> float:
 seeds = Room(
     40,
     "two runs differ, or all seeds agree",
-    "A worker that takes its chance from the operating system differs in every run; one that fixes its seed inside gives every run and "
-    "every worker the same pictures. Derive each generator from the seed of the run, the epoch and the sample.",
+    "A worker that takes its chance from the operating system differs in every run; one that fixes its seed inside "
+    "gives every run and every worker the same pictures. Derive each generator from the seed of the run, the epoch "
+    "and the sample.",
     broken=(unseeded, fixed_inside),
     mended=(seeded,),
 )
@@ -264,7 +288,10 @@ def _(draws):
     for draw in draws:
         again, other = drawn(draw, 3) == drawn(draw, 3), drawn(draw, 3) == drawn(draw, 4)
         ill |= not again or other
-        said.append(f"{draw.__name__}: two runs of seed 3 {'agree' if again else 'differ'}, seeds 3 and 4 {'agree' if other else 'differ'}")
+        said.append(
+            f"{draw.__name__}: two runs of seed 3 {'agree' if again else 'differ'}, seeds 3 and 4 "
+            f"{'agree' if other else 'differ'}"
+        )
     return ill, "\n".join(said)
 
 

@@ -1,4 +1,7 @@
-"""Rooms of weights from elsewhere. Both logs look like good news; what was really copied says more than they do."""
+"""Rooms of weights from elsewhere.
+
+Both logs look like good news; what was really copied says more than they do.
+"""
 
 from yolostudy.study import package
 from yolostudy.study.museum import Room
@@ -7,10 +10,18 @@ from yolostudy.study.museum import Room
 def checkpoint(course, without: str = ""):
     """A network's weights under Ultralytics' names, and those of them that a part's name begins."""
     weights = package("reference").network.YOLO(3).state_dict()
-    return {course.weights.export_key(name): tensor for name, tensor in weights.items() if not without or not name.startswith(without)}
+    return {
+        course.weights.export_key(name): tensor
+        for name, tensor in weights.items()
+        if not without or not name.startswith(without)
+    }
 
 
-vanished = Room(28, "missing keys vanish from the report", mistake=("weights.transfer", "the model's own state is merged before the check"))
+vanished = Room(
+    28,
+    "missing keys vanish from the report",
+    mistake=("weights.transfer", "the model's own state is merged before the check"),
+)
 
 
 @vanished.look
@@ -26,11 +37,18 @@ def _(course):
     lines = []
     for part, module in model.named_children():
         names = [f"{part}.{name}" for name in module.state_dict()]
-        lines.append(f"{part:<9} {sum(course.weights.export_key(name) in table for name in names):>3} of {len(names)} tensors are there")
+        lines.append(
+            f"{part:<9} {sum(course.weights.export_key(name) in table for name in names):>3} of {len(names)} tensors "
+            "are there"
+        )
     return "\n".join(lines)
 
 
-shifted = Room(37, "162 of 419 tensors transferred", mistake=("weights.rename_key", "the layers are counted as they stand in the table"))
+shifted = Room(
+    37,
+    "162 of 419 tensors transferred",
+    mistake=("weights.rename_key", "the layers are counted as they stand in the table"),
+)
 
 
 def transferred(course):
@@ -48,4 +66,7 @@ def _(course):
 def _(course):
     report, _ = transferred(course)
     first = report.missing[0] if report.missing else "none"
-    return f"{report}\nfirst missing     {first}\nfirst unexpected  {report.unexpected[0] if report.unexpected else 'none'}"
+    return (
+        f"{report}\nfirst missing     {first}\nfirst unexpected  "
+        f"{report.unexpected[0] if report.unexpected else 'none'}"
+    )

@@ -1,4 +1,5 @@
-"""How long a learner waits for a card: every check in a warm process, right and wrong, and the diagnosis over all misconceptions.
+"""How long a learner waits for a card: every check in a warm process, right and wrong, and the
+diagnosis over all misconceptions.
 
 python -m tests.benchmarks.checks
 """
@@ -24,7 +25,8 @@ def main() -> None:
     for exercise in exercises:
         first.append(timed(judge.check, exercise.name, judge.reference))
         edition = exercise.misconceptions[-1].edition(judge.reference, exercise.name)
-        diagnosis[exercise.name] = timed(judge.check, exercise.name, edition)  # the last one: all others are looked at before it
+        # the last one: all others are looked at before it
+        diagnosis[exercise.name] = timed(judge.check, exercise.name, edition)
         for _ in range(5):
             right.append(timed(judge.check, exercise.name, judge.reference))
         for misconception in exercise.misconceptions:

@@ -1,17 +1,19 @@
 """What a teacher costs, in time and in memory; and what it is worth in Ultralytics' own training.
 
-    python -m tests.benchmarks.distillation [--side 160] [--batch 16] [--rounds 12] [--precision auto]
-    python -m tests.benchmarks.distillation --train [--epochs 15] [--seed 0]
+    python -m tests.benchmarks.distillation [--side 160] [--batch 16] [--rounds 12] [--precision
+    auto] python -m tests.benchmarks.distillation --train [--epochs 15] [--seed 0]
 
-Time: whole training steps of nano (forward, loss, backward, update) with and without a teacher of the same size take turns in one process;
-a ratio is the median over the rounds, each step against the plain one of its round. The last two rows are Ultralytics' network and
-criterion in float32, plain and taught. The issue asks for at most 1.6.
+Time: whole training steps of nano (forward, loss, backward, update) with and without a teacher of
+the same size take turns in one process; a ratio is the median over the rounds, each step against
+the plain one of its round. The last two rows are Ultralytics' network and criterion in float32,
+plain and taught. The issue asks for at most 1.6.
 
-Memory: the peak of what the CPU's allocator has given out in a step, from PyTorch's profiler, and the growth of a process of its own that
-does three steps. The teacher may add its weights and the activations of one forward pass; those are the outputs of all its layers.
+Memory: the peak of what the CPU's allocator has given out in a step, from PyTorch's profiler, and
+the growth of a process of its own that does three steps. The teacher may add its weights and the
+activations of one forward pass; those are the outputs of all its layers.
 
---train fine-tunes Ultralytics' nano from the teacher's weights on the 50 images of the few-shot split, with its own trainer, twice: labels
-alone, and with the teacher. Its own validator measures.
+--train fine-tunes Ultralytics' nano from the teacher's weights on the 50 images of the few-shot
+split, with its own trainer, twice: labels alone, and with the teacher. Its own validator measures.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ LOSSES = {"plain": None, "CWD": (True, False), "KL": (False, True), "CWD + KL": 
 def a_batch(options: argparse.Namespace) -> SimpleNamespace:
     """Noise with three boxes an image; the time of a step does not depend on what is in it."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (options.batch, 3, options.side, options.side), dtype=torch.uint8, generator=generator)
+    images = torch.randint(
+        0, 256, (options.batch, 3, options.side, options.side), dtype=torch.uint8, generator=generator
+    )
     corner = torch.rand(3 * options.batch, 2, generator=generator) * options.side * 0.6
     boxes = torch.cat((corner, corner + options.side * 0.3), dim=1)
     rows = torch.arange(3 * options.batch)[:, None]
@@ -136,7 +140,9 @@ def measure_time(options: argparse.Namespace) -> None:
 
 
 def allocated(function) -> float:
-    """MiB at the peak of what a call has the CPU's allocator give out, beyond what was given out before."""
+    """MiB at the peak of what a call has the CPU's allocator give out, beyond what was given out
+    before.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     function()
@@ -191,7 +197,9 @@ def measure_memory(options: argparse.Namespace) -> None:
 
 
 def process_peak(options: argparse.Namespace) -> float:
-    """MiB by which this process grows at most, from before there is a network until after three steps."""
+    """MiB by which this process grows at most, from before there is a network until after three
+    steps.
+    """
     from yolostudy.runs.running import keep_freed_memory
 
     keep_freed_memory()  # as `yolostudy train` does
@@ -218,7 +226,17 @@ def fine_tune(options: argparse.Namespace) -> None:
         weights, card = checkpoints.load(TEACHER)
         start = Path(folder) / "teacher.pt"
         torch.save(checkpoints.make(weights, card["classes"], "n", 160), start)
-        recipe = dict(optimizer="AdamW", lr0=1e-3, warmup_epochs=2.0, nbs=16, cls=2.0, flipud=0.5, scale=0.0, translate=0.0, hsv_h=0.0)
+        recipe = dict(
+            optimizer="AdamW",
+            lr0=1e-3,
+            warmup_epochs=2.0,
+            nbs=16,
+            cls=2.0,
+            flipud=0.5,
+            scale=0.0,
+            translate=0.0,
+            hsv_h=0.0,
+        )
         for name in ("labels alone", "with the teacher"):
             settings = dict(model=str(start), data=described, pretrained=True, seed=options.seed, batch=16, val=False)
             started = time.perf_counter()

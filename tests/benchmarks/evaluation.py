@@ -1,8 +1,10 @@
-"""How long AP over 5,000 images takes, beside pycocotools and faster-coco-eval: `python -m tests.benchmarks.evaluation`.
+"""How long AP over 5,000 images takes, beside pycocotools and faster-coco-eval: `python -m
+tests.benchmarks.evaluation`.
 
-All evaluators get the same boxes and do the same work: one area range, 100 detections, ten IoU thresholds, one process. Ours starts
-from tensors, as the trainer has them. The others start from an index already in memory: building it is not counted against them.
-pycocotools as it ships evaluates four area ranges and three detection limits; that is a row of its own, and no part of the verdict.
+All evaluators get the same boxes and do the same work: one area range, 100 detections, ten IoU
+thresholds, one process. Ours starts from tensors, as the trainer has them. The others start from an
+index already in memory: building it is not counted against them. pycocotools as it ships evaluates
+four area ranges and three detection limits; that is a row of its own, and no part of the verdict.
 """
 
 import argparse
@@ -24,10 +26,14 @@ from solutions.metrics import COCO_IOU_THRESHOLDS, evaluate
 REQUIRED = 5.0  # times as fast as pycocotools, for the same work
 
 
-def detections(images: int, classes: int, truths: int, predictions: int, seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """A data set as a half-trained detector leaves it: about five predictions around each truth, the rest on the background.
+def detections(
+    images: int, classes: int, truths: int, predictions: int, seed: int
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """A data set as a half-trained detector leaves it: about five predictions around each truth,
+    the rest on the background.
 
-    Returns predictions, for each image (n, 6) x1 y1 x2 y2 score class, and targets (G, 5) class x1 y1 x2 y2, both float32.
+    Returns predictions, for each image (n, 6) x1 y1 x2 y2 score class, and targets (G, 5) class x1
+    y1 x2 y2, both float32.
     """
     random = np.random.default_rng(seed)
     predicted, targets = [], []
@@ -50,12 +56,18 @@ def detections(images: int, classes: int, truths: int, predictions: int, seed: i
 
 
 def coco_index(library: type, predictions: list[torch.Tensor], targets: list[torch.Tensor], classes: int) -> tuple:
-    """The same boxes as a pair of `COCO` objects (truth, detections) of one of the two libraries. Ids count from 1."""
+    """The same boxes as a pair of `COCO` objects (truth, detections) of one of the two libraries.
+
+    Ids count from 1.
+    """
     images = [{"id": image, "width": 640, "height": 640} for image in range(1, len(targets) + 1)]
     categories = [{"id": number, "name": str(number)} for number in range(1, classes + 1)]
     annotations = ([], [])
     for image, (found, truth) in enumerate(zip(predictions, targets), start=1):
-        for side, boxes, kinds, scores in ((0, truth[:, 1:], truth[:, 0], truth[:, 0]), (1, found[:, :4], found[:, 5], found[:, 4])):
+        for side, boxes, kinds, scores in (
+            (0, truth[:, 1:], truth[:, 0], truth[:, 0]),
+            (1, found[:, :4], found[:, 5], found[:, 4]),
+        ):
             for (x1, y1, x2, y2), kind, score in zip(boxes.tolist(), kinds.tolist(), scores.tolist()):
                 identity = {"id": len(annotations[side]) + 1, "image_id": image, "category_id": int(kind) + 1}
                 box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0, "score": score}
@@ -70,7 +82,9 @@ def coco_index(library: type, predictions: list[torch.Tensor], targets: list[tor
     return tuple(indices)
 
 
-def coco_evaluate(evaluator: type, index: tuple, max_detections: int = 100, as_shipped: bool = False) -> dict[str, np.ndarray]:
+def coco_evaluate(
+    evaluator: type, index: tuple, max_detections: int = 100, as_shipped: bool = False
+) -> dict[str, np.ndarray]:
     """Run `COCOeval` of one of the two libraries.
 
     Returns its "precision" and "scores", each (T, 101, C); -1 in classes without truths.
@@ -92,12 +106,21 @@ def seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("images", 5000), ("classes", 80), ("truths", 7), ("predictions", 100), ("rounds", 3), ("seed", 0)):
+    for name, default in (
+        ("images", 5000),
+        ("classes", 80),
+        ("truths", 7),
+        ("predictions", 100),
+        ("rounds", 3),
+        ("seed", 0),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    predictions, targets = detections(options.images, options.classes, options.truths, options.predictions, options.seed)
+    predictions, targets = detections(
+        options.images, options.classes, options.truths, options.predictions, options.seed
+    )
     names = [str(number) for number in range(options.classes)]
     reference = coco_index(pycocotools.coco.COCO, predictions, targets, options.classes)
     faster = coco_index(faster_coco_eval.COCO, predictions, targets, options.classes)
@@ -120,14 +143,28 @@ def main() -> None:
     median = {name: statistics.median(each) for name, each in times.items()}
     ratio = {name: median[name] / median["yolostudy"] for name in times if name != "yolostudy"}
     boxes = sum(map(len, predictions))
-    print(f"AP of {options.images} images, {options.classes} classes, {sum(map(len, targets))} truths, {boxes} predictions,")
-    print(f"{len(COCO_IOU_THRESHOLDS)} IoU thresholds; median of {options.rounds} rounds in turns ('as it ships': one).\n")
+    print(
+        f"AP of {options.images} images, {options.classes} classes, {sum(map(len, targets))} truths, {boxes} "
+        "predictions,"
+    )
+    print(
+        f"{len(COCO_IOU_THRESHOLDS)} IoU thresholds; median of {options.rounds} rounds in turns ('as it ships': one).\n"
+    )
     print(f"{'evaluator':<26}{'seconds':>9}{'times ours':>12}")
     for name in median:
         print(f"{name:<26}{median[name]:>9.2f}{ratio.get(name, 1.0):>12.1f}")
     met = ratio["pycocotools"] >= REQUIRED
-    print(f"\nlargest difference in AP: {difference:.1e}; {REQUIRED:g} times pycocotools: {'met' if met else 'NOT met'}\n")
-    figures = {"images": options.images, "seconds": median, "ratio": ratio, "required": REQUIRED, "met": met, "ap_difference": difference}
+    print(
+        f"\nlargest difference in AP: {difference:.1e}; {REQUIRED:g} times pycocotools: {'met' if met else 'NOT met'}\n"
+    )
+    figures = {
+        "images": options.images,
+        "seconds": median,
+        "ratio": ratio,
+        "required": REQUIRED,
+        "met": met,
+        "ap_difference": difference,
+    }
     print(json.dumps({"benchmark": "evaluation", **figures}))
 
 

@@ -1,9 +1,13 @@
-"""How fast a detector learns from scratch on planes: ours in three seeds, Ultralytics' trainer with its own defaults on the same files.
+"""How fast a detector learns from scratch on planes: ours in three seeds, Ultralytics' trainer with
+its own defaults on the same files.
 
-    python -m tests.benchmarks.learning [--minutes 1.5 5] [--seeds 0 1 2] [--theirs-budget 600] [--skip-theirs] [--keep FOLDER]
+    python -m tests.benchmarks.learning [--minutes 1.5 5] [--seeds 0 1 2] [--theirs-budget 600]
+    [--skip-theirs] [--keep FOLDER]
 
-Each run has a process of its own. Ours: the figures at the end of a run of so many minutes, and when mAP50 0.50 was first seen, from the
-validations on the way. Theirs: wall seconds until its own validation first shows mAP50 0.50, or that it did not within the budget.
+Each run has a process of its own. Ours: the figures at the end of a run of so many minutes, and
+when mAP50 0.50 was first seen, from the
+validations on the way. Theirs: wall seconds until its own validation first shows mAP50 0.50, or
+that it did not within the budget.
 """
 
 from __future__ import annotations
@@ -60,18 +64,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for minutes in options.minutes:
             for seed in options.seeds:
-                map50, map50_95, seconds, reached = ours(minutes, seed, (options.keep or Path(scratch)) / f"{minutes}-{seed}")
-                rows.append((f"ours, {minutes:g} min, seed {seed}", map50, map50_95, round(seconds), reached and round(reached)))
+                map50, map50_95, seconds, reached = ours(
+                    minutes, seed, (options.keep or Path(scratch)) / f"{minutes}-{seed}"
+                )
+                rows.append(
+                    (f"ours, {minutes:g} min, seed {seed}", map50, map50_95, round(seconds), reached and round(reached))
+                )
                 print(rows[-1], file=sys.stderr, flush=True)
         if not options.skip_theirs:
             from yolostudy import data
 
             sets = [data.open_set("planes-mini", split) for split in ("train", "validation")]
             exported = data.write(sets, Path(scratch) / "yolo", "yolo")
-            printed = run([sys.executable, "-c", THEIRS, str(exported), scratch, str(options.theirs_budget)], Path(scratch))
+            printed = run(
+                [sys.executable, "-c", THEIRS, str(exported), scratch, str(options.theirs_budget)], Path(scratch)
+            )
             reached, seconds, map50, map50_95, epochs = json.loads(printed.rsplit("RESULT", 1)[1])
             rows.append((f"Ultralytics, {epochs} epochs", map50, map50_95, round(seconds), reached and round(reached)))
-    show("learning, planes mini, 160 px, batch 16, from scratch", ("run", "mAP50", "mAP50-95", "seconds", "seconds to 0.50"), rows, {})
+    show(
+        "learning, planes mini, 160 px, batch 16, from scratch",
+        ("run", "mAP50", "mAP50-95", "seconds", "seconds to 0.50"),
+        rows,
+        {},
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
     python -m tests.benchmarks.lenses [--rounds 30] [--side 160] [--batch 4]
 
-Each round runs a bare step and then one with each lens, turn by turn, so that a busy machine slows all of them; counted is the processor's
-time, so that other programs do not count. The ratio is that of the medians, and its spread is the middle half of the rounds' own ratios;
-"again" is the bare step once more and says how far ratios can be trusted. Targets: microscope at most 1.5, recorder at most 1.03.
+Each round runs a bare step and then one with each lens, turn by turn, so that a busy machine slows
+all of them; counted is the processor's time, so that other programs do not count. The ratio is that
+of the medians, and its spread is the middle half of the rounds' own ratios; "again" is the bare
+step once more and says how far ratios can be trusted. Targets: microscope at most 1.5, recorder at
+most 1.03.
 """
 
 from __future__ import annotations
@@ -95,7 +97,12 @@ def theirs(size: int, side: int) -> dict[str, Callable[[], object]]:
     batch = a_batch(size, side)
     boxes = batch.targets[:, 2:] / side
     boxes = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
-    data = {"img": batch.images.float() / 255, "batch_idx": batch.targets[:, 0], "cls": batch.targets[:, 1:2], "bboxes": boxes}
+    data = {
+        "img": batch.images.float() / 255,
+        "batch_idx": batch.targets[:, 0],
+        "cls": batch.targets[:, 1:2],
+        "bboxes": boxes,
+    }
     optimizer = torch.optim.SGD(model.parameters(), 1e-5, momentum=0.9, nesterov=True)
 
     def bare() -> None:
@@ -113,9 +120,11 @@ def theirs(size: int, side: int) -> dict[str, Callable[[], object]]:
 
 
 def ratios(kinds: dict[str, Callable[[], object]], rounds: int) -> list[tuple[str, float, float, float, float]]:
-    """Name, median seconds, ratio of medians to the first kind, and the quartiles of the rounds' own ratios.
+    """Name, median seconds, ratio of medians to the first kind, and the quartiles of the rounds'
+    own ratios.
 
-    A kind whose name begins with "1 +" gives the seconds in it that were the lens's own; they are set against the bare step.
+    A kind whose name begins with "1 +" gives the seconds in it that were the lens's own; they are
+    set against the bare step.
     """
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(rounds + 2):

@@ -1,8 +1,10 @@
-"""How fast batches arrive, beside Ultralytics' own loader on the same files: `python -m tests.benchmarks.loading`.
+"""How fast batches arrive, beside Ultralytics' own loader on the same files: `python -m
+tests.benchmarks.loading`.
 
-Two profiles: mini (160 px, cached, flips and quarter turns) and laptop (640 px, cached, mosaic, affine, colour and flips). Only the loader
-runs; nothing is trained. "ms" is what the training process waits for a batch: with 0 workers all of the work, with workers what is left.
-Ultralytics has no quarter turns; its mini row does flips only, which is less work than ours.
+Two profiles: mini (160 px, cached, flips and quarter turns) and laptop (640 px, cached, mosaic,
+affine, colour and flips). Only the loader runs; nothing is trained. "ms" is what the training
+process waits for a batch: with 0 workers all of the work, with workers what is left. Ultralytics
+has no quarter turns; its mini row does flips only, which is less work than ours.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ WANTED_MS = 2.0  # of the main process, for a mini batch without workers
 
 
 def synthetic(folder: Path, images: int, side: int, seed: int = 0) -> DetectionSet:
-    """Smooth noise, so that the files are as large as photographs', with one to nine boxes an image."""
+    """Smooth noise, so that the files are as large as photographs', with one to nine boxes an
+    image.
+    """
     rng, records = np.random.default_rng(seed), []
     folder.mkdir(parents=True)
     for number in range(images):
@@ -41,23 +45,40 @@ def synthetic(folder: Path, images: int, side: int, seed: int = 0) -> DetectionS
         cv2.imwrite(str(path), cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC))
         count = int(rng.integers(1, 10))
         corner = rng.uniform(0, 0.7 * side, (count, 2))
-        boxes = np.concatenate((corner, corner + rng.uniform(0.05 * side, 0.3 * side, (count, 2))), axis=1).astype(np.float32)
+        boxes = np.concatenate((corner, corner + rng.uniform(0.05 * side, 0.3 * side, (count, 2))), axis=1).astype(
+            np.float32
+        )
         records.append(Record(path, (side, side), boxes, rng.integers(0, 20, count)))
     return DetectionSet("synthetic", tuple(f"A{number}" for number in range(1, 21)), records, split="train")
 
 
 def ultralytics_loader(description: Path, side: int, strength: Augmentation, workers: int):
-    """Ultralytics' training data set, RAM cache, in a plain torch loader: without the InfiniteDataLoader's endless prefetching."""
+    """Ultralytics' training data set, RAM cache, in a plain torch loader: without the
+    InfiniteDataLoader's endless prefetching.
+    """
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_yolo_dataset, seed_worker
     from ultralytics.data.utils import check_det_dataset
 
     hue, saturation, value = strength.hsv
     settings = {"imgsz": side, "cache": "ram", "task": "detect", "mixup": 0.0, "copy_paste": 0.0, "erasing": 0.0}
-    settings |= {"mosaic": strength.mosaic, "fliplr": strength.flip_lr, "flipud": strength.flip_ud, "degrees": strength.degrees}
-    settings |= {"translate": strength.translate, "scale": strength.scale, "hsv_h": hue, "hsv_s": saturation, "hsv_v": value}
+    settings |= {
+        "mosaic": strength.mosaic,
+        "fliplr": strength.flip_lr,
+        "flipud": strength.flip_ud,
+        "degrees": strength.degrees,
+    }
+    settings |= {
+        "translate": strength.translate,
+        "scale": strength.scale,
+        "hsv_h": hue,
+        "hsv_s": saturation,
+        "hsv_v": value,
+    }
     data = check_det_dataset(str(description))
-    dataset = build_yolo_dataset(get_cfg(overrides=settings), data["train"], BATCH, data, mode="train", rect=False, stride=32)
+    dataset = build_yolo_dataset(
+        get_cfg(overrides=settings), data["train"], BATCH, data, mode="train", rect=False, stride=32
+    )
     return torch.utils.data.DataLoader(
         dataset,
         BATCH,
@@ -71,7 +92,8 @@ def ultralytics_loader(description: Path, side: int, strength: Augmentation, wor
 
 
 def measure(loader, seconds: float) -> dict[str, float]:
-    """Over whole passes after one to warm up: images per second, the median wait for a batch, this process' CPU time for one.
+    """Over whole passes after one to warm up: images per second, the median wait for a batch, this
+    process' CPU time for one.
 
     CPU time is the figure to trust while other programs run.
     """
@@ -111,10 +133,21 @@ def main() -> None:
             data = synthetic(Path(folder) / profile, options.images, side)
             description = yolo.write(data, Path(folder) / f"{profile}-yolo")
             for workers in (0, options.workers):
-                ours = make_loader(data, side, BATCH, augmentation=augmentation, shuffle=True, drop_last=True, workers=workers, cache="ram")
+                ours = make_loader(
+                    data,
+                    side,
+                    BATCH,
+                    augmentation=augmentation,
+                    shuffle=True,
+                    drop_last=True,
+                    workers=workers,
+                    cache="ram",
+                )
                 theirs = ultralytics_loader(description, side, augmentation, workers)
                 for name, loader in (("yolostudy", ours), ("ultralytics", theirs)):
-                    rows.append({"profile": profile, "loader": name, "workers": workers, **measure(loader, options.seconds)})
+                    rows.append(
+                        {"profile": profile, "loader": name, "workers": workers, **measure(loader, options.seconds)}
+                    )
                     loader._iterator = None  # ends its workers before the next row is timed
 
     print(f"\n{options.images} images, batch {BATCH}, all in RAM, {available_cores()} cores.\n")

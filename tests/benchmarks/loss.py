@@ -1,9 +1,11 @@
-"""The assigner and the whole loss against Ultralytics', forward and backward, in time and in peak memory.
+"""The assigner and the whole loss against Ultralytics', forward and backward, in time and in peak
+memory.
 
-    python -m tests.benchmarks.loss [--images 16] [--side 640] [--boxes 100] [--classes 20] [--rounds 7]
+    python -m tests.benchmarks.loss [--images 16] [--side 640] [--boxes 100] [--classes 20]
+    [--rounds 7]
 
-Both get the same maps and targets, take turns, and the medians are compared. Peak memory is what the process grows by in one pass,
-each in a process of its own.
+Both get the same maps and targets, take turns, and the medians are compared. Peak memory is what
+the process grows by in one pass, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from tests.benchmarks.report import show
 
 
 def build(options: argparse.Namespace):
-    """Two pairs of callables without arguments: (ours, theirs) for the assigner, and for loss with backward pass."""
+    """Two pairs of callables without arguments: (ours, theirs) for the assigner, and for loss with
+    backward pass.
+    """
     from yolostudy.boxes import decode, make_anchors
     from yolostudy.bridge import ultralytics as oracle
     from yolostudy.losses import DetectionLoss, pad_targets
@@ -32,13 +36,21 @@ def build(options: argparse.Namespace):
 
     generator = torch.Generator().manual_seed(0)
     side, count = options.side, options.images * options.boxes
-    maps = [torch.randn(options.images, 64 + options.classes, side // s, side // s, generator=generator) for s in (8, 16, 32)]
+    maps = [
+        torch.randn(options.images, 64 + options.classes, side // s, side // s, generator=generator)
+        for s in (8, 16, 32)
+    ]
     for level in maps:
         level[:, 64:] -= 3
-    centre, extent = torch.rand(count, 2, generator=generator) * side, (torch.rand(count, 2, generator=generator) * 0.2 + 0.02) * side
+    centre, extent = (
+        torch.rand(count, 2, generator=generator) * side,
+        (torch.rand(count, 2, generator=generator) * 0.2 + 0.02) * side,
+    )
     boxes = torch.cat((centre - extent / 2, centre + extent / 2), dim=1).clamp(0, side)
     image = torch.arange(options.images).repeat_interleave(options.boxes)[:, None]
-    targets = torch.cat((image, torch.randint(0, options.classes, (count, 1), generator=generator), boxes), dim=1).float()
+    targets = torch.cat(
+        (image, torch.randint(0, options.classes, (count, 1), generator=generator), boxes), dim=1
+    ).float()
     batch = oracle.to_batch(targets, (side, side))
     targets = oracle.pixel_targets(batch, (side, side))
 

@@ -1,14 +1,18 @@
-"""How much memory a training step needs at 640 px, batch 16: counted from the bytes that the forward pass saves for the backward pass.
+"""How much memory a training step needs at 640 px, batch 16: counted from the bytes that the
+forward pass saves for the backward pass.
 
-    python -m tests.benchmarks.memory [--size n] [--side 640] [--batch 16] [--precision bf16 fp32] [--check]
+    python -m tests.benchmarks.memory [--size n] [--side 640] [--batch 16] [--precision bf16 fp32]
+    [--check]
 
-Beside that count stands the memory lens' prediction of the peak (`yolostudy.lens.memory`), and on a CUDA card what its allocator says.
-`--check` runs a real step at this batch and side on the CPU under PyTorch's profiler, adds up the CPU allocator's own events and
+Beside that count stands the memory lens' prediction of the peak (`yolostudy.lens.memory`), and on a
+CUDA card what its allocator says. `--check` runs a real step at this batch and side on the CPU
+under PyTorch's profiler, adds up the CPU allocator's own events and
 compares their peak with the prediction: use it small (--side 160 --batch 4).
 
-No graphics card is needed: saved tensors are counted on the CPU with two images, each storage once, and scaled to the batch. Added are
-weights, gradients, Adam's two moments and the average, and what the loss needs at its peak: the growth of the process in one pass of
-the loss with 100 boxes an image. Not counted: CUDA's context and the convolutions' workspaces (some hundred MB).
+No graphics card is needed: saved tensors are counted on the CPU with two images, each storage once,
+and scaled to the batch. Added are weights, gradients, Adam's two moments and the average, and what
+the loss needs at its peak: the growth of the process in one pass of the loss with 100 boxes an
+image. Not counted: CUDA's context and the convolutions' workspaces (some hundred MB).
 """
 
 from __future__ import annotations
@@ -50,12 +54,17 @@ def saved_bytes(size: str, side: int, precision: str) -> tuple[int, int]:
 
 
 def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, float | str]:
-    """MiB at the peak of a step with the course's loss: predicted, and measured where there is a card."""
+    """MiB at the peak of a step with the course's loss: predicted, and measured where there is a
+    card.
+    """
     from yolostudy.lens.modules import memory
     from yolostudy.views.network import memory_table
 
     model, loss = memory_table._detector(options.size, 20, 100)
-    arguments = (options.batch, 3, options.side, options.side), functools.partial(loss, batch=options.batch, side=options.side)
+    arguments = (
+        (options.batch, 3, options.side, options.side),
+        functools.partial(loss, batch=options.batch, side=options.side),
+    )
     predicted = memory.predict_memory(model, *arguments, precision, "adamw", True).peak / 2**20
     if not torch.cuda.is_available():
         return predicted, "no card"
@@ -64,7 +73,9 @@ def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, floa
 
 
 def allocator_check(options: argparse.Namespace, precision: str) -> tuple[float, float]:
-    """MiB by which a step without loss raises what the CPU allocator has given out: (predicted, by the profiler's events)."""
+    """MiB by which a step without loss raises what the CPU allocator has given out: (predicted, by
+    the profiler's events).
+    """
     from torch.profiler import ProfilerActivity, profile
 
     from yolostudy.lens.modules import memory
@@ -115,10 +126,27 @@ def main() -> None:
         activations, parameters = saved_bytes(options.size, options.side, precision)
         activations = activations * options.batch / MEASURED / 2**20
         weights = 5 * parameters / 2**20  # weights, gradients, two moments, average
-        rows.append((precision, activations, weights, loss_mib, (activations + weights + loss_mib) / 1024, *lens_peaks(options, precision)))
+        rows.append(
+            (
+                precision,
+                activations,
+                weights,
+                loss_mib,
+                (activations + weights + loss_mib) / 1024,
+                *lens_peaks(options, precision),
+            )
+        )
     show(
         f"memory of a training step, yolov8{options.size}, {options.side} px, batch {options.batch}",
-        ("precision", "activations MiB", "weights MiB", "loss MiB", "sum GiB", "lens: predicted MiB", "lens: measured MiB"),
+        (
+            "precision",
+            "activations MiB",
+            "weights MiB",
+            "loss MiB",
+            "sum GiB",
+            "lens: predicted MiB",
+            "lens: measured MiB",
+        ),
         rows,
         {},
     )

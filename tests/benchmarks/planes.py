@@ -1,6 +1,7 @@
 """How fast `planes` is drawn, in seconds of one core: `python -m tests.benchmarks.planes`.
 
-Prints a table, then the same as one line of JSON. CPU time is counted, not wall time, so that a busy machine gives the same figures.
+Prints a table, then the same as one line of JSON. CPU time is counted, not wall time, so that a
+busy machine gives the same figures.
 """
 
 from __future__ import annotations

@@ -16,7 +16,19 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence], facts: di
     print(f"\n{title}")
     for line in [list(columns), *cells]:
         print(
-            "  ".join(text.ljust(width) if i == 0 else text.rjust(width) for i, (text, width) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(
+                text.ljust(width) if i == 0 else text.rjust(width)
+                for i, (text, width) in enumerate(zip(line, widths, strict=True))
+            )
         )
     machine = {"cores": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
-    print(json.dumps({"benchmark": title, "rows": [dict(zip(columns, row, strict=True)) for row in rows], **facts, "machine": machine}))
+    print(
+        json.dumps(
+            {
+                "benchmark": title,
+                "rows": [dict(zip(columns, row, strict=True)) for row in rows],
+                **facts,
+                "machine": machine,
+            }
+        )
+    )

@@ -1,9 +1,10 @@
-"""What recording costs: a training step with `trace.record` round it against the same step alone, as ratios in one run.
+"""What recording costs: a training step with `trace.record` round it against the same step alone,
+as ratios in one run.
 
     python -m tests.benchmarks.tracing [--rounds 9] [--side 64] [--images 4]
 
-Three steps: Ultralytics' (its own packages watched), ours, and a plain torch loop over a small network. Steps alone and recorded take
-turns, and the medians are compared.
+Three steps: Ultralytics' (its own packages watched), ours, and a plain torch loop over a small
+network. Steps alone and recorded take turns, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def steps(side: int, images: int) -> dict[str, tuple[Callable, tuple[str, ...]]]
     ours = YOLO(20)
     loss, optimizer = DetectionLoss(ours), build_optimizer(ours)
     batch = SimpleNamespace(images=pictures, targets=targets)
-    plain = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+    plain = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
+    )
     plain(pictures / 255)
     plain_optimizer = torch.optim.Adam(plain.parameters())
 

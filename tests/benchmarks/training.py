@@ -1,10 +1,12 @@
-"""Training speed against Ultralytics' own trainer: the same files, size, batch and number of epochs.
+"""Training speed against Ultralytics' own trainer: the same files, size, batch and number of
+epochs.
 
     python -m tests.benchmarks.training [--epochs 2] [--images 1200]
 
-Two comparisons: each as it ships (Ultralytics: fp32, and on a CPU one thread less than there are cores; ours: bf16 and channels last where
-the processor has bf16, all cores), and both in fp32 on all cores. Each run has a process of its own; they take turns. Counted are the
-images of the training loops, validation and saving left out on both sides; the first epoch warms up.
+Two comparisons: each as it ships (Ultralytics: fp32, and on a CPU one thread less than there are
+cores; ours: bf16 and channels last where the processor has bf16, all cores), and both in fp32 on
+all cores. Each run has a process of its own; they take turns. Counted are the images of the
+training loops, validation and saving left out on both sides; the first epoch warms up.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ print("RATES", json.dumps([(b - a) / (t - s) for a, b, s, t in zip(seen, seen[1:
 
 def rates(script: str, *arguments: str) -> list[float]:
     """Images a second of each epoch."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "YOLOSTUDY_USE")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "YOLOSTUDY_USE")
+    }
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
@@ -82,7 +86,9 @@ def main() -> None:
                 ours = {**common, "profile": "mini", "minutes": 0.0, "tensorboard": False, **our_extra}
                 measured[0].extend(rates(OURS, json.dumps(ours), str(Path(folder) / f"ours-{title}-{number}"))[1:])
                 theirs = {**common, "imgsz": 160, **their_extra}
-                measured[1].extend(rates(THEIRS, json.dumps(theirs), exported, str(Path(folder) / f"theirs-{title}-{number}"))[1:])
+                measured[1].extend(
+                    rates(THEIRS, json.dumps(theirs), exported, str(Path(folder) / f"theirs-{title}-{number}"))[1:]
+                )
                 time.sleep(1)
             ours, theirs = (statistics.median(values) for values in measured)
             rows.append((title, ours, theirs, ours / theirs))

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.ultralytics_baseline DATA.yaml --epochs 100 --imgsz 160 --stop-at 0.5 --budget 600 [mosaic=0.0 …]
     python -m tests.benchmarks.ultralytics_baseline --shapes 200          a quick made-up set instead of DATA.yaml
 
-It runs in a process of its own, so that neither trainer inherits the other's threads. The JSON is the last line of the output.
+It runs in a process of its own, so that neither trainer inherits the other's threads. The JSON is
+the last line of the output.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ SHAPES = ("square", "disc", "triangle")
 
 
 def draw_shapes(folder: Path, train: int = 200, val: int = 50, size: int = 160, seed: int = 0) -> Path:
-    """A set that is quick to draw and to learn: one to three filled shapes on noise, in YOLO layout. Returns its data.yaml."""
+    """A set that is quick to draw and to learn: one to three filled shapes on noise, in YOLO
+    layout. Returns its data.yaml.
+    """
     random = np.random.default_rng(seed)
     for split, count in (("train", train), ("val", val)):
         images, labels = folder / "images" / split, folder / "labels" / split
@@ -41,12 +44,19 @@ def draw_shapes(folder: Path, train: int = 200, val: int = 50, size: int = 160, 
                 elif kind == 1:
                     cv2.circle(image, (x, y), radius, colour, -1)
                 else:
-                    cv2.fillPoly(image, [np.array([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)])], colour)
+                    cv2.fillPoly(
+                        image, [np.array([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)])], colour
+                    )
                 rows.append(f"{kind} {x / size:.6f} {y / size:.6f} {2 * radius / size:.6f} {2 * radius / size:.6f}")
             cv2.imwrite(str(images / f"{number:05}.jpg"), image)
             (labels / f"{number:05}.txt").write_text("\n".join(rows) + "\n")
     description = folder / "data.yaml"
-    text = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val", "names": dict(enumerate(SHAPES))}
+    text = {
+        "path": str(folder.resolve()),
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(SHAPES)),
+    }
     description.write_text(yaml.safe_dump(text))
     return description
 
@@ -58,18 +68,24 @@ def _show(epoch: bridge.Epoch) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="DATA.yaml | key=value", help="the data set, and settings of Ultralytics' own")
+    parser.add_argument(
+        "words", nargs="*", metavar="DATA.yaml | key=value", help="the data set, and settings of Ultralytics' own"
+    )
     parser.add_argument("--shapes", type=int, default=200, help="images of the made-up set, where no data is given")
     parser.add_argument("--size", default="n")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--imgsz", type=int, default=160)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="of torch; by default Ultralytics' own choice, one less than there are cores")
+    parser.add_argument(
+        "--threads", type=int, help="of torch; by default Ultralytics' own choice, one less than there are cores"
+    )
     parser.add_argument("--stop-at", type=float, help="mAP50 at which to stop")
     parser.add_argument("--budget", type=float, help="wall seconds after which to stop")
     arguments = parser.parse_args()
-    overrides = {key: yaml.safe_load(value) for key, equals, value in (word.partition("=") for word in arguments.words) if equals}
+    overrides = {
+        key: yaml.safe_load(value) for key, equals, value in (word.partition("=") for word in arguments.words) if equals
+    }
     data = next((Path(word) for word in arguments.words if "=" not in word), None)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +105,10 @@ def main() -> None:
             threads=arguments.threads,
             **overrides,
         )
-    print(f"{result.images_per_second:.1f} images/s in the training loop; {result.seconds:.1f} s, {result.total_seconds:.1f} s in all")
+    print(
+        f"{result.images_per_second:.1f} images/s in the training loop; {result.seconds:.1f} s, "
+        f"{result.total_seconds:.1f} s in all"
+    )
     report = {
         "images_per_second": result.images_per_second,
         "seconds": result.seconds,

@@ -16,7 +16,9 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def lab(chromium, tmp_path_factory):
-    """One server for the session, on an empty folder, with the environment of a learner who set nothing."""
+    """One server for the session, on an empty folder, with the environment of a learner who set
+    nothing.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in ("YOLOSTUDY_USE", "MPLBACKEND")}
     environment["YOLOSTUDY_HOME"] = str(tmp_path_factory.mktemp("home"))
     with jupyterlab.start(tmp_path_factory.mktemp("course"), tmp_path_factory.mktemp("jupyter"), environment) as server:

@@ -1,4 +1,6 @@
-"""JupyterLab for a test: a private server on a folder, and a notebook in it run by Chromium as a person would run it."""
+"""JupyterLab for a test: a private server on a folder, and a notebook in it run by Chromium as a
+person would run it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class Lab:
     folder: Path
 
     def run(self, page, notebook: str, seconds: float = 120.0) -> list[dict]:
-        """Open `notebook` in the Playwright `page`, run all its cells and return the outputs that its model holds, in nbformat's form."""
+        """Open `notebook` in the Playwright `page`, run all its cells and return the outputs that
+        its model holds, in nbformat's form.
+        """
         page.goto(f"{self.address}lab/tree/{notebook}?reset&token={self.token}")
         page.wait_for_function(KERNEL_IS_READY, timeout=90_000)
         model = page.evaluate(RUN_ALL_CELLS, seconds)
@@ -49,7 +53,10 @@ class Lab:
 
 @contextmanager
 def start(folder: Path, private: Path, environment: dict[str, str] | None = None, seconds: float = 90.0):
-    """Serve `folder`; settings, workspaces, kernels' files and the log go to `private`. Yields a Lab; the server ends with the block."""
+    """Serve `folder`; settings, workspaces, kernels' files and the log go to `private`.
+
+    Yields a Lab; the server ends with the block.
+    """
     homes = [
         "JUPYTER_CONFIG_DIR",
         "JUPYTER_DATA_DIR",
@@ -65,7 +72,15 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     token = secrets.token_hex(16)
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--ServerApp.root_dir={folder}"),
+        *(
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--ServerApp.root_dir={folder}",
+        ),
         *(
             f"--IdentityProvider.token={token}",
             f"--LabApp.app_settings_dir={SETTINGS}",

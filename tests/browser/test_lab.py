@@ -1,4 +1,6 @@
-"""The main job in a real browser: the first notebook opens in JupyterLab, all its cells run, planes are detected in the picture."""
+"""The main job in a real browser: the first notebook opens in JupyterLab, all its cells run, planes
+are detected in the picture.
+"""
 
 import shutil
 from pathlib import Path
@@ -14,7 +16,8 @@ DETECTED = "planes detected"  # the line that 00_start prints once the reference
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 
-KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}  # without it JupyterLab asks which kernel
+# without it JupyterLab asks which kernel
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PICTURE = "import matplotlib.pyplot as plt\nplt.imshow([[0, 1], [2, 3]]);"
 
 
@@ -26,7 +29,8 @@ def test_the_harness_sees_text_picture_and_error(lab, page):
     assert "hello\n" in text(outputs)
     assert images(outputs) == 1
     assert errors(outputs) == ["ZeroDivisionError: division by zero"]
-    lines = page.locator(".jp-CodeCell .cm-line").last  # by the settings of `make lab`, what is too long for a cell is wrapped
+    # by the settings of `make lab`, what is too long for a cell is wrapped
+    lines = page.locator(".jp-CodeCell .cm-line").last
     assert lines.bounding_box()["height"] > 3 * page.locator(".jp-CodeCell .cm-line").first.bounding_box()["height"]
 
 

@@ -1,4 +1,6 @@
-"""A learner's evening in a real browser: stage 2 from the stubs, each exercise once wrong and once right, then the whole notebook."""
+"""A learner's evening in a real browser: stage 2 from the stubs, each exercise once wrong and once
+right, then the whole notebook.
+"""
 
 import os
 import shutil
@@ -30,11 +32,15 @@ RUN_CELL = """async ([start, source]) => {
 
 @pytest.fixture
 def clone(tmp_path) -> Path:
-    """What a learner has after cloning: everything but history and outputs of runs, and stubs in the package."""
+    """What a learner has after cloning: everything but history and outputs of runs, and stubs in
+    the package.
+    """
     folder = tmp_path / "clone"
     for part in ("yolostudy", "solutions", "course", "datasets"):
         shutil.copytree(
-            ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "planes-mini", "runs", ".ipynb_checkpoints")
+            ROOT / part,
+            folder / part,
+            ignore=shutil.ignore_patterns("__pycache__", "planes-mini", "runs", ".ipynb_checkpoints"),
         )
     for name, module in edition_in_use.course().edition("stub").items():
         (folder / "yolostudy" / f"{name}.py").write_bytes(module.encode())
@@ -76,7 +82,9 @@ def test_stage_2_from_the_stubs(chromium, page, clone, tmp_path, tmp_path_factor
         page.wait_for_timeout(1500)
         page.screenshot(path=tmp_path / "end.png")
     raising = {i for i, cell in enumerate(model["cells"]) if "raises-exception" in cell["metadata"].get("tags", [])}
-    assert [e for i, cell in enumerate(model["cells"]) if i not in raising for e in errors(cell.get("outputs", []))] == []
+    assert [
+        e for i, cell in enumerate(model["cells"]) if i not in raising for e in errors(cell.get("outputs", []))
+    ] == []
     assert images(outputs) > 0
     print(f"screenshots: {tmp_path}")
     mine = (clone / "yolostudy" / "blocks.py").read_text()

@@ -1,4 +1,6 @@
-"""The widgets, each driven by its own control in a real browser: what it shows has to follow, and nobody may complain."""
+"""The widgets, each driven by its own control in a real browser: what it shows has to follow, and
+nobody may complain.
+"""
 
 import nbformat
 import pytest
@@ -11,9 +13,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PATIENCE = 20_000  # milliseconds, of a machine that does other things too
 CELLS = [
-    "import json\nimport numpy as np\nfrom yolostudy import study\nfrom yolostudy.lens.calls import browser as call_browser\n"
+    "import json\nimport numpy as np\nfrom yolostudy import study\nfrom yolostudy.lens.calls import browser as "
+    "call_browser\n"
     "from yolostudy.views.blocks import receptive\n"
-    "from yolostudy.views.training import quality as training_quality, runs as training_views\nreference = study.package('reference')",
+    "from yolostudy.views.training import quality as training_quality, runs as training_views\nreference = "
+    "study.package('reference')",
     "tree = reference.trace.record(json.loads, '[1, 2]', packages=('json',))\n"
     "call_browser.CallTree(tree, reference.trace.path_between(tree, 'loads', 'JSONDecoder.raw_decode'), depth=1)",
     "pictures = [np.full((60, 90, 3), 235, np.uint8)] * 2\n"
@@ -27,7 +31,8 @@ CELLS = [
     "live = training_views.RunTape('live')\nfor loss in (9.0, 7.0, 6.0):\n    live.update(loss, 0.01, last=True)",
 ]
 
-# A callback that raises leaves no error output: the kernel says it as a message that belongs to no cell, or on stderr.
+# A callback that raises leaves no error output: the kernel says it as a message that belongs to no
+# cell, or on stderr.
 LISTEN = """() => {
   const context = window.jupyterapp.shell.currentWidget.context.sessionContext;
   window.complaints = [];
@@ -55,7 +60,11 @@ class Bench:
 
     def __init__(self, page, control: str):
         self.page = page
-        self.box = page.locator(".widget-vbox").filter(has=page.locator(".widget-label").get_by_text(control, exact=True)).first
+        self.box = (
+            page.locator(".widget-vbox")
+            .filter(has=page.locator(".widget-label").get_by_text(control, exact=True))
+            .first
+        )
         self.box.scroll_into_view_if_needed()
 
     def after(self, act) -> None:
@@ -65,7 +74,9 @@ class Bench:
 
     def slide(self, control: str, key: str, times: int = 1) -> str:
         """Move a slider by the keys of a keyboard. Returns what stands beside it then."""
-        row = self.box.locator(".widget-hslider").filter(has=self.page.locator(".widget-label").get_by_text(control, exact=True))
+        row = self.box.locator(".widget-hslider").filter(
+            has=self.page.locator(".widget-label").get_by_text(control, exact=True)
+        )
         handle = row.locator(".noUi-handle")
         self.after(lambda: [handle.press(key) for _ in range(times)])
         return row.locator(".widget-readout").inner_text()
@@ -75,7 +86,9 @@ def test_what_is_shown_follows_the_controls(lab, page):
     said = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    nbformat.write(new_notebook(cells=[new_code_cell(source) for source in CELLS], metadata=KERNEL), lab.folder / "widgets.ipynb")
+    nbformat.write(
+        new_notebook(cells=[new_code_cell(source) for source in CELLS], metadata=KERNEL), lab.folder / "widgets.ipynb"
+    )
     outputs = lab.run(page, "widgets.ipynb")
     assert errors(outputs) == [] and images(outputs) == len(CELLS) - 1  # the live curves are drawn in one place
     page.evaluate(LISTEN)

@@ -1,4 +1,6 @@
-"""Every stub fails, every solution passes, every misconception is caught and named as itself, and right answers written otherwise pass."""
+"""Every stub fails, every solution passes, every misconception is caught and named as itself, and
+right answers written otherwise pass.
+"""
 
 from pathlib import Path
 
@@ -13,7 +15,9 @@ JUDGE = Judge(edition_in_use.course())
 NAMES = [*JUDGE.exercises]
 MISTAKES = [(name, m) for name, exercise in JUDGE.exercises.items() for m in exercise.misconceptions]
 ALTERNATIVES = sorted(Path(__file__).parent.joinpath("alternatives").iterdir())
-ANSWERS = [(folder, name) for folder in ALTERNATIVES for name in NAMES if (folder / f"{name.partition('.')[0]}.py").exists()]
+ANSWERS = [
+    (folder, name) for folder in ALTERNATIVES for name in NAMES if (folder / f"{name.partition('.')[0]}.py").exists()
+]
 
 
 def answer(folder: Path, name: str):
@@ -32,7 +36,9 @@ def test_the_course_asks_for_what_the_stages_name():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_exercise_is_sound(name):
-    """The stub fails every probe, hints, distinct misconceptions: what `yolostudy author check` says."""
+    """The stub fails every probe, hints, distinct misconceptions: what `yolostudy author check`
+    says.
+    """
     assert [*faults(JUDGE, [name])] == []
 
 
@@ -60,7 +66,9 @@ def test_a_right_answer_written_otherwise_passes(folder, name):
 
 
 def test_every_exercise_has_two_further_right_answers():
-    assert [name for name in NAMES if sum(name == other and bool(answer(f, name).find(name)) for f, other in ANSWERS) < 2] == []
+    assert [
+        name for name in NAMES if sum(name == other and bool(answer(f, name).find(name)) for f, other in ANSWERS) < 2
+    ] == []
 
 
 @pytest.fixture
@@ -79,12 +87,17 @@ def test_right_answers_pass_with_other_thread_counts(settings, threads):
 
 
 def test_right_answers_pass_in_float64(settings):
-    """Fixtures, reference and answers in float64. The whole loss is left out: it is computed in float32 by its own docstring."""
+    """Fixtures, reference and answers in float64.
+
+    The whole loss is left out: it is computed in float32 by its own docstring.
+    """
     torch.set_default_dtype(torch.float64)
     judge = Judge(edition_in_use.course())
     names = [name for name in judge.exercises if name != "losses.DetectionLoss"]
     wrong = [told(v) for name in names if not (v := judge.check(name, judge.reference))]
-    wrong += [told(v) for folder, name in ANSWERS if name in names and not (v := judge.check(name, answer(folder, name)))]
+    wrong += [
+        told(v) for folder, name in ANSWERS if name in names and not (v := judge.check(name, answer(folder, name)))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -99,7 +112,9 @@ def test_a_notebook_that_changes_the_settings_gets_the_same_verdicts(settings):
 
 
 def test_a_definition_depends_on_no_other_of_mine():
-    """Every other exercise of the module is still a stub, and the one that is filled in passes: errors do not cascade."""
+    """Every other exercise of the module is still a stub, and the one that is filled in passes:
+    errors do not cascade.
+    """
     for name in NAMES:
         verdict = JUDGE.check(name, transplant(JUDGE.stub, name, JUDGE.reference))
         assert verdict.state == PASSED, told(verdict)

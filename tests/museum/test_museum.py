@@ -1,4 +1,6 @@
-"""Every row of the museum: the broken program has its symptom, the lens names the cause, the mended program has neither."""
+"""Every row of the museum: the broken program has its symptom, the lens names the cause, the mended
+program has neither.
+"""
 
 import json
 import subprocess
@@ -83,7 +85,12 @@ def test_every_row_is_a_room_or_comes_later():
 
 
 def test_every_mistake_with_a_row_has_its_room():
-    known = {m.museum: (name, m.name) for name, exercise in learner.judge().exercises.items() for m in exercise.misconceptions if m.museum}
+    known = {
+        m.museum: (name, m.name)
+        for name, exercise in learner.judge().exercises.items()
+        for m in exercise.misconceptions
+        if m.museum
+    }
     assert known.keys() <= museum.rooms().keys()
     for row, room in museum.rooms().items():
         if room.mistake and row != 17:  # which borrows the mistake of row 11 for the story of a hidden bug

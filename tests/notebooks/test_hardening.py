@@ -19,7 +19,11 @@ def cell(source: str, printed: str | None = None, tags: tuple[str, ...] = (), ru
 
 
 def run(folder: Path, cells: list, cell_timeout: float = 3, hardened: bool = True) -> subprocess.CompletedProcess:
-    """Run a notebook of these cells. Fails after 120 s, of which the start of pytest and of the kernel takes up to 20 on a busy machine."""
+    """Run a notebook of these cells.
+
+    Fails after 120 s, of which the start of pytest and of the kernel takes up to 20 on a busy
+    machine.
+    """
     notebook = folder / "made.ipynb"
     nbformat.write(new_notebook(cells=cells), notebook)
     command = nbval_plugin.command(notebook, cell_timeout)
@@ -57,7 +61,10 @@ HOLES = {  # plain nbval passes all of these; should it learn better, the plugin
         ["it did not raise", "stored without running it"],
     ),
     "raises with its traceback switched off": ([cell(SILENT), cell("1 / 0")], ["ZeroDivisionError: division by zero"]),
-    "swallows the interrupt": ([cell("import time\ntry: time.sleep(99)\nexcept KeyboardInterrupt: pass")], ["swallowed the interrupt"]),
+    "swallows the interrupt": (
+        [cell("import time\ntry: time.sleep(99)\nexcept KeyboardInterrupt: pass")],
+        ["swallowed the interrupt"],
+    ),
 }
 
 
@@ -65,7 +72,8 @@ HOLES = {  # plain nbval passes all of these; should it learn better, the plugin
 @pytest.mark.parametrize("fault", BROKEN | HOLES)
 def test_a_broken_notebook_fails(tmp_path, fault):
     cells, messages = (BROKEN | HOLES)[fault]
-    patience = 600 if fault == "kills its kernel" else 3  # a dead kernel is noticed, not waited for: run() would not wait that long
+    # a dead kernel is noticed, not waited for: run() would not wait that long
+    patience = 600 if fault == "kills its kernel" else 3
     done = run(tmp_path, cells, cell_timeout=patience)
     assert done.returncode == 1, done.stdout
     for message in messages:
@@ -82,4 +90,7 @@ def test_it_is_the_plugin_that_closes_the_holes(tmp_path):
 
 
 def test_the_plugin_needs_no_torch():
-    subprocess.run([sys.executable, "-c", "import sys, yolostudy.study.grading.nbval_plugin; sys.exit('torch' in sys.modules)"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import sys, yolostudy.study.grading.nbval_plugin; sys.exit('torch' in sys.modules)"],
+        check=True,
+    )

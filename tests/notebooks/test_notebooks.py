@@ -1,4 +1,6 @@
-"""Every notebook of the course runs from top to bottom on the reference, and its tagged cells print what is stored in it."""
+"""Every notebook of the course runs from top to bottom on the reference, and its tagged cells print
+what is stored in it.
+"""
 
 import os
 import re

@@ -57,21 +57,30 @@ def test_a_file_of_theirs_becomes_ours(tmp_path):
 
 @torch.no_grad()
 def test_a_file_of_ours_becomes_theirs(tmp_path):
-    """The shipped detector finds the same planes on both sides: what `YOLO(path)` predicts is what `yolostudy predict` paints."""
+    """The shipped detector finds the same planes on both sides: what `YOLO(path)` predicts is what
+    `yolostudy predict` paints.
+    """
     oracle.load()
     from ultralytics import YOLO as Theirs
 
     ours = Detector(SHIPPED / "planes-n-mini.safetensors")
     theirs = Theirs(hand_out(SHIPPED / "planes-n-mini.safetensors", tmp_path / "planes.pt"))
-    assert theirs.names == dict(enumerate(ours.class_names)) and theirs.task == "detect" and theirs.overrides["imgsz"] == 160
+    assert (
+        theirs.names == dict(enumerate(ours.class_names))
+        and theirs.task == "detect"
+        and theirs.overrides["imgsz"] == 160
+    )
     images = torch.rand(2, 3, 160, 160, generator=torch.Generator().manual_seed(7))
     assert furthest(oracle.raw_maps(theirs.model.eval(), images), ours.model(images)) <= 1e-5
     seen = 0
     for record in data.open_set("sample", "validation").records:
         image = read_image(record.image)
         wanted = ours(image)
-        found = theirs.predict(np.ascontiguousarray(image[..., ::-1]), conf=0.25, iou=0.7, verbose=False)[0].boxes.data.numpy()
+        found = theirs.predict(np.ascontiguousarray(image[..., ::-1]), conf=0.25, iou=0.7, verbose=False)[
+            0
+        ].boxes.data.numpy()
         assert found.shape == wanted.shape
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-2)  # pixels: it folds its normalisations into the convolutions
+        # pixels: it folds its normalisations into the convolutions
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-2)
         seen += len(found)
     assert seen >= 5

@@ -11,7 +11,9 @@ from yolostudy.weights import transfer
 
 
 def lively(model: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """A fresh network says nearly the same everywhere; give its norms and class biases some spread, so that a difference can show."""
+    """A fresh network says nearly the same everywhere; give its norms and class biases some spread,
+    so that a difference can show.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if "bn.running_mean" in name or "bn.bias" in name:
@@ -52,18 +54,26 @@ def test_training_mode_agrees_too_gradients_and_running_statistics_included():
     for (name, mine), wanted in zip(ours.named_buffers(), probe.buffers(), strict=True):
         torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-6, msg=name)
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters() if parameter.grad is not None}
-    transfer(gradients | {k: v for k, v in oracle.state_dict_for(theirs).items() if "running" in k or "tracked" in k}, probe)
+    transfer(
+        gradients | {k: v for k, v in oracle.state_dict_for(theirs).items() if "running" in k or "tracked" in k}, probe
+    )
     wanted = dict(probe.named_parameters())
     for name, parameter in ours.named_parameters():
-        difference = (parameter.grad - wanted[name].detach()).abs().max() / wanted[name].detach().abs().max().clamp(min=1e-12)
+        difference = (parameter.grad - wanted[name].detach()).abs().max() / wanted[name].detach().abs().max().clamp(
+            min=1e-12
+        )
         assert float(difference) <= 1e-4, name
 
 
-# ---- the loss --------------------------------------------------------------------------------------------------------
+# ---- the loss ------------------------------------------------------------------------------------
 
 
-def random_maps(batch: int, height: int, width: int, num_classes: int, generator: torch.Generator) -> list[torch.Tensor]:
-    """Maps as an untrained to half-trained network gives them: peaked distributions, mostly low scores."""
+def random_maps(
+    batch: int, height: int, width: int, num_classes: int, generator: torch.Generator
+) -> list[torch.Tensor]:
+    """Maps as an untrained to half-trained network gives them: peaked distributions, mostly low
+    scores.
+    """
     sharpness = float(torch.rand((), generator=generator)) * 4
     maps = []
     for stride in (8, 16, 32):
@@ -81,7 +91,9 @@ def random_boxes(count: int, height: int, width: int, generator: torch.Generator
     return boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height]))
 
 
-def build_targets(kind: str, batch: int, height: int, width: int, num_classes: int, generator: torch.Generator) -> torch.Tensor:
+def build_targets(
+    kind: str, batch: int, height: int, width: int, num_classes: int, generator: torch.Generator
+) -> torch.Tensor:
     if kind == "no objects at all":
         return torch.zeros(0, 6)
     counts = torch.randint(1, 12, (batch,), generator=generator)
@@ -131,7 +143,9 @@ def test_losses_and_gradients(kind, height, width, num_classes):
         expected.total.backward()
         for name in ("box", "cls", "dfl"):
             wanted = getattr(expected, name)
-            assert float((getattr(parts, name) - wanted).detach().abs()) <= 1e-5 * max(float(wanted.detach().abs()), 1e-6), (seed, name)
+            assert float((getattr(parts, name) - wanted).detach().abs()) <= 1e-5 * max(
+                float(wanted.detach().abs()), 1e-6
+            ), (seed, name)
         for a, b in zip(mine, theirs, strict=True):
             assert float((a.grad - b.grad).abs().max()) <= 1e-4 * max(float(b.grad.abs().max()), 1e-12), seed
         assert float(mine[0].grad[:, 64:].abs().min()) > 0  # the background learns, with objects and without
@@ -145,7 +159,7 @@ def test_the_batches_above_have_foreground():
     assert parts.box.item() > 0.1 and parts.dfl.item() > 0.1
 
 
-# ---- boxes -----------------------------------------------------------------------------------------------------------
+# ---- boxes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("height, width", [(320, 320), (384, 640)])

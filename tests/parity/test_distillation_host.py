@@ -1,4 +1,6 @@
-"""The course's teacher and losses in Ultralytics' own trainer: the same numbers as in ours, and nothing of the teacher in what is saved."""
+"""The course's teacher and losses in Ultralytics' own trainer: the same numbers as in ours, and
+nothing of the teacher in what is saved.
+"""
 
 import copy
 import csv
@@ -17,7 +19,14 @@ from test_detector import build_targets, lively
 from yolostudy.bridge import checkpoints, scenes
 from yolostudy.bridge import ultralytics as oracle
 from yolostudy.bridge.distillation import Lesson, TaughtCriterion, open_teacher, teach
-from yolostudy.distill import ChannelWiseLoss, DistillationError, DistillationLoss, ResponseLoss, Teacher, attention_loss
+from yolostudy.distill import (
+    ChannelWiseLoss,
+    DistillationError,
+    DistillationLoss,
+    ResponseLoss,
+    Teacher,
+    attention_loss,
+)
 from yolostudy.hooks import save_weights
 from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
@@ -64,7 +73,8 @@ def a_lesson(teacher, feature=ChannelWiseLoss(), response=ResponseLoss, gains=(1
     return Lesson(teacher, feature, response, *gains)
 
 
-# The numbers ----------------------------------------------------------------------------------------------------------------------------
+# The numbers
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -95,8 +105,11 @@ def test_loss_and_gradient_are_those_of_our_own_model(feature, response):
         assert abs(float(items.get(name, 0) - mine)) <= 1e-5 * float(mine), name
     assert (float(parts.feature) > 0.01, float(parts.response) > 0.01) == (bool(feature), bool(response))
 
-    expected = {rename_key(name): parameter.grad for name, parameter in theirs.named_parameters() if parameter.grad is not None}
-    mine = {name: parameter.grad * 3 for name, parameter in ours.named_parameters()}  # they multiply by the number of images
+    expected = {
+        rename_key(name): parameter.grad for name, parameter in theirs.named_parameters() if parameter.grad is not None
+    }
+    # they multiply by the number of images
+    mine = {name: parameter.grad * 3 for name, parameter in ours.named_parameters()}
     assert mine.keys() == expected.keys()
     for name, gradient in mine.items():
         assert float((gradient - expected[name]).norm()) <= 1e-5 * float(expected[name].norm()), name
@@ -153,7 +166,8 @@ def test_the_gains_are_the_presets():
     assert (defaults["feature_gain"], defaults["response_gain"]) == (Preset.feature_gain, Preset.response_gain)
 
 
-# What leaves the training ---------------------------------------------------------------------------------------------------------------
+# What leaves the training
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_copy_of_a_taught_model_is_a_plain_one():
@@ -167,7 +181,9 @@ def test_a_copy_of_a_taught_model_is_a_plain_one():
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> SimpleNamespace:
-    """Two of three epochs of Ultralytics' own DetectionTrainer with a teacher, then the third from its checkpoint."""
+    """Two of three epochs of Ultralytics' own DetectionTrainer with a teacher, then the third from
+    its checkpoint.
+    """
     folder = tmp_path_factory.mktemp("taught")
     teacher = a_file(folder)
     with scenes.trainer("detect", epochs=3) as trainer:
@@ -187,7 +203,9 @@ def taught(tmp_path_factory) -> SimpleNamespace:
         again = type(trainer)(overrides={"resume": str(folder / "unfinished.pt"), "data": trainer.args.data})
         resumed = teach(again, teacher)
         again.train()
-    return SimpleNamespace(folder=folder, trainer=trainer, lesson=lesson, before=before, rows=rows, again=again, resumed=resumed)
+    return SimpleNamespace(
+        folder=folder, trainer=trainer, lesson=lesson, before=before, rows=rows, again=again, resumed=resumed
+    )
 
 
 def test_the_terms_are_in_the_log(taught):
@@ -195,7 +213,8 @@ def test_the_terms_are_in_the_log(taught):
     assert len(taught.rows) == 2
     for row in taught.rows:
         assert all(float(row[f"train/{name}"]) > 0 for name in ROW[3:])
-        assert all(float(row[f"val/{name}"]) == 0 for name in ROW[3:]) and float(row["val/cls_loss"]) > 0  # the average has no teacher
+        # the average has no teacher
+        assert all(float(row[f"val/{name}"]) == 0 for name in ROW[3:]) and float(row["val/cls_loss"]) > 0
     assert list(taught.trainer.ema.ema.criterion.loss_names) == list(ROW[:3])
 
 
@@ -205,7 +224,10 @@ def test_the_teacher_is_as_it_was(taught):
     assert not any(module.training for module in teacher.modules())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
     mine = {id(parameter) for parameter in teacher.parameters()}
-    for where in (taught.trainer.model.parameters(), *(group["params"] for group in taught.trainer.optimizer.param_groups)):
+    for where in (
+        taught.trainer.model.parameters(),
+        *(group["params"] for group in taught.trainer.optimizer.param_groups),
+    ):
         assert not mine & {id(parameter) for parameter in where}
 
 
@@ -222,7 +244,9 @@ def test_a_checkpoint_is_a_plain_student(taught, name):
     plain = oracle.build("n", 20)
     assert student.state_dict().keys() == plain.state_dict().keys() and student.criterion is None
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in student.modules())
-    assert not [known for known in torch.serialization.get_unsafe_globals_in_checkpoint(path) if known.startswith("yolostudy")]
+    assert not [
+        known for known in torch.serialization.get_unsafe_globals_in_checkpoint(path) if known.startswith("yolostudy")
+    ]
     assert path.stat().st_size < (taught.folder / "last.pt").stat().st_size * (1.1 if name == "best" else 8)
 
 
@@ -246,7 +270,8 @@ def test_it_loads_where_neither_course_nor_teacher_are(taught):
     assert done.stdout.split()[-4:] == [*ROW[:3], "True"]
 
 
-# Teachers of every kind, and wrong ones -------------------------------------------------------------------------------------------------
+# Teachers of every kind, and wrong ones
+# -------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -287,7 +312,9 @@ def test_wrong_teachers_get_a_sentence(tmp_path):
     with pytest.raises(DistillationError, match="share no class: the teacher knows Z1"):
         a_lesson(Teacher(a_detector(classes=1), ["Z1"])).attach(theirs)
     a_lesson(Teacher(a_detector(size="s"), KNOWN)).attach(theirs)
-    with pytest.raises(DistillationError, match=r"neck.csp_x: the student's map is \(3, 64, 12, 12\), the teacher's \(3, 128, 12, 12\)"):
+    with pytest.raises(
+        DistillationError, match=r"neck.csp_x: the student's map is \(3, 64, 12, 12\), the teacher's \(3, 128, 12, 12\)"
+    ):
         theirs(a_batch())
     a_lesson(Teacher(a_detector(size="s"), KNOWN), feature=None).attach(theirs)
     assert list(theirs(a_batch())[1]) == [*ROW[:3], "resp_loss"]

@@ -1,4 +1,6 @@
-"""AP against two independent evaluators, pycocotools and faster-coco-eval, and against figures worked out by hand."""
+"""AP against two independent evaluators, pycocotools and faster-coco-eval, and against figures
+worked out by hand.
+"""
 
 import faster_coco_eval
 import numpy as np
@@ -53,9 +55,15 @@ def test_random_sets(evaluator, seed):
     compare(evaluator, [rows.tolist() for rows in predictions], [rows.tolist() for rows in targets], classes)
 
 
-grid = st.integers(0, 5)  # few positions and few scores: many equal IoUs, IoUs of exactly 0.5, equal scores, boxes without area
-box = st.tuples(grid, grid, grid, grid).map(lambda v: (min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]), max(v[1], v[3])))
-prediction = st.tuples(box, st.sampled_from((0.1, 0.25, 0.5, 0.9)), st.integers(0, 2)).map(lambda v: (*v[0], v[1], v[2]))
+# few positions and few scores: many equal IoUs, IoUs of exactly 0.5, equal scores, boxes without
+# area
+grid = st.integers(0, 5)
+box = st.tuples(grid, grid, grid, grid).map(
+    lambda v: (min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]), max(v[1], v[3]))
+)
+prediction = st.tuples(box, st.sampled_from((0.1, 0.25, 0.5, 0.9)), st.integers(0, 2)).map(
+    lambda v: (*v[0], v[1], v[2])
+)
 truth = st.tuples(st.integers(0, 2), box).map(lambda v: (v[0], *v[1]))
 scenes = st.lists(st.tuples(st.lists(prediction, max_size=12), st.lists(truth, max_size=8)), min_size=1, max_size=4)
 
@@ -82,11 +90,23 @@ DEGENERATE = {
     "every prediction four times": ([PERFECT * 4], [TRUTHS], 1),
     "every truth twice": ([PERFECT * 2], [TRUTHS * 2], 1),
     "equal scores": ([[[*row[:4], 0.5, 0] for row in (*PERFECT, [0, 0, 9, 9, 0, 0])]] * 5, [TRUTHS] * 5, 1),
-    "boxes without area": ([[[5, 5, 5, 5, 0.9, 0], [5, 5, 5, 9, 0.8, 0], *PERFECT]], [[[0, 5, 5, 5, 5], [0, 5, 5, 5, 9], *TRUTHS]], 1),
+    "boxes without area": (
+        [[[5, 5, 5, 5, 0.9, 0], [5, 5, 5, 9, 0.8, 0], *PERFECT]],
+        [[[0, 5, 5, 5, 5], [0, 5, 5, 5, 9], *TRUTHS]],
+        1,
+    ),
     "more than 100 predictions of a class": ([CROWD], [[*TRUTHS, [1, 60, 60, 90, 90]]], 2),
     "the hit is beyond the 100 best": ([[[0, 0, 9, 9, 0.9, 0]] * 100 + [[60, 60, 90, 90, 0.1, 0]]], [TRUTHS], 1),
-    "two truths fit equally well": ([[[2, 0, 12, 10, 0.9, 0], [4, 0, 14, 10, 0.8, 0]]], [[[0, 0, 0, 10, 10], [0, 4, 0, 14, 10]]], 1),
-    "IoU of exactly 0.5 and 0.75": ([[[0, 0, 10, 5, 0.9, 0], [20, 0, 30, 7.5, 0.8, 0]]], [[[0, 0, 0, 10, 10], [0, 20, 0, 30, 10]]], 1),
+    "two truths fit equally well": (
+        [[[2, 0, 12, 10, 0.9, 0], [4, 0, 14, 10, 0.8, 0]]],
+        [[[0, 0, 0, 10, 10], [0, 4, 0, 14, 10]]],
+        1,
+    ),
+    "IoU of exactly 0.5 and 0.75": (
+        [[[0, 0, 10, 5, 0.9, 0], [20, 0, 30, 7.5, 0.8, 0]]],
+        [[[0, 0, 0, 10, 10], [0, 20, 0, 30, 10]]],
+        1,
+    ),
 }
 
 
@@ -103,19 +123,25 @@ def test_duplicates_count_against_you_and_ap_stays_below_one():
     """BUGS.md row 22: two predictions on each truth. The first is a hit, the second is not."""
     matches = match_predictions(np.array([*PERFECT, *PERFECT]), np.array(TRUTHS, dtype=float), COCO_IOU_THRESHOLDS)
     assert matches[:, 0].tolist() == [0, 1, -1, -1]
-    # In order of score: hit, miss, hit, miss. Precision 1 up to recall 0.5 (51 of 101 recalls), 2/3 beyond it.
-    assert evaluate([np.array([*PERFECT, *PERFECT])], [np.array(TRUTHS)]).map50 == pytest.approx((51 + 50 * 2 / 3) / 101)
+    # In order of score: hit, miss, hit, miss. Precision 1 up to recall 0.5 (51 of 101 recalls), 2/3
+    # beyond it.
+    assert evaluate([np.array([*PERFECT, *PERFECT])], [np.array(TRUTHS)]).map50 == pytest.approx(
+        (51 + 50 * 2 / 3) / 101
+    )
 
 
 def test_the_better_score_goes_first_even_if_it_fits_worse():
     predictions = np.array([[0, 0, 10, 10, 0.3, 0], [0, 0, 10, 8, 0.6, 0]])  # IoU 1 and 0.8
     matches = match_predictions(predictions, np.array([[0.0, 0, 0, 10, 10]]), np.array([0.5, 0.9]))
-    assert matches.tolist() == [[-1, 0], [0, -1]]  # at 0.9 the worse fit is out, and the truth is still free for the other
+    # at 0.9 the worse fit is out, and the truth is still free for the other
+    assert matches.tolist() == [[-1, 0], [0, -1]]
 
 
 def test_a_prediction_falls_back_on_its_second_best_truth():
     truths = np.array([[0.0, 0, 0, 10, 10], [0, 0, 2, 10, 12]])
-    matches = match_predictions(np.array([[0, 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.8, 0]]), truths, np.array([0.5, 0.7]))
+    matches = match_predictions(
+        np.array([[0, 0, 10, 10, 0.9, 0], [0, 0, 10, 10, 0.8, 0]]), truths, np.array([0.5, 0.7])
+    )
     assert matches.tolist() == [[0, 0], [1, -1]]  # IoU with the second truth: 80 / 120
 
 
@@ -128,14 +154,19 @@ def test_average_precision_of_a_short_list():
 
 
 def test_operating_point():
-    result = evaluate([[*PERFECT, [0, 0, 5, 5, 0.8, 0], [0, 0, 5, 5, 0.1, 0]]], [[*TRUTHS, [0, 0, 60, 9, 90]]], ["A1"]).per_class[0]
+    result = evaluate(
+        [[*PERFECT, [0, 0, 5, 5, 0.8, 0], [0, 0, 5, 5, 0.1, 0]]], [[*TRUTHS, [0, 0, 60, 9, 90]]], ["A1"]
+    ).per_class[0]
     # 0.8 is shared by a hit and a miss, so a threshold keeps both: 2 hits of 3 kept, 2 of 3 truths.
     assert result[:2] == ("A1", 3)
     assert result[4:] == pytest.approx((2 / 3, 2 / 3, 0.8))
 
 
 def test_a_box_turned_inside_out_is_a_miss():
-    """pycocotools leaves such a prediction out, because its area is below 0. Here it counts, as any other wrong box."""
+    """pycocotools leaves such a prediction out, because its area is below 0.
+
+    Here it counts, as any other wrong box.
+    """
     assert evaluate([[[50, 10, 10, 50, 0.99, 0], *PERFECT]], [TRUTHS]).map50 == pytest.approx(2 / 3)
 
 
@@ -161,7 +192,10 @@ def test_predictions_that_are_not_numbers_are_misses():
     ("arguments", "sentence"),
     [
         (([PERFECT], []), "1 predictions for 0 targets"),
-        (([TRUTHS], [TRUTHS]), r"predictions\[0\] has shape \(2, 5\); it has to be \(rows, 6\): x1 y1 x2 y2 score class"),
+        (
+            ([TRUTHS], [TRUTHS]),
+            r"predictions\[0\] has shape \(2, 5\); it has to be \(rows, 6\): x1 y1 x2 y2 score class",
+        ),
         (([PERFECT], [PERFECT]), r"targets\[0\] has shape"),
         (([PERFECT], [[[3, 0, 0, 9, 9]]], ["A1"]), "Class 3 occurs"),
         (([PERFECT], [[[0.5, 0, 0, 9, 9]]]), "Class 0.5 occurs"),

@@ -7,7 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolostudy.data import augment
-from yolostudy.data.augment import Augmentation, Item, affine_matrix, as_size, crop, fit_inside, letterbox, mosaic, quarter_turn, warp
+from yolostudy.data.augment import (
+    Augmentation,
+    Item,
+    affine_matrix,
+    as_size,
+    crop,
+    fit_inside,
+    letterbox,
+    mosaic,
+    quarter_turn,
+    warp,
+)
 
 FLIP_INDEX = (0, 1, 3, 2)  # nose, tail, left and right wing tip
 sides = st.integers(24, 200)
@@ -22,7 +33,11 @@ def random_item(seed, height=96, width=128, objects=3, keypoints=4):
     corners[:, 1] += 1 / 8
     boxes = corners.reshape(-1, 4).clip(0, [width, height, width, height]).astype(np.float32)
     points = np.concatenate(
-        (rng.integers(0, [width * 8, height * 8], (objects, keypoints, 2)) / 8, rng.integers(0, 3, (objects, keypoints, 1))), axis=-1
+        (
+            rng.integers(0, [width * 8, height * 8], (objects, keypoints, 2)) / 8,
+            rng.integers(0, 3, (objects, keypoints, 1)),
+        ),
+        axis=-1,
     )
     image = rng.integers(0, 256, (height, width, 3), np.uint8)
     return Item(image, boxes, rng.integers(0, 5, objects), points.astype(np.float32))
@@ -38,7 +53,9 @@ def painted_item(box, height, width, colour=(250, 40, 10)):
 
 
 def bright_box(image, threshold=125):
-    """The hull of the pixels of the painted rectangle; gray padding is darker than the threshold in red."""
+    """The hull of the pixels of the painted rectangle; gray padding is darker than the threshold in
+    red.
+    """
     y, x = np.nonzero(image[..., 0] > threshold)
     return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) if len(x) else None
 
@@ -55,7 +72,7 @@ rectangles = st.tuples(st.integers(0, 90), st.integers(0, 60), st.integers(8, 60
 )
 
 
-# ---- letterbox ------------------------------------------------------------------------------------------------------------------------
+# ---- letterbox -----------------------------------------------------------------------------------
 
 
 @quick
@@ -66,7 +83,8 @@ def test_letterbox_there_and_back(width, height, image_size, seed):
     inside = placement.to_letterbox(boxes)
     assert np.abs(placement.to_original(inside) - boxes).max() < 1e-3
     np.testing.assert_array_equal(inside[:, 4:], boxes[:, 4:])
-    corner = placement.to_letterbox(np.array([[0, 0, width, height]], float))[0]  # the whole image covers its whole pixels exactly
+    # the whole image covers its whole pixels exactly
+    corner = placement.to_letterbox(np.array([[0, 0, width, height]], float))[0]
     np.testing.assert_allclose(
         corner, [placement.pad_x, placement.pad_y, placement.pad_x + inner[1], placement.pad_y + inner[0]], atol=1e-9
     )
@@ -100,7 +118,7 @@ def test_letterbox_moves_a_rectangle_with_its_box():
         assert (image[0, 0] == 114).all() or (image[0, 0] == 0).all()
 
 
-# ---- flips and turns ------------------------------------------------------------------------------------------------------------------
+# ---- flips and turns -----------------------------------------------------------------------------
 
 
 @quick
@@ -121,11 +139,13 @@ def test_two_flips_and_four_turns_are_nothing(seed, height, width, objects):
 
 def test_a_mirror_swaps_the_wing_tips():
     plane = Item(np.zeros((100, 100, 3), np.uint8), np.float32([[20, 20, 60, 80]]), np.array([0]), None)
-    plane.keypoints = np.float32([[[40, 20, 2], [40, 80, 2], [20, 50, 1], [60, 50, 2]]])  # nose up: the left tip is on the left
+    # nose up: the left tip is on the left
+    plane.keypoints = np.float32([[[40, 20, 2], [40, 80, 2], [20, 50, 1], [60, 50, 2]]])
     mirrored = augment.flip_left_right(plane, FLIP_INDEX).keypoints[0]
     np.testing.assert_array_equal(mirrored, [[60, 20, 2], [60, 80, 2], [40, 50, 2], [80, 50, 1]])
     upside_down = augment.flip_up_down(plane, FLIP_INDEX).keypoints[0]
-    np.testing.assert_array_equal(upside_down, [[40, 80, 2], [40, 20, 2], [60, 50, 2], [20, 50, 1]])  # nose down: left is on the right
+    # nose down: left is on the right
+    np.testing.assert_array_equal(upside_down, [[40, 80, 2], [40, 20, 2], [60, 50, 2], [20, 50, 1]])
 
     def side(keypoints):  # the left tip lies on the left of the way from tail to nose, in an image where y points down
         nose, tail, left, right = keypoints[:, :2]
@@ -140,31 +160,40 @@ def test_a_mirror_swaps_the_wing_tips():
 @given(rectangles)
 def test_flips_and_turns_carry_the_pixels(box):
     item = painted_item(box, 96, 128)
-    moved = [augment.flip_left_right(item, FLIP_INDEX), augment.flip_up_down(item, FLIP_INDEX), *(quarter_turn(item, t) for t in range(4))]
+    moved = [
+        augment.flip_left_right(item, FLIP_INDEX),
+        augment.flip_up_down(item, FLIP_INDEX),
+        *(quarter_turn(item, t) for t in range(4)),
+    ]
     for one in moved:
         np.testing.assert_array_equal(bright_box(one.image), one.boxes[0])
         points = one.keypoints[0, :, :2]
         np.testing.assert_array_equal(np.concatenate((points.min(axis=0), points.max(axis=0))), one.boxes[0])
 
 
-# ---- warp -----------------------------------------------------------------------------------------------------------------------------
+# ---- warp ----------------------------------------------------------------------------------------
 
 
 @quick
-@given(rectangles, st.floats(-180, 180), st.floats(0.5, 1.6), st.floats(-20, 20), st.floats(-20, 20), st.floats(-40, 40))
+@given(
+    rectangles, st.floats(-180, 180), st.floats(0.5, 1.6), st.floats(-20, 20), st.floats(-20, 20), st.floats(-40, 40)
+)
 def test_warp_carries_the_pixels(box, degrees, scale, shear_x, shear_y, shift):
     item = painted_item(box, 96, 128)
     size = (144, 112)
     matrix = affine_matrix((96, 128), degrees=degrees, scale=scale, shear=(shear_x, shear_y), shift=(shift, -shift / 2))
     out = warp(item, matrix, size)
     assert out.image.shape == (*size, 3)
-    # A single bright pixel at an acute corner fades when it is resampled, so the rectangle is bounded through its corners, which
-    # keypoints mark, and the box through the moved corners.
+    # A single bright pixel at an acute corner fades when it is resampled, so the rectangle is
+    # bounded through its corners, which keypoints mark, and the box through the moved corners.
     points = out.keypoints[0, :, :2] if len(out.boxes) else None
     if points is None:
         seen = bright_box(out.image)
         if seen is not None:  # all but a sliver or a tenth has left the image
-            expected = np.array([[box[i], box[j]] for i, j in ((0, 1), (2, 1), (2, 3), (0, 3))]) @ matrix[:2, :2].T + matrix[:2, 2]
+            expected = (
+                np.array([[box[i], box[j]] for i, j in ((0, 1), (2, 1), (2, 3), (0, 3))]) @ matrix[:2, :2].T
+                + matrix[:2, 2]
+            )
             hull = np.concatenate((expected.min(axis=0), expected.max(axis=0)))
             kept = np.clip(hull, 0, [112, 144, 112, 144])
             extent = kept[2:] - kept[:2]
@@ -177,7 +206,8 @@ def test_warp_carries_the_pixels(box, degrees, scale, shear_x, shear_y, shift):
     cv2.fillConvexPoly(drawn, np.round((points.astype(float) - 0.5) * 256).astype(np.int32), 255, shift=8)
     bright = np.uint8(out.image[..., 0] > 125) * 255
     around = np.ones((3, 3), np.uint8)
-    assert not (bright & ~cv2.dilate(drawn, around)).any()  # nothing bright more than a pixel outside of the moved rectangle
+    # nothing bright more than a pixel outside of the moved rectangle
+    assert not (bright & ~cv2.dilate(drawn, around)).any()
     inner = cv2.erode(drawn, around, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     assert not (inner & ~bright).any()  # and nothing dark more than a pixel inside
 
@@ -200,22 +230,33 @@ def test_warp_that_changes_nothing():
 
 def test_rotation_is_counter_clockwise_like_a_quarter_turn():
     item = painted_item((10, 20, 50, 30), 100, 100)
-    np.testing.assert_allclose(warp(item, affine_matrix((100, 100), degrees=90), (100, 100)).boxes, quarter_turn(item).boxes, atol=1e-4)
+    np.testing.assert_allclose(
+        warp(item, affine_matrix((100, 100), degrees=90), (100, 100)).boxes, quarter_turn(item).boxes, atol=1e-4
+    )
 
 
 def test_what_is_lost_is_dropped_and_points_outside_are_invisible():
-    item = Item(np.zeros((100, 100, 3), np.uint8), np.float32([[0, 0, 100, 40], [80, 80, 100, 100], [0, 60, 52, 90]]), np.arange(3))
+    item = Item(
+        np.zeros((100, 100, 3), np.uint8),
+        np.float32([[0, 0, 100, 40], [80, 80, 100, 100], [0, 60, 52, 90]]),
+        np.arange(3),
+    )
     item.keypoints = np.full((3, 1, 3), 2, np.float32)
     item.keypoints[:, 0, :2] = [[95, 20], [90, 90], [45, 70]]
-    out = crop(item, 50, 0, (100, 50))  # half of the first is left, all of the second, two pixels of fifty-two of the third
+    # half of the first is left, all of the second, two pixels of fifty-two of the third
+    out = crop(item, 50, 0, (100, 50))
     np.testing.assert_array_equal(out.classes, [0, 1])
     np.testing.assert_array_equal(out.boxes, [[0, 0, 50, 40], [30, 80, 50, 100]])
     out = crop(item, -30, 0, (100, 100))  # gray comes in from the left; the second box leaves to the right
     np.testing.assert_array_equal(out.classes, [0, 2])
-    assert out.keypoints[:, 0, 2].tolist() == [0, 2] and (out.image[:, :30] == 114).all() and (out.image[:, 30:] == 0).all()
+    assert (
+        out.keypoints[:, 0, 2].tolist() == [0, 2]
+        and (out.image[:, :30] == 114).all()
+        and (out.image[:, 30:] == 0).all()
+    )
 
 
-# ---- mosaic ---------------------------------------------------------------------------------------------------------------------------
+# ---- mosaic --------------------------------------------------------------------------------------
 
 
 @quick
@@ -246,13 +287,16 @@ def item_area(item):
 
 
 def test_smaller_images_meet_at_the_centre_and_leave_gray():
-    items = [Item(np.full((10, 20, 3), level, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int)) for level in (1, 2, 3, 4)]
+    items = [
+        Item(np.full((10, 20, 3), level, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, int))
+        for level in (1, 2, 3, 4)
+    ]
     out = mosaic(items, (32, 32), (64, 64)).image[..., 0]
     assert [out[31, 31], out[31, 32], out[32, 31], out[32, 32]] == [1, 2, 3, 4]
     assert out[0, 0] == out[63, 63] == 114 and [(out == level).sum() for level in (1, 2, 3, 4)] == [200] * 4
 
 
-# ---- colour, and the list -------------------------------------------------------------------------------------------------------------
+# ---- colour, and the list ------------------------------------------------------------------------
 
 
 def test_colours():
@@ -265,7 +309,15 @@ def test_colours():
 
 
 EVERYTHING = Augmentation(
-    mosaic=0.7, flip_lr=0.5, flip_ud=0.5, quarter_turns=True, degrees=30, translate=0.2, scale=0.5, shear=5, hsv=(0.1, 0.5, 0.4)
+    mosaic=0.7,
+    flip_lr=0.5,
+    flip_ud=0.5,
+    quarter_turns=True,
+    degrees=30,
+    translate=0.2,
+    scale=0.5,
+    shear=5,
+    hsv=(0.1, 0.5, 0.4),
 )
 
 
@@ -275,12 +327,17 @@ def test_boxes_stay_inside_and_non_empty(seed, objects, square):
     size = (96, 96) if square else (64, 96)
     strength = EVERYTHING if square else Augmentation(mosaic=0.5, translate=0.4, scale=0.5, degrees=180)
     item = random_item(seed, *size, objects)
-    transforms = strength.transforms(size, FLIP_INDEX, partner=lambda rng: random_item(int(rng.integers(1000)), *size, 3))
+    transforms = strength.transforms(
+        size, FLIP_INDEX, partner=lambda rng: random_item(int(rng.integers(1000)), *size, 3)
+    )
     rng = np.random.default_rng(seed)
     for transform in transforms:
         item = transform(item, rng)
     assert item.image.shape == (*size, 3) and item.image.dtype == np.uint8
-    assert len(item.boxes) == len(item.classes) == len(item.keypoints) and item.boxes.dtype == item.keypoints.dtype == np.float32
+    assert (
+        len(item.boxes) == len(item.classes) == len(item.keypoints)
+        and item.boxes.dtype == item.keypoints.dtype == np.float32
+    )
     assert (item.boxes >= 0).all() and (item.boxes <= [size[1], size[0]] * 2).all()
     assert (item.boxes[:, 2:] - item.boxes[:, :2] >= 2 - 1e-3).all()
     seen = item.keypoints[item.keypoints[..., 2] > 0][:, :2]

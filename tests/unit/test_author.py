@@ -7,7 +7,18 @@ import nbformat
 import pytest
 
 from tests.tiny_course import SHAPES, fill, write_course, write_exercises
-from yolostudy.study.authoring.author import LEAK, _clean, _scrub, build, check, drift, main, release, release_sealed, sources
+from yolostudy.study.authoring.author import (
+    LEAK,
+    _clean,
+    _scrub,
+    build,
+    check,
+    drift,
+    main,
+    release,
+    release_sealed,
+    sources,
+)
 from yolostudy.study.course import Course
 from yolostudy.study.edition import CourseError
 from yolostudy.study.judge import Judge
@@ -53,7 +64,7 @@ def course(tmp_path):
     return write_course(tmp_path)
 
 
-# ---- release and drift -----------------------------------------------------------------------------------------------
+# ---- release and drift ---------------------------------------------------------------------------
 
 
 def test_a_release_writes_the_stubs_once(course):
@@ -77,10 +88,16 @@ def test_a_release_never_overwrites_work_unless_it_is_told_to(course):
 
 
 def test_the_stubs_keep_the_solutions_line_ends_and_mark(course):
-    (course.solutions / "shapes.py").write_bytes(b"\xef\xbb\xbf" + SHAPES.replace("\n", "\r\n").replace("    ", "\t").encode())
+    (course.solutions / "shapes.py").write_bytes(
+        b"\xef\xbb\xbf" + SHAPES.replace("\n", "\r\n").replace("    ", "\t").encode()
+    )
     release(course)
     stub = (course.mine / "shapes.py").read_bytes()
-    assert stub.startswith(b"\xef\xbb\xbf") and stub.count(b"\r\n") == stub.count(b"\n") and b"\t\traise NotImplementedError" in stub
+    assert (
+        stub.startswith(b"\xef\xbb\xbf")
+        and stub.count(b"\r\n") == stub.count(b"\n")
+        and b"\t\traise NotImplementedError" in stub
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,8 +114,16 @@ def test_the_stubs_keep_the_solutions_line_ends_and_mark(course):
             "def diagonal(room: Square)",
             ["shapes.py:28: diagonal differs from the stub outside its marked regions"],
         ),
-        ('"""In square metres."""', '"""In feet."""', ["shapes.py:9: Square differs from the stub outside its marked regions"]),
-        ('check = "# BEGIN SOLUTION"', "check = 1", ["shapes.py:9: Square differs from the stub outside its marked regions"]),
+        (
+            '"""In square metres."""',
+            '"""In feet."""',
+            ["shapes.py:9: Square differs from the stub outside its marked regions"],
+        ),
+        (
+            'check = "# BEGIN SOLUTION"',
+            "check = 1",
+            ["shapes.py:9: Square differs from the stub outside its marked regions"],
+        ),
         ("def given()", "def taken()", ["shapes.py:1: given is missing"]),
         (RAISE, "return (", ["shapes.py:29: '(' was never closed"]),
     ],
@@ -110,7 +135,7 @@ def test_drift_is_a_change_outside_the_marked_regions(course, old, new, found):
     assert [line.split(":", 2)[2] for line in lines] == [line.split(":", 2)[2] for line in found]
 
 
-# ---- notebooks -------------------------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
 
 
 def test_a_notebook_is_built_on_the_reference_and_the_same_byte_for_byte(course):
@@ -167,13 +192,21 @@ def test_an_unknown_notebook_lists_the_known(course):
 
 
 def test_outputs_lose_what_differs_from_run_to_run(course):
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "8f2a", "version_major": 2}, "text/plain": "IntSlider()"}
+    widget = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "8f2a", "version_major": 2},
+        "text/plain": "IntSlider()",
+    }
     output = _clean(course, nbformat.v4.new_output("display_data", widget))
     assert output.data["application/vnd.jupyter.widget-view+json"] == {"model_id": "", "version_major": 2}
     progress = "train:  40%|####      | 4/10 [00:01<00:02,  3.1it/s]\n7it [00:00, 99.0it/s]\n"
     assert _clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress)) is None
-    assert _clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress + "careful\n")).text == "careful\n"
-    assert _clean(course, nbformat.v4.new_output("stream", name="stdout", text="40%|####| 4/10\n")).text == "40%|####| 4/10\n"
+    assert (
+        _clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress + "careful\n")).text == "careful\n"
+    )
+    assert (
+        _clean(course, nbformat.v4.new_output("stream", name="stdout", text="40%|####| 4/10\n")).text
+        == "40%|####| 4/10\n"
+    )
     assert _scrub(course, f"File {course.root}/yolostudy/a.py") == "File yolostudy/a.py"
     assert _scrub(course, 'File "/tmp/ipykernel_17/39.py", line 1') == 'File "<cell>", line 1'
     assert _scrub(course, "/x/lib/python3.11/site-packages/torch/nn.py") == "site-packages/torch/nn.py"
@@ -196,7 +229,7 @@ def test_a_leak_is_seen(text, leak):
     assert (found and found[0]) == leak
 
 
-# ---- check and the command -------------------------------------------------------------------------------------------
+# ---- check and the command -----------------------------------------------------------------------
 
 
 def test_check_names_what_is_not_fit_to_ship(course):
@@ -250,7 +283,8 @@ def test_the_command(course, capsys):
     assert "shapes.py:2: the region is never closed" in capsys.readouterr().out
 
 
-# an exam -------------------------------------------------------------------------------------------------------------
+# an exam
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_sealed_course_judges_without_solutions(tmp_path):
@@ -266,7 +300,9 @@ def test_a_sealed_course_judges_without_solutions(tmp_path):
 
     judge = Judge(sealed)
     assert judge.check("shapes.Square").state == "not attempted"
-    assert "needs shapes.Square, which is not filled in yet" in str(judge.check("shapes.diagonal", course.edition("reference")))
+    assert "needs shapes.Square, which is not filled in yet" in str(
+        judge.check("shapes.diagonal", course.edition("reference"))
+    )
     sealed.mine.joinpath("shapes.py").write_text((course.solutions / "shapes.py").read_text())
     assert Judge(sealed).check("shapes.Square") and Judge(sealed).check("shapes.diagonal")
     fill(sealed, "shapes", "side * side * unit", "side * unit")

@@ -1,4 +1,7 @@
-"""Everything that can be wrong in a set is said in one sentence: file, line, remedy. Run as a script, this prints all the sentences."""
+"""Everything that can be wrong in a set is said in one sentence: file, line, remedy.
+
+Run as a script, this prints all the sentences.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ class Case:
         spoil: gets the set's folder and breaks something.
         where: how the named file ends, with `:LINE` where there is a line.
         says, remedy: parts of the sentence.
-        images, objects: what `on_bad="skip"` keeps of the 3 and 6; None where the whole set is refused in any case.
+        images, objects: what `on_bad="skip"` keeps of the 3 and 6; None where the whole set is
+            refused in any case.
     """
 
     name: str
@@ -121,7 +125,8 @@ FIRST = "0 0.2 0.3125 0.2 0.375"  # the first object as YOLO writes it, on line 
 XML, TXT, SPLIT, JSON = "annotations/b.xml", "labels/train/b.txt", "splits/train.txt", "annotations/train.json"
 CASES = [
     # --- images
-    Case("image missing", "voc", remove("images/b.jpg"), "annotations/b.xml", "its image is missing: no b.jpg", "Put the image", 2, 4),
+    Case("image missing", "voc", remove("images/b.jpg"), "annotations/b.xml", "its image is missing: no "
+                                                                              "b.jpg", "Put the image", 2, 4),
     Case("image missing", "yolo", remove("images/train/b.jpg"), "labels/train/b.txt", "its image is missing", "Put the image", 2, 4),
     Case("image missing", "coco", remove("images/b.jpg"), "train.json:8", "the image b.jpg is missing", "put it there", 2, 4),
     Case("image empty", "voc", cut("images/b.jpg", 0), "images/b.jpg", "this file is empty", "Replace the file", 2, 4),
@@ -140,7 +145,8 @@ CASES = [
     Case("no images", "yolo", lambda root: [(root / f"images/train/{n}.jpg").unlink() for n in "abc"], "images/train",
          "0 images found", "Give the folder of the images", None),
     # --- annotation files
-    Case("annotation missing", "voc", remove("annotations/b.xml"), "images/b.jpg", "no b.xml", "Put the annotation there", 2, 4),
+    Case("annotation missing", "voc", remove("annotations/b.xml"), "images/b.jpg", "no b.xml", "Put the annotation "
+                                                                                               "there", 2, 4),
     Case("zero labels: wrong extension",
          "voc", lambda root: [rename(f"annotations/{n}.xml", f"annotations/{n}.XMLX")(root) for n in "abc"],
          "voc/annotations", "0 labels found under", "the right folder", None),
@@ -163,12 +169,14 @@ CASES = [
     Case("class -1", "yolo", edit(TXT, "0 0.2", "-1 0.2"), "b.txt:1", "class -1 is out of range", "correct the class"),
     Case("class 0.5", "yolo", edit(TXT, "0 0.2", "0.5 0.2"), "b.txt:1", "class 0.5 is out of range", "correct the class"),
     Case("class unknown", "voc", edit(XML, ">A2<", ">A22<"), "b.xml:18", "unknown class 'A22'", "Did you mean A2?"),
-    Case("class unnamed", "voc", edit(XML, "<name>A2</name>", "<name/>"), "b.xml:18", "an object without a name", "Correct"),
+    Case("class unnamed", "voc", edit(XML, "<name>A2</name>", "<name/>"), "b.xml:18", "an object without a "
+                                                                                      "name", "Correct"),
     Case("category out of range", "coco", change("annotations", 2, category_id=3), "train.json:14",
          "category id 3, which is out of range",
          "The categories are: 1 A1, 2 A2"),
     Case("names with a gap", "yolo", edit("data.yaml", "1: A2", "2: A2"), "data.yaml:3", "numbered 0, 2", "without gaps", None),
-    Case("nc wrong", "yolo", edit("data.yaml", "names:", "nc: 3\nnames:"), "data.yaml:3", "nc is 3 but there are 2 names", "delete nc",
+    Case("nc wrong", "yolo", edit("data.yaml", "names:", "nc: 3\nnames:"), "data.yaml:3", "nc is 3 but there are 2 "
+                                                                                          "names", "delete nc",
          None),
     # --- boxes
     Case("box empty", "voc", edit(XML, "<xmax>30<", "<xmax>10<"), "b.xml:10", "is empty", "x2 must exceed x1"),
@@ -187,13 +195,15 @@ CASES = [
     Case("coordinate not a number", "yolo", edit(TXT, "0 0.2", "0 nan"), "b.txt:1", "nan is not a finite", "delete the line"),
     Case("coordinate not a number", "coco", edit(JSON, '[10.0, 10.0, 20.0, 30.0]', '[NaN, 10.0, 20.0, 30.0]'),
          "train.json:12", "not a finite number", "delete the object"),
-    Case("coordinate is text", "voc", edit(XML, "<ymin>20<", "<ymin>2O<"), "b.xml:21", "'2O', which is not a number", "Write"),
+    Case("coordinate is text", "voc", edit(XML, "<ymin>20<", "<ymin>2O<"), "b.xml:21", "'2O', which is not a "
+                                                                                       "number", "Write"),
     Case("coordinate is text", "yolo", edit(TXT, "0.3125", "0,3125"), "b.txt:1", "'0,3125' is not a number", "decimal point"),
     Case("coordinate left out", "voc", edit(XML, "<xmax>30</xmax>", ""), "b.xml:10", "no <xmax>", "Write a number"),
     Case("oriented boxes", "voc", edit(XML, "bndbox", "robndbox", 2), "b.xml:8", "without <bndbox>", "horizontal ones"),
     Case("bbox of three numbers", "coco", change("annotations", 2, bbox=[1, 2, 3]), "train.json:14", "has the bbox [1, 2, 3]",
          "Write four"),
-    Case("labels in pixels", "yolo", edit(TXT, FIRST, "0 20 25 20 30"), "b.txt:1", "30 is not between 0 and 1: looks like pixels",
+    Case("labels in pixels", "yolo", edit(TXT, FIRST, "0 20 25 20 30"), "b.txt:1", "30 is not between 0 and 1: looks "
+                                                                                   "like pixels",
          "Divide by the image's width and height"),
     Case("too few columns", "yolo", edit(TXT, FIRST, "0 0.2 0.3 0.2"), "b.txt:1", "4 columns where 5", "class x y width height"),
     Case("polygons", "yolo", edit(TXT, FIRST, "0 0.1 0.1 0.2 0.1 0.2 0.2"), "b.txt:1", "7 columns where 5", "polygons"),
@@ -211,25 +221,31 @@ CASES = [
     Case("keypoint unknown", "voc", edit(XML, '"nose"', '"noose"'), "b.xml:16", "unknown keypoint 'noose'", "Did you mean nose?",
          pose=True),
     Case("keypoint visibility", "yolo", edit(TXT, "0.375 1", "0.375 3"), "b.txt:1", "unknown visibility", "2 for visible", pose=True),
-    Case("keypoints too few", "coco", change("annotations", 2, keypoints=[1, 2, 2]), "train.json:14", "does not have 3 keypoints",
+    Case("keypoints too few", "coco", change("annotations", 2, keypoints=[1, 2, 2]), "train.json:14", "does not have 3 "
+                                                                                                      "keypoints",
          "Write 9 numbers",
          pose=True),
     Case("flip index pairs nothing", "yolo", edit("data.yaml", "flip_idx:\n- 0\n- 2\n- 1", "flip_idx:\n- 1\n- 2\n- 0"), "data.yaml:9",
          "flip index [1, 2, 0] does not pair 3 keypoints", "flipping twice", None, pose=True),
     # --- lists and paths
-    Case("split entry with a leading /", "voc", edit(SPLIT, "b\n", "/images/b.jpg\n"), "train.txt:2", "'/images/b.jpg' is an absolute path",
+    Case("split entry with a leading /", "voc", edit(SPLIT, "b\n", "/images/b.jpg\n"), "train.txt:2", "'/images/b.jpg' is an "
+                                                                                                      "absolute "
+                                                                                                      "path",
          "remove the leading /", 2, 4),
     Case("split entry from another machine", "voc", edit(SPLIT, "b\n", "/home/ann/mar20/b.jpg\n"), "train.txt:2", "is an absolute path",
          "write only the image's name, b", 2, 4),
-    Case("split entry unknown", "voc", edit(SPLIT, "b\n", "b1\n"), "train.txt:2", "'b1' is the name of no image", "Did you mean b?", 2,
+    Case("split entry unknown", "voc", edit(SPLIT, "b\n", "b1\n"), "train.txt:2", "'b1' is the name of no "
+                                                                                  "image", "Did you mean b?", 2,
          4),
     Case("split entry in a wrong folder", "voc", edit(SPLIT, "b\n", "photos/b.jpg\n"), "train.txt:2", "is not there",
          "Write only the image's name, b", 2, 4),
-    Case("split entry twice", "voc", edit(SPLIT, "b\n", "a\n"), "train.txt:2", "'a' is listed twice, first at train.txt:1",
+    Case("split entry twice", "voc", edit(SPLIT, "b\n", "a\n"), "train.txt:2", "'a' is listed twice, first at "
+                                                                               "train.txt:1",
          "Delete one of the two lines", 2, 4),
     Case("split missing", "voc", rename("splits/train.txt", "splits/Training.txt"), "voc/splits", "no split 'train'",
          "There are: Training", None),
-    Case("split missing", "yolo", edit("data.yaml", "train:", "training:"), "data.yaml", "no images for the split 'train'", "It has:",
+    Case("split missing", "yolo", edit("data.yaml", "train:", "training:"), "data.yaml", "no images for the split "
+                                                                                         "'train'", "It has:",
          None),
     Case("folder with a leading /", "yolo", edit("data.yaml", "train: images", "train: /images"), "data.yaml:1",
          "'/images/train' is not there",
@@ -248,7 +264,8 @@ CASES = [
     Case("file_name with a leading /", "coco", change("images", 1, file_name="/b.jpg"), "train.json:8", "'/b.jpg' is not there",
          "remove the leading /", 2, 4),
     Case("image id twice", "coco", change("images", 1, id=1), "train.json:8", "image id 1 is used twice", "its own id", 2, 4),
-    Case("annotation without image", "coco", change("annotations", 2, image_id=9), "train.json:14", "image 9, which is not listed",
+    Case("annotation without image", "coco", change("annotations", 2, image_id=9), "train.json:14", "image 9, which is not "
+                                                                                                    "listed",
          "Add the image"),
 ]  # fmt: skip
 
@@ -261,7 +278,9 @@ def test_is_refused_in_one_sentence_and_skipped_on_demand(case: Case, tmp_path):
         data.open_set(opened)
     message = str(caught.value)
     where, _, rest = message.partition(": ")
-    assert where.endswith(case.where) or (case.where.endswith(":") and re.search(re.escape(case.where) + r"\d+$", where)), message
+    assert where.endswith(case.where) or (
+        case.where.endswith(":") and re.search(re.escape(case.where) + r"\d+$", where)
+    ), message
     assert case.says in rest and case.remedy in rest, message
     assert message.endswith((".", ")")) and "\n" not in message and ".." not in message.replace("../", ""), message
     if case.images is None:  # nothing can be left out of a set that cannot be opened
@@ -278,7 +297,9 @@ def test_the_number_of_further_problems_is_said(tmp_path):
     opened = make(tmp_path, "yolo")
     for name in "abc":
         edit(f"yolo/labels/train/{name}.txt", "1 0.7", "9 0.7")(tmp_path)
-    with pytest.raises(DataError, match=r"\(2 more problems in this set; on_bad=skip leaves them out and lists them\.\)"):
+    with pytest.raises(
+        DataError, match=r"\(2 more problems in this set; on_bad=skip leaves them out and lists them\.\)"
+    ):
         data.open_set(opened)
     assert len(data.open_set(opened, on_bad="skip").problems) == 3
 

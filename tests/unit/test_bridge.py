@@ -1,4 +1,6 @@
-"""The bridge says in our shapes exactly what Ultralytics says in its own, and leaves the process as it found it."""
+"""The bridge says in our shapes exactly what Ultralytics says in its own, and leaves the process as
+it found it.
+"""
 
 import os
 import subprocess
@@ -139,7 +141,9 @@ def test_decode_of_maps_equals_the_evaluation_forward(nano):
 
 
 def test_nms_finds_the_boxes_that_the_maps_were_made_for():
-    """One sure anchor per level, its distances all at bin 2: a box of four strides around the anchor's centre."""
+    """One sure anchor per level, its distances all at bin 2: a box of four strides around the
+    anchor's centre.
+    """
     maps = [torch.full((1, 4 * 16 + 3, 64 // s, 64 // s), -20.0) for s in bridge.STRIDES]
     expected = []
     for number, (level, stride) in enumerate(zip(maps, bridge.STRIDES, strict=True)):
@@ -147,7 +151,9 @@ def test_nms_finds_the_boxes_that_the_maps_were_made_for():
         level[0, 4 * 16 + number, 1, 1] = 3.0 - number
         middle = 1.5 * stride
         score = torch.tensor(3.0 - number).sigmoid().item()
-        expected.append([middle - 2 * stride, middle - 2 * stride, middle + 2 * stride, middle + 2 * stride, score, number])
+        expected.append(
+            [middle - 2 * stride, middle - 2 * stride, middle + 2 * stride, middle + 2 * stride, score, number]
+        )
     maps[0][0, 4 * 16, 1, 2] = 2.5  # one stride to the right of the first: overlaps it by 3/5, below 0.7 and above 0.5
     decoded = bridge.decode(maps)
     assert len(bridge.nms(decoded)[0]) == 4
@@ -160,7 +166,9 @@ def test_nms_finds_the_boxes_that_the_maps_were_made_for():
 def test_another_version_is_refused_with_a_remedy(monkeypatch):
     ultralytics = bridge.load()
     monkeypatch.setattr(ultralytics, "__version__", "8.3.0")
-    with pytest.raises(ImportError, match=r"compared with Ultralytics 8\.4\.190, but 8\.3\.0 is .*pip install ultralytics==8\.4\.190"):
+    with pytest.raises(
+        ImportError, match=r"compared with Ultralytics 8\.4\.190, but 8\.3\.0 is .*pip install ultralytics==8\.4\.190"
+    ):
         bridge.build()
 
 
@@ -172,7 +180,13 @@ def test_a_missing_ultralytics_is_named_with_a_remedy(monkeypatch):
 
 def process_state():
     printed = np.arange(40) / 3, torch.arange(40) / 3
-    return torch.get_num_threads(), cv2.getNumThreads(), torch.save, os.environ.get("OMP_NUM_THREADS"), *map(repr, printed)
+    return (
+        torch.get_num_threads(),
+        cv2.getNumThreads(),
+        torch.save,
+        os.environ.get("OMP_NUM_THREADS"),
+        *map(repr, printed),
+    )
 
 
 def test_import_asks_nobody_and_leaves_the_process_alone():
@@ -188,7 +202,9 @@ bridge.build()
 assert process_state() == before, (process_state(), before)
 print("quiet")
 """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "OMP_", "PYTEST_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("YOLO_", "OMP_", "PYTEST_"))
+    }
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("quiet\n", "", 0)
@@ -201,7 +217,10 @@ def test_fit_and_validate_run_offline_and_leave_the_process_alone(tmp_path):
     seen = []
     result = bridge.fit(data, 5, 64, 4, project=tmp_path / "runs", callback=seen.append, stop_at_map50=0.0)
     assert seen == result.history and len(seen) == 1, "any mAP50 reaches 0, so one epoch is enough"
-    assert seen[0].images == 12 and 0 < seen[0].training_seconds < seen[0].wall_seconds == result.seconds < result.total_seconds
+    assert (
+        seen[0].images == 12
+        and 0 < seen[0].training_seconds < seen[0].wall_seconds == result.seconds < result.total_seconds
+    )
     assert result.images_per_second == 12 / seen[0].training_seconds
     assert result.seconds_to(0.0) == seen[0].wall_seconds and result.seconds_to(1.1) is None
     assert result.settings["workers"] == 0 and result.settings["optimizer"] == "AdamW"

@@ -1,4 +1,6 @@
-"""Any file of weights is opened, and none of them runs anything; the numbers are compared with what Ultralytics itself reads."""
+"""Any file of weights is opened, and none of them runs anything; the numbers are compared with what
+Ultralytics itself reads.
+"""
 
 import builtins
 import copy
@@ -20,7 +22,9 @@ from yolostudy.network import YOLO
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """best.pt of one epoch of Ultralytics' own trainer: half precision, the average in place of the model, the optimizer stripped."""
+    """best.pt of one epoch of Ultralytics' own trainer: half precision, the average in place of the
+    model, the optimizer stripped.
+    """
     path = tmp_path_factory.mktemp("trained") / "best.pt"
     with scenes.trainer("detect") as trainer:
         trainer.train()
@@ -44,7 +48,7 @@ def equal(weights: dict, expected: dict) -> bool:
     return [*weights] == [*expected] and all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
-# ---- what Ultralytics saves --------------------------------------------------------------------------------------------------------------
+# ---- what Ultralytics saves ----------------------------------------------------------------------
 
 
 def test_a_saved_network_is_read_as_ultralytics_reads_it(saved, monkeypatch):
@@ -62,13 +66,19 @@ def test_what_its_trainer_leaves_is_read_with_its_classes(trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "ultralytics", None)
     weights, card = checkpoints.load(trained)
     assert equal(weights, expected)
-    assert card["classes"] == [f"A{number}" for number in range(1, 21)] and card["preset"] == {"size": "n", "image_size": 64}
+    assert card["classes"] == [f"A{number}" for number in range(1, 21)] and card["preset"] == {
+        "size": "n",
+        "image_size": 64,
+    }
     assert card["args"]["optimizer"] == "SGD" and card["args"]["epochs"] == 1
 
 
 def test_the_average_is_read_where_there_is_one(tmp_path):
     model, average = oracle.build("n", 2, seed=1), oracle.build("n", 2, seed=2)
-    torch.save({"epoch": 3, "model": model, "ema": average, "optimizer": {"state": {}}, "train_args": {"imgsz": 320}}, tmp_path / "a.pt")
+    torch.save(
+        {"epoch": 3, "model": model, "ema": average, "optimizer": {"state": {}}, "train_args": {"imgsz": 320}},
+        tmp_path / "a.pt",
+    )
     weights, card = checkpoints.load(tmp_path / "a.pt")
     assert equal(weights, oracle.state_dict_for(average)) and card["preset"]["image_size"] == 320
     torch.save({"model": model, "ema": None}, tmp_path / "b.pt")
@@ -78,7 +88,9 @@ def test_the_average_is_read_where_there_is_one(tmp_path):
 
 
 def test_what_older_checkpoints_hold_is_read(tmp_path):
-    """A method of a layer, numpy's numbers, a path, a namespace, and the module names of 8.0: all of them in real files."""
+    """A method of a layer, numpy's numbers, a path, a namespace, and the module names of 8.0: all
+    of them in real files.
+    """
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -93,27 +105,35 @@ def test_what_older_checkpoints_hold_is_read(tmp_path):
 
 
 def test_nothing_of_the_real_classes_is_made(saved, monkeypatch):
-    """Not even when somebody has put them on torch's list for the whole process, as Ultralytics does."""
+    """Not even when somebody has put them on torch's list for the whole process, as Ultralytics
+    does.
+    """
     oracle.load()
     from ultralytics.nn.tasks import DetectionModel
 
     before = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals([DetectionModel, nn.Sequential])
-    monkeypatch.setattr(DetectionModel, "__setstate__", lambda *_: pytest.fail("code of the file's class ran"), raising=False)
+    monkeypatch.setattr(
+        DetectionModel, "__setstate__", lambda *_: pytest.fail("code of the file's class ran"), raising=False
+    )
     try:
         network = checkpoints._read_pickle(saved)["model"]
-        assert isinstance(network, checkpoints.Inert) and isinstance(vars(network)["_modules"]["model"], checkpoints.Inert)
+        assert isinstance(network, checkpoints.Inert) and isinstance(
+            vars(network)["_modules"]["model"], checkpoints.Inert
+        )
         assert {DetectionModel, nn.Sequential} <= {*torch.serialization.get_safe_globals()}
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
 
 
-# ---- state dicts, and files of this course -----------------------------------------------------------------------------------------------
+# ---- state dicts, and files of this course -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda t: t, lambda t: {"model": t}, lambda t: {"state_dict": t, "epoch": 3}], ids=["bare", "model", "state"]
+    "wrap",
+    [lambda t: t, lambda t: {"model": t}, lambda t: {"state_dict": t, "epoch": 3}],
+    ids=["bare", "model", "state"],
 )
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
 def test_state_dicts(tmp_path, wrap, new):
@@ -131,13 +151,15 @@ def test_files_of_this_course(tmp_path):
     averaging = Averaging(copy.deepcopy(model))
     for parameter in averaging.average.model.parameters():
         parameter.data += 1
-    torch.save({"model": model.state_dict(), "hooks": {"Averaging": averaging.state_dict(), "Other": {}}}, tmp_path / "last.pt")
+    torch.save(
+        {"model": model.state_dict(), "hooks": {"Averaging": averaging.state_dict(), "Other": {}}}, tmp_path / "last.pt"
+    )
     assert equal(checkpoints.load(tmp_path / "last.pt")[0], averaging.average.model.state_dict())
     torch.save({"model": model.state_dict(), "hooks": {"Other": {}}}, tmp_path / "last.pt")
     assert equal(checkpoints.load(tmp_path / "last.pt")[0], model.state_dict())
 
 
-# ---- hostile and broken files ------------------------------------------------------------------------------------------------------------
+# ---- hostile and broken files --------------------------------------------------------------------
 
 
 class Call:
@@ -163,11 +185,17 @@ HOSTILE = {
     "getattr of a module": (lambda mark: Call(getattr, builtins, "eval"), r"cannot be read as weights|cannot pickle"),
     "getattr of a class": (lambda mark: Call(getattr, nn.Conv2d, "__init__"), r"would call getattr for '__init__'"),
     "getattr of a string": (lambda mark: Call(getattr, "text", "format"), r"would call getattr for 'format'"),
-    "getattr with a default": (lambda mark: Call(getattr, nn.Conv2d, "forward", 1), r"would call getattr for 'forward'"),
+    "getattr with a default": (
+        lambda mark: Call(getattr, nn.Conv2d, "forward", 1),
+        r"would call getattr for 'forward'",
+    ),
     "another torch.load": (lambda mark: Call(torch.load, str(mark)), r"would call torch\.serialization\.load"),
     "torch.hub": (lambda mark: Call(torch.hub.load, str(mark)), r"would call torch\.hub\.load"),
     "numpy's arrays": (lambda mark: np.ones(3), r"would call numpy\.\w+\.multiarray\._reconstruct"),
-    "a class of torch beside nn": (lambda mark: Call(torch.utils.data.DataLoader, [1]), r"would call torch\.utils\.data"),
+    "a class of torch beside nn": (
+        lambda mark: Call(torch.utils.data.DataLoader, [1]),
+        r"would call torch\.utils\.data",
+    ),
 }
 
 
@@ -188,7 +216,10 @@ def test_a_hostile_pickle_is_refused_and_named(kind, place, tmp_path, monkeypatc
         return
     with pytest.raises(ValueError, match=sentence) as caught:
         checkpoints.load(path)
-    assert str(caught.value).startswith(f"{path}: cannot be read as weights: ") and len(str(caught.value).splitlines()) == 1
+    assert (
+        str(caught.value).startswith(f"{path}: cannot be read as weights: ")
+        and len(str(caught.value).splitlines()) == 1
+    )
     assert not mark.exists() and "antigravity" not in sys.modules
 
 
@@ -208,7 +239,9 @@ def test_other_ways_in_are_shut_too(way, tmp_path):
 
 
 def test_an_inert_thing_never_does_anything(tmp_path):
-    """A name under ultralytics. or torch.nn.modules. may be any function: it becomes a record and is not even looked up."""
+    """A name under ultralytics. or torch.nn.modules. may be any function: it becomes a record and
+    is not even looked up.
+    """
     import types
 
     module = types.ModuleType("ultralytics.nn.hostile")
@@ -270,7 +303,7 @@ def test_broken_files_are_named(saved, tmp_path):
         checkpoints.load(tmp_path / "nowhere.pt")
 
 
-# ---- the way back: what is refused (that it agrees is tested in tests/parity) ------------------------------------------------------------
+# ---- the way back: what is refused (that it agrees is tested in tests/parity) --------------------
 
 
 def test_what_is_no_whole_detector_is_not_made():

@@ -37,7 +37,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-# ---- presets ---------------------------------------------------------------------------------------------------------
+# ---- presets -------------------------------------------------------------------------------------
 
 
 def test_tags_and_keys_compose():
@@ -49,7 +49,9 @@ def test_tags_and_keys_compose():
 
 def test_a_key_has_the_last_word_over_its_tag_and_profile():
     assert presets.load("planes.nano.mini.batch@8", batch="4", image_size="96").batch == 4
-    assert presets.load("planes.nano.mini").minutes == 5.0 and presets.load("planes.nano.mini", epochs="2").minutes == 0.0
+    assert (
+        presets.load("planes.nano.mini").minutes == 5.0 and presets.load("planes.nano.mini", epochs="2").minutes == 0.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_unknown_words_are_errors_that_list_the_known_ones(tags, settings, messa
         presets.load(tags, **settings)
 
 
-# ---- train, val ------------------------------------------------------------------------------------------------------
+# ---- train, val ----------------------------------------------------------------------------------
 
 
 def test_training_twice_makes_two_runs_and_resume_needs_no_name(trained, home, capsys):
@@ -83,16 +85,28 @@ def test_training_twice_makes_two_runs_and_resume_needs_no_name(trained, home, c
 
 def test_val_prints_every_class(trained, capsys):
     folder, run = trained
-    assert main(["val", "planes.nano", f"data={folder}", f"weights={run}/best.safetensors", "profile=mini", "image_size=64"]) == 0
+    assert (
+        main(
+            ["val", "planes.nano", f"data={folder}", f"weights={run}/best.safetensors", "profile=mini", "image_size=64"]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "square" in printed and "bar" in printed and "AP50-95" in printed and "8 images" in printed
 
 
 def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
-    """Weights that know one class measure it, whatever its number; of the other they do not claim to know anything."""
+    """Weights that know one class measure it, whatever its number; of the other they do not claim
+    to know anything.
+    """
     folder, run = trained
     words = [f"data={folder}", "profile=mini", "image_size=64"]
-    assert main(["train", "planes.nano", "classes=bar", "name=bars", f"weights={run}/best.safetensors", *words, *QUICK[2:]]) == 0
+    assert (
+        main(
+            ["train", "planes.nano", "classes=bar", "name=bars", f"weights={run}/best.safetensors", *words, *QUICK[2:]]
+        )
+        == 0
+    )
     bars = hooks.load_weights(train.runs_folder() / "bars" / "best.safetensors")
     assert bars[1]["classes"] == ["bar"] and bars[0]["head.cls.0.2.weight"].shape[0] == 1
     assert main(["val", "planes.nano", "classes=bar", f"weights={run}/best.safetensors", *words]) == 0
@@ -111,14 +125,30 @@ def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
         (["train", "planes.nano", "--resume"], "there is no run 'planes-n-mini-s0'"),
         (["train", "--resume", "elsewhere"], "elsewhere: this is no run folder"),
         (["train", "planes.nano.pretrained", "profile=mini", "data={tiny}"], "pretrained needs weights"),
-        (["train", "planes.nano", "weights=gone.safetensors", "data={tiny}"], "gone.safetensors: there is no such weights file"),
-        (["train", "planes.nano.distillation", "split=train", "data={tiny}"], "distillation needs a teacher: add teacher=FILE"),
+        (
+            ["train", "planes.nano", "weights=gone.safetensors", "data={tiny}"],
+            "gone.safetensors: there is no such weights file",
+        ),
+        (
+            ["train", "planes.nano.distillation", "split=train", "data={tiny}"],
+            "distillation needs a teacher: add teacher=FILE",
+        ),
         (["train", "planes.nano", "teacher=gone.pt", "data={tiny}"], "gone.pt: there is no such weights file"),
         (
-            ["train", "planes.nano", "feature=cwd", "layers=neck.csp_w", "teacher={run}/best.safetensors", "data={tiny}"],
+            [
+                "train",
+                "planes.nano",
+                "feature=cwd",
+                "layers=neck.csp_w",
+                "teacher={run}/best.safetensors",
+                "data={tiny}",
+            ],
             "the network has no neck.csp_w. It has neck.csp_",
         ),
-        (["train", "planes.nano", "feature=magic", "teacher={run}/best.safetensors", "data={tiny}"], "feature=magic: unknown; choose cwd"),
+        (
+            ["train", "planes.nano", "feature=magic", "teacher={run}/best.safetensors", "data={tiny}"],
+            "feature=magic: unknown; choose cwd",
+        ),
         (["val", "planes.nano"], "val needs weights"),
         (["predict", "nothing.jpg"], "nothing.jpg: there is no such image or folder"),
         (["predict", "weight=x", "photo.jpg"], "unknown key 'weight'"),
@@ -135,9 +165,31 @@ def test_what_a_user_can_mend_is_one_line_and_status_1(trained, capsys, words, m
 
 def test_two_processes_train_together(trained, tmp_path):
     """The whole command under torchrun: one run folder, written by one of them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "yolostudy.command"]
-    command += ["train", "planes.nano", f"data={trained[0]}", "name=pair", "freeze_epochs=1", *QUICK, "epochs=2", "batch=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "yolostudy.command",
+    ]
+    command += [
+        "train",
+        "planes.nano",
+        f"data={trained[0]}",
+        "name=pair",
+        "freeze_epochs=1",
+        *QUICK,
+        "epochs=2",
+        "batch=2",
+    ]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "YOLOSTUDY_HOME": str(tmp_path),
+        "PYTHONPATH": str(data.DATASETS.parent),
+    }
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pair"]
@@ -147,7 +199,11 @@ def test_two_processes_train_together(trained, tmp_path):
 
 def test_an_empty_exercise_is_named_with_the_way_round_it(trained, tmp_path):
     command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK]
-    environment = os.environ | {"YOLOSTUDY_USE": "mine", "YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
+    environment = os.environ | {
+        "YOLOSTUDY_USE": "mine",
+        "YOLOSTUDY_HOME": str(tmp_path),
+        "PYTHONPATH": str(data.DATASETS.parent),
+    }
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 1
     assert "exercise network." in done.stderr and "YOLOSTUDY_USE=hybrid" in done.stderr.splitlines()[-1]
@@ -163,7 +219,8 @@ def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path)
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell starts what runs in the background deaf to Ctrl-C
+        # a shell starts what runs in the background deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     last = tmp_path / "runs" / "own-n-mini-s0" / "last.pt"
     try:
@@ -178,7 +235,7 @@ def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path)
     assert not list(last.parent.glob(".*.part"))
 
 
-# ---- predict, data ---------------------------------------------------------------------------------------------------
+# ---- predict, data -------------------------------------------------------------------------------
 
 
 def test_predict_paints_a_plain_photograph_and_a_set_with_truth(trained, tmp_path, capsys):
@@ -186,7 +243,9 @@ def test_predict_paints_a_plain_photograph_and_a_set_with_truth(trained, tmp_pat
     photo = tmp_path / "photo.jpg"
     cv2.imwrite(str(photo), np.random.default_rng(0).integers(0, 255, (90, 150, 3), dtype=np.uint8))
     out = tmp_path / "out"
-    assert main(["predict", str(photo), str(folder), f"weights={run}/best.safetensors", f"out={out}", "score=0.001"]) == 0
+    assert (
+        main(["predict", str(photo), str(folder), f"weights={run}/best.safetensors", f"out={out}", "score=0.001"]) == 0
+    )
     printed = capsys.readouterr().out
     assert "25 image(s)" in printed and "true objects" in printed
     assert len(list(out.glob("*"))) == 25 and cv2.imread(str(out / "photo.jpg")) is not None

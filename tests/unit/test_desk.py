@@ -92,7 +92,7 @@ def refused(call, *arguments) -> Refusal:
     return caught.value
 
 
-# ---- fill, solve, reset ------------------------------------------------------------------------------------------------
+# ---- fill, solve, reset --------------------------------------------------------------------------
 
 
 def test_fill_writes_one_definition_and_nothing_else(desk, file, stub):
@@ -108,7 +108,11 @@ def test_fill_again_writes_nothing(desk, file):
     desk.fill(X, A, "nb")
     stamp = file.stat().st_mtime_ns
     change = desk.fill(X, A, "another")
-    assert (change.written, change.message, change.diff) == (False, "yolostudy/shapes.py holds this shapes.diagonal already", "")
+    assert (change.written, change.message, change.diff) == (
+        False,
+        "yolostudy/shapes.py holds this shapes.diagonal already",
+        "",
+    )
     assert file.stat().st_mtime_ns == stamp
     assert [v.how for v in desk.versions(X)] == ["found", "fill"]
 
@@ -134,7 +138,8 @@ def test_comments_above_a_definition_stay_and_those_of_the_cell_belong_to_its_he
     edit(file, "def diagonal", "# mine: think of Pythagoras\ndef diagonal")
     desk.fill(
         X,
-        f"#| fill {X}\n# of the cell\nimport cmath as c\n# on top\n# two lines\ndef root(x):\n    return c.sqrt(x)\n{diagonal('root(2)')}",
+        f"#| fill {X}\n# of the cell\nimport cmath as c\n# on top\n# two lines\ndef root(x):\n    return "
+        f"c.sqrt(x)\n{diagonal('root(2)')}",
         "nb",
     )
     assert (
@@ -161,11 +166,13 @@ def given"""
     )
 
 
-# ---- helpers -----------------------------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------
 
 
 def test_a_changed_helper_replaces_the_one_that_came_before(desk, file):
-    cell = "from cmath import sqrt, phase\nSCALE = {}\n\ndef scaled(x):\n    return SCALE * sqrt(x)\n\n" + diagonal("scaled(2)")
+    cell = "from cmath import sqrt, phase\nSCALE = {}\n\ndef scaled(x):\n    return SCALE * sqrt(x)\n\n" + diagonal(
+        "scaled(2)"
+    )
     assert desk.fill(X, cell.format(1), "nb").message.endswith(", with SCALE, phase, scaled, sqrt")
     first = file.read_text()
     desk.fill(X, cell.format(2).replace("* sqrt", "+ sqrt"), "nb")
@@ -199,7 +206,9 @@ def test_what_else_a_statement_of_the_file_binds_stays(desk, file):
 
 def test_what_the_course_binds_is_not_written_with_another_definition(desk, file, stub):
     edit(file, "UNIT = 1.0", "UNIT = 2.0")
-    change = desk.fill(X, "import math as m, math\nUNIT = 3\nclass Square:\n    pass\n" + diagonal("UNIT, Square, m"), "nb")
+    change = desk.fill(
+        X, "import math as m, math\nUNIT = 3\nclass Square:\n    pass\n" + diagonal("UNIT, Square, m"), "nb"
+    )
     assert change.message == (
         "wrote shapes.diagonal into yolostudy/shapes.py, with m; Square, UNIT stayed as the file has it: "
         "a fill writes one definition and your own helpers"
@@ -222,7 +231,7 @@ def test_star_imports_come_along_once(desk, file):
     assert file.read_text().count("import *") == 1
 
 
-# ---- what a cell must be -----------------------------------------------------------------------------------------------
+# ---- what a cell must be -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -235,12 +244,21 @@ def test_star_imports_come_along_once(desk, file):
         ("x = 1\ny = '\ud800'\n", "line 2 of this cell has a syntax error"),
         ("%timeit x\n" + A, "line 1 of this cell has a syntax error"),
         ("", "this cell does not define diagonal. Define it as a class or function in this cell"),
-        ("def Diagonal(): ...\nclass E: ...\n", "does not define diagonal. It defines Diagonal, E. Define it as a class or function"),
+        (
+            "def Diagonal(): ...\nclass E: ...\n",
+            "does not define diagonal. It defines Diagonal, E. Define it as a class or function",
+        ),
         (A + "\n\n" + B, "defines diagonal more than once, in lines 1, 5. Keep one of them"),
         (A + "diagonal = print(diagonal)\n", "defines diagonal more than once, in lines 1, 3"),
-        ("x = 1\nif x:\n    def diagonal(): ...\n", "line 2 of this cell .*Define it as a class or function in this cell, at its left"),
+        (
+            "x = 1\nif x:\n    def diagonal(): ...\n",
+            "line 2 of this cell .*Define it as a class or function in this cell, at its left",
+        ),
         ("diagonal = lambda square: 1\n", "line 1 of this cell makes diagonal by an assignment, an import or inside"),
-        ("from elsewhere import diagonal\n", "line 1 of this cell makes diagonal by an assignment, an import or inside"),
+        (
+            "from elsewhere import diagonal\n",
+            "line 1 of this cell makes diagonal by an assignment, an import or inside",
+        ),
     ],
 )
 def test_a_cell_that_cannot_be_written_is_refused_with_its_line(desk, cell, words):
@@ -259,12 +277,16 @@ def test_a_cell_may_do_what_a_notebook_may(desk, file):
 
 def test_names_are_checked(desk, course):
     assert "no exercise module 'shape'. There are: rooms, shapes" in str(refused(desk.fill, "shape.diagonal", A))
-    assert "no definition 'diagnal'. There are: shapes.Square, shapes.diagonal, shapes.given" in str(refused(desk.solve, "shapes.diagnal"))
+    assert "no definition 'diagnal'. There are: shapes.Square, shapes.diagonal, shapes.given" in str(
+        refused(desk.solve, "shapes.diagnal")
+    )
     assert "no definition ''" in str(refused(desk.undo, "shapes."))
     for word in (desk.solve, desk.reset, desk.diff):
         refused(word, "shapes")
     refused(desk.fill, "shapes", A)
-    assert "no version 9 of shapes.diagonal. `yolostudy undo shapes.diagonal --list` lists" in str(refused(desk.restore, X, 9))
+    assert "no version 9 of shapes.diagonal. `yolostudy undo shapes.diagonal --list` lists" in str(
+        refused(desk.restore, X, 9)
+    )
     (course.root / "solutions/shapes.py").unlink()
     (course.root / "solutions/rooms.py").unlink()
     (course.root / "solutions").rmdir()
@@ -272,7 +294,7 @@ def test_names_are_checked(desk, course):
         Desk(Course(course.root, "yolostudy", NOTEBOOKS)).fill(X, A)
 
 
-# ---- an untouched stub never overwrites work ---------------------------------------------------------------------------
+# ---- an untouched stub never overwrites work -----------------------------------------------------
 
 
 def test_an_untouched_stub_cell_writes_nothing(desk, file, stub):
@@ -292,14 +314,16 @@ def test_an_untouched_stub_cell_writes_nothing(desk, file, stub):
     assert "return (1" in file.read_text()
 
 
-# ---- what a writer did not write ---------------------------------------------------------------------------------------
+# ---- what a writer did not write -----------------------------------------------------------------
 
 
 def test_an_edited_definition_is_overwritten_only_the_second_time(desk, course, file):
     desk.fill(X, A, "nb")
     edit(file, "return 1", "return 'by hand'")
     refusal = refused(desk.fill, X, B, "nb")
-    assert str(refusal).startswith("nothing was written: yolostudy/shapes.py holds what this notebook did not write (diagonal).")
+    assert str(refusal).startswith(
+        "nothing was written: yolostudy/shapes.py holds what this notebook did not write (diagonal)."
+    )
     assert {"-    return 'by hand'", "+    return 2"} <= {*refusal.diff.splitlines()}
     refused(desk.fill, X, C, "nb")  # another cell
     refused(desk.fill, X, B, "nb")  # not the last that was shown
@@ -319,7 +343,10 @@ def test_an_edit_after_the_refusal_is_refused_anew(desk, file):
 
 def test_a_notebook_that_runs_twice_from_top_to_bottom_overwrites_all(desk, file):
     """What is written in between must not make the refusals of the first time void."""
-    cells = {name: f"#| fill {name}\n\ndef {name[7:]}(*_):\n    x = 1\n    return x\n" for name in ("shapes.Square", X, "shapes.given")}
+    cells = {
+        name: f"#| fill {name}\n\ndef {name[7:]}(*_):\n    x = 1\n    return x\n"
+        for name in ("shapes.Square", X, "shapes.given")
+    }
     for name in cells:
         desk.solve(name)
     edit(file, 'return "given"', "return 'by hand'")
@@ -383,7 +410,7 @@ def test_to_go_back_at_the_desk_is_no_edit(desk, file):
     refused(desk.fill, X, C, "nb")  # but to go back by hand is
 
 
-# ---- files that are not as they should be ------------------------------------------------------------------------------
+# ---- files that are not as they should be --------------------------------------------------------
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -439,7 +466,9 @@ def test_a_file_that_cannot_be_put_right_says_how_to_go_back(desk, file):
     desk.notice("shapes")
     assert desk.undo("shapes").written
     assert file.read_bytes() == good
-    assert broken in [(file.parents[1] / f".yolostudy/history/shapes/{v.sha}.py").read_bytes() for v in desk.versions("shapes")]
+    assert broken in [
+        (file.parents[1] / f".yolostudy/history/shapes/{v.sha}.py").read_bytes() for v in desk.versions("shapes")
+    ]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"# coding: klingon\n", b"def diagonal(:\n    '\xff'\n", b"(\n", b""])
@@ -488,7 +517,9 @@ def test_a_missing_file_is_made_from_the_stub(desk, file, stub):
     assert file.read_bytes() == whole
 
 
-@pytest.mark.parametrize("name, text", [("shapes.Square", "class Square:\n    side = 3\n"), (X, A), ("shapes.given", "def given(): ...\n")])
+@pytest.mark.parametrize(
+    "name, text", [("shapes.Square", "class Square:\n    side = 3\n"), (X, A), ("shapes.given", "def given(): ...\n")]
+)
 def test_a_deleted_definition_comes_back_at_its_place(desk, file, stub, name, text):
     old = parse(stub, file).find(name.partition(".")[2])
     edit(file, old.lead + old.text, "")
@@ -535,10 +566,12 @@ def test_what_was_deleted_by_hand_comes_back_by_undo(desk, file):
     assert mine(file) == A
 
 
-# ---- bytes -------------------------------------------------------------------------------------------------------------
+# ---- bytes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ends", [("\r\n",), ("\r",), ("\n",), ("\r\n", "\n", "\n"), ("\n", "\n", "\r\n"), ("\n", "\r")])
+@pytest.mark.parametrize(
+    "ends", [("\r\n",), ("\r",), ("\n",), ("\r\n", "\n", "\n"), ("\n", "\n", "\r\n"), ("\n", "\r")]
+)
 @pytest.mark.parametrize("bom, final", [(b"", True), (b"\xef\xbb\xbf", True), (b"", False)])
 @pytest.mark.parametrize("cell_end", ["\n", "\r\n"])
 def test_line_ends_and_mark_stay(desk, file, stub, ends, bom, final, cell_end):
@@ -562,7 +595,9 @@ def test_a_declared_encoding_stays_and_what_it_lacks_is_refused(desk, file):
     file.write_bytes("# coding: latin-1\n# é\n".encode("latin-1") + file.read_bytes())
     desk.fill(X, diagonal("'ü'"), "nb")
     assert b"'\xfc'" in file.read_bytes() and b"# \xe9\n" in file.read_bytes()
-    assert "yolostudy/shapes.py is written in iso-8859-1, which lacks '✓'" in str(refused(desk.fill, X, diagonal("'✓'"), "nb"))
+    assert "yolostudy/shapes.py is written in iso-8859-1, which lacks '✓'" in str(
+        refused(desk.fill, X, diagonal("'✓'"), "nb")
+    )
 
 
 def test_what_is_compiled_already_is_forgotten(desk, file):
@@ -572,7 +607,7 @@ def test_what_is_compiled_already_is_forgotten(desk, file):
     assert not [*cache.iterdir()]
 
 
-# ---- undo, versions, restore, diff ---------------------------------------------------------------------------------------
+# ---- undo, versions, restore, diff ---------------------------------------------------------------
 
 
 def test_undo_walks_back_through_every_fill_and_a_later_fill_goes_on_from_there(desk, file, stub):
@@ -594,14 +629,18 @@ def test_undo_walks_back_through_every_fill_and_a_later_fill_goes_on_from_there(
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_undo_is_a_stack_that_survives_restarts_edits_and_other_definitions(data):
-    """Each write or edit of the definition pushes, undo pops, whatever becomes of the rest of the file meanwhile."""
+    """Each write or edit of the definition pushes, undo pops, whatever becomes of the rest of the
+    file meanwhile.
+    """
     with tempfile.TemporaryDirectory() as folder:
         course = make_course(Path(folder))
         desk, file, values = Desk(course), course.mine / "shapes.py", itertools.count(1)
         desk.notice("shapes")
         stack = [mine(file)]
         for act in data.draw(
-            st.lists(st.sampled_from("fill undo undo edit solve reset restore other outside restart".split()), max_size=14)
+            st.lists(
+                st.sampled_from("fill undo undo edit solve reset restore other outside restart".split()), max_size=14
+            )
         ):
             if act == "fill":
                 stack.append(diagonal(next(values)))
@@ -618,7 +657,11 @@ def test_undo_is_a_stack_that_survives_restarts_edits_and_other_definitions(data
                 desk.notice("shapes")
             elif act in ("solve", "reset", "restore"):
                 versions = desk.versions(X)
-                change = desk.restore(X, data.draw(st.sampled_from(versions)).number) if act == "restore" else getattr(desk, act)(X)
+                change = (
+                    desk.restore(X, data.draw(st.sampled_from(versions)).number)
+                    if act == "restore"
+                    else getattr(desk, act)(X)
+                )
                 stack += [mine(file)] if change.written else []
             elif act == "other":
                 desk.fill("shapes.given", f"def given():\n    return {next(values)}\n", "nb")
@@ -631,12 +674,19 @@ def test_undo_is_a_stack_that_survives_restarts_edits_and_other_definitions(data
 
 def test_undo_of_a_module_goes_back_by_whole_files(desk, file):
     contents = [file.read_bytes()]
-    for act in (lambda: desk.fill(X, A, "nb"), lambda: desk.solve("shapes.Square"), lambda: edit(file, "return 1", "return (1")):
+    for act in (
+        lambda: desk.fill(X, A, "nb"),
+        lambda: desk.solve("shapes.Square"),
+        lambda: edit(file, "return 1", "return (1"),
+    ):
         act()
         contents.append(file.read_bytes())
     desk.notice("shapes")
     desk.solve(X)
-    assert "version 5 of shapes (edited, " not in (change := desk.undo("shapes")).message and "of shapes (edited" in change.message
+    assert (
+        "version 5 of shapes (edited, " not in (change := desk.undo("shapes")).message
+        and "of shapes (edited" in change.message
+    )
     for content in contents[-2::-1]:
         desk.undo("shapes")
         assert file.read_bytes() == content
@@ -662,7 +712,9 @@ def test_restore_brings_any_version_back_and_can_be_undone(desk, file):
     old = desk.versions(X)[1]
     assert old.text == "K = 1\n\n\n" + diagonal("K").rstrip()
     change = desk.restore(X, old.number)
-    assert re.fullmatch(rf"brought version {old.number} of {X} \(fill, [^ ]+Z\) back into yolostudy/shapes.py", change.message)
+    assert re.fullmatch(
+        rf"brought version {old.number} of {X} \(fill, [^ ]+Z\) back into yolostudy/shapes.py", change.message
+    )
     assert "K = 1" in file.read_text() and "def given(): ..." in file.read_text()
     assert not desk.restore(X, old.number).written
     desk.undo(X)
@@ -688,10 +740,14 @@ def test_notice_remembers_what_it_sees_once(desk, file):
     for text in ("a = 1\n", "a = 1\n", "a = (\n", "a = 1\n"):
         file.write_text(text)
         desk.notice("shapes"), desk.notice("shapes")
-    assert [(v.how, v.text) for v in desk.versions("shapes")] == [("found", "a = 1\n"), ("edited", "a = (\n"), ("edited", "a = 1\n")]
+    assert [(v.how, v.text) for v in desk.versions("shapes")] == [
+        ("found", "a = 1\n"),
+        ("edited", "a = (\n"),
+        ("edited", "a = 1\n"),
+    ]
 
 
-# ---- nothing is lost -----------------------------------------------------------------------------------------------------
+# ---- nothing is lost -----------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -735,7 +791,11 @@ def test_a_crash_at_any_step_loses_nothing(tmp_path, monkeypatch, act):
             patch.setattr(machine.Module, "write", step_or_die(machine.Module.write))
             patch.setattr(machine, "open", step_or_die(open), raising=False)
             try:
-                done = {"undo": desk.undo, "solve": desk.solve}[act](X) if act in ("undo", "solve") else desk.fill(X, C, "nb")
+                done = (
+                    {"undo": desk.undo, "solve": desk.solve}[act](X)
+                    if act in ("undo", "solve")
+                    else desk.fill(X, C, "nb")
+                )
             except Killed:
                 done = None
         after = file.read_bytes() if file.exists() else None
@@ -838,7 +898,9 @@ def test_writers_that_are_killed_lose_nothing(course, file, writers):
     given, dice = mine(file, "given"), random.Random(len(writers))
     for _ in range(2 if len(writers) == 1 else 1):
         processes = [
-            subprocess.Popen([sys.executable, "-c", WRITER, str(course.root), name, letter], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(course.root), name, letter], stdout=subprocess.PIPE, text=True
+            )
             for name, letter in zip(writers, "ab")
         ]
         said = [[process.stdout.readline().strip()] for process in processes]
@@ -877,7 +939,9 @@ class Life(RuleBasedStateMachine):
         self.desk.notice("shapes")
         self.look()
         for content in {*self.seen}:
-            number = next(v.number for v in self.desk.versions("shapes") if (self.blobs / f"{v.sha}.py").read_bytes() == content)
+            number = next(
+                v.number for v in self.desk.versions("shapes") if (self.blobs / f"{v.sha}.py").read_bytes() == content
+            )
             self.desk.restore("shapes", number)
             assert self.file.read_bytes() == content
         self.file.write_text(self.course.module("stub", "shapes").text)
@@ -906,7 +970,9 @@ class Life(RuleBasedStateMachine):
         return content
 
     def act(self, call, name: str, *arguments) -> None:
-        """One word at the desk: the other definitions stay, a refusal writes nothing, and a change says whether it wrote."""
+        """One word at the desk: the other definitions stay, a refusal writes nothing, and a change
+        says whether it wrote.
+        """
         before = self.look()
         try:
             change = call(name, *arguments)
@@ -922,14 +988,24 @@ class Life(RuleBasedStateMachine):
                     assert old.replace("\n", newline).encode().rstrip() in after
 
     @rule(
-        name=st.sampled_from([*NAMES]), writer=st.sampled_from("ab"), kind=st.integers(0, 3), value=st.integers(0, 3), twice=st.booleans()
+        name=st.sampled_from([*NAMES]),
+        writer=st.sampled_from("ab"),
+        kind=st.integers(0, 3),
+        value=st.integers(0, 3),
+        twice=st.booleans(),
     )
     def fill(self, name, writer, kind, value, twice):
-        helper = ["", f"K = {value}\n\n", f"import cmath as c\ndef k():\n    return c.pi + {value}\n", "class Square: ...\nUNIT = 9\n"][
-            kind
-        ]
+        helper = [
+            "",
+            f"K = {value}\n\n",
+            f"import cmath as c\ndef k():\n    return c.pi + {value}\n",
+            "class Square: ...\nUNIT = 9\n",
+        ][kind]
         body = [value, "K", "k()", "UNIT"][kind]
-        cell = f"#| fill {name}\n{helper if name != 'shapes.Square' or kind < 3 else ''}def {NAMES[name]}(*_):\n\treturn {body}\n"
+        cell = (
+            f"#| fill {name}\n{helper if name != 'shapes.Square' or kind < 3 else ''}def "
+            f"{NAMES[name]}(*_):\n\treturn {body}\n"
+        )
         for _ in range(1 + twice):
             self.act(self.desk.fill, name, cell, writer)
 

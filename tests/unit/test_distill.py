@@ -1,4 +1,6 @@
-"""The teacher teaches, and is not there: what the losses are worth, whom the gradient reaches, and what a student's run leaves behind."""
+"""The teacher teaches, and is not there: what the losses are worth, whom the gradient reaches, and
+what a student's run leaves behind.
+"""
 
 import copy
 import gc
@@ -13,7 +15,15 @@ from torch import nn
 
 from tests import tiny
 from yolostudy import hooks
-from yolostudy.distill import NECK, ChannelWiseLoss, DistillationError, DistillationLoss, ResponseLoss, Teacher, attention_loss
+from yolostudy.distill import (
+    NECK,
+    ChannelWiseLoss,
+    DistillationError,
+    DistillationLoss,
+    ResponseLoss,
+    Teacher,
+    attention_loss,
+)
 from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
 from yolostudy.runs import presets
@@ -45,10 +55,12 @@ def response(kind: str = "bernoulli", temperature: float = 1.0) -> ResponseLoss:
 
 
 def coded(seed: int, seed_of_teacher: int, kind: str, temperature: float = 1.0, spread: float = 2.0):
-    return response(kind, temperature)(raw_maps(seed, len(STUDENT), spread), raw_maps(seed_of_teacher, len(TEACHER), spread))
+    return response(kind, temperature)(
+        raw_maps(seed, len(STUDENT), spread), raw_maps(seed_of_teacher, len(TEACHER), spread)
+    )
 
 
-# ---- the losses against sums written out ---------------------------------------------------------------------------------
+# ---- the losses against sums written out ---------------------------------------------------------
 
 
 def probabilities(logits: list[float]) -> list[float]:
@@ -58,25 +70,41 @@ def probabilities(logits: list[float]) -> list[float]:
 
 
 def divergence(wanted: list[float], own: list[float]) -> float:
-    """KL of two lists of logits in Python's float64; terms of a probability that is exactly 0 are 0."""
+    """KL of two lists of logits in Python's float64; terms of a probability that is exactly 0 are
+    0.
+    """
     p, q = probabilities(wanted), probabilities(own)
     return math.fsum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a)
 
 
 def close(found: torch.Tensor, expected: float, temperature: float) -> bool:
-    """Before τ² both are equal to 1e-6, relative where the divergence is above 1; τ² multiplies float32's rounding with the rest."""
+    """Before τ² both are equal to 1e-6, relative where the divergence is above 1; τ² multiplies
+    float32's rounding with the rest.
+    """
     square = temperature**2
     return abs(found.item() - expected) <= 1e-6 * max(square, expected)
 
 
 @settings(max_examples=30, deadline=None)
-@given(SEEDS, TEMPERATURES, st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=3), st.floats(0.1, 5.0))
+@given(
+    SEEDS,
+    TEMPERATURES,
+    st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=3),
+    st.floats(0.1, 5.0),
+)
 def test_the_channel_wise_loss_is_its_formula(seed, temperature, sizes, spread):
     student, wanted = feature_maps(seed, sizes, spread), feature_maps(seed + 50, sizes, spread)
     expected = 0.0
     for mine, theirs in zip(student, wanted, strict=True):
-        rows = [(t / temperature, s / temperature) for t, s in zip(theirs.double().flatten(0, 1), mine.double().flatten(0, 1), strict=True)]
-        expected += temperature**2 * math.fsum(divergence(t.flatten().tolist(), s.flatten().tolist()) for t, s in rows) / len(rows)
+        rows = [
+            (t / temperature, s / temperature)
+            for t, s in zip(theirs.double().flatten(0, 1), mine.double().flatten(0, 1), strict=True)
+        ]
+        expected += (
+            temperature**2
+            * math.fsum(divergence(t.flatten().tolist(), s.flatten().tolist()) for t, s in rows)
+            / len(rows)
+        )
     assert close(ChannelWiseLoss(temperature)(student, wanted), expected, temperature)
 
 
@@ -89,9 +117,14 @@ def test_the_response_loss_is_its_formula(seed, temperature, kind, spread):
     for mine, theirs in zip(student, wanted, strict=True):
         for image in range(len(mine)):
             for own, other in zip(
-                mine[image].flatten(1).T.double() / temperature, theirs[image].flatten(1).T.double() / temperature, strict=True
+                mine[image].flatten(1).T.double() / temperature,
+                theirs[image].flatten(1).T.double() / temperature,
+                strict=True,
             ):
-                pairs = [(other[4 * BINS + TEACHER.index(n)].item(), own[4 * BINS + STUDENT.index(n)].item()) for n in ("A1", "A3")]
+                pairs = [
+                    (other[4 * BINS + TEACHER.index(n)].item(), own[4 * BINS + STUDENT.index(n)].item())
+                    for n in ("A1", "A3")
+                ]
                 coins = [divergence([t, 0.0], [s, 0.0]) for t, s in pairs]
                 terms.append(math.fsum(coins) if kind == "bernoulli" else divergence(*zip(*pairs, strict=True)))
     expected = temperature**2 * math.fsum(terms) / (2 * len(terms))
@@ -120,12 +153,22 @@ def student_gradient(loss, student, wanted) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["cwd", *KINDS])
 def test_the_gradient_keeps_its_size_at_a_high_temperature(kind):
-    """τ² gives back what softening takes: from τ = 20 to τ = 100 the gradient hardly changes; without it 25 times less would be left."""
+    """τ² gives back what softening takes: from τ = 20 to τ = 100 the gradient hardly changes;
+    without it 25 times less would be left.
+    """
 
     def norm(temperature: float) -> float:
         if kind == "cwd":
-            return student_gradient(ChannelWiseLoss(temperature), feature_maps(1, ((4, 4),)), feature_maps(9, ((4, 4),))).norm().item()
-        return student_gradient(response(kind, temperature), raw_maps(1, len(STUDENT)), raw_maps(9, len(TEACHER))).norm().item()
+            return (
+                student_gradient(ChannelWiseLoss(temperature), feature_maps(1, ((4, 4),)), feature_maps(9, ((4, 4),)))
+                .norm()
+                .item()
+            )
+        return (
+            student_gradient(response(kind, temperature), raw_maps(1, len(STUDENT)), raw_maps(9, len(TEACHER)))
+            .norm()
+            .item()
+        )
 
     assert 0.9 < norm(100.0) / norm(20.0) < 1.1
     assert norm(20.0) > 0.2 * norm(1.0)
@@ -179,7 +222,11 @@ def test_lists_of_unequal_length_are_refused():
 @pytest.mark.parametrize(
     ("student", "wanted", "words"),
     [
-        (raw_maps(1, 3), raw_maps(2, 4), r"the student's raw maps have 11 channels; its 4 classes and 4 · 2 for the box make 12"),
+        (
+            raw_maps(1, 3),
+            raw_maps(2, 4),
+            r"the student's raw maps have 11 channels; its 4 classes and 4 · 2 for the box make 12",
+        ),
         (raw_maps(1, 4), raw_maps(2, 4), r"the teacher's raw maps have 12 channels; its 3 classes"),
         (raw_maps(1, 4)[0], raw_maps(2, 3)[0], r"Give two lists of raw maps"),
     ],
@@ -193,11 +240,13 @@ def test_maps_that_cannot_be_meant_are_refused(student, wanted, words):
 def test_an_unknown_kind_and_strange_classes_are_refused():
     with pytest.raises(ValueError, match="choose bernoulli or softmax"):
         ResponseLoss(STUDENT, TEACHER, "cosine")
-    with pytest.raises(DistillationError, match=r"share no class: the teacher knows C1; the student learns A1, A2.*matched by name"):
+    with pytest.raises(
+        DistillationError, match=r"share no class: the teacher knows C1; the student learns A1, A2.*matched by name"
+    ):
         ResponseLoss(STUDENT, ["C1"])
 
 
-# ---- real networks -------------------------------------------------------------------------------------------------------
+# ---- real networks -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +273,9 @@ def pair(nano):
 
 class Batch:
     def __init__(self, seed: int = 0):
-        self.images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+        self.images = torch.randint(
+            0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+        )
         self.targets = torch.tensor([[0, 1, 8, 8, 40, 40], [1, 3, 20, 4, 60, 50.0]])
 
 
@@ -245,7 +296,9 @@ def test_the_gradient_reaches_the_student_alone(nano):
 
 @pytest.mark.parametrize("part", ["feature", "response"])
 def test_each_part_alone_teaches(nano, part):
-    """Its gradient reaches the first layer of the student, and with gain 0 the total is the plain detection loss."""
+    """Its gradient reaches the first layer of the student, and with gain 0 the total is the plain
+    detection loss.
+    """
     student, _, loss = pair(nano)
     images = Batch().images / 255
     parts = loss(student(images), Batch().targets)
@@ -267,7 +320,9 @@ def test_the_teacher_computes_in_the_format_of_the_student(nano, precision):
 
 
 def test_the_teacher_costs_its_weights_and_one_forward_pass(nano):
-    """It saves nothing for a backward pass and keeps nothing; what the step saves beyond a plain one are the losses' own small maps."""
+    """It saves nothing for a backward pass and keeps nothing; what the step saves beyond a plain
+    one are the losses' own small maps.
+    """
     student, teacher, loss = pair(nano)
     images = Batch().images / 255
 
@@ -295,7 +350,7 @@ def test_the_teacher_costs_its_weights_and_one_forward_pass(nano):
     assert 0 < taught - plain < of_the_losses < teachers_graph
 
 
-# ---- who owns what -------------------------------------------------------------------------------------------------------
+# ---- who owns what -------------------------------------------------------------------------------
 
 
 def test_a_students_checkpoint_is_a_plain_one(nano, tmp_path):
@@ -360,13 +415,16 @@ def test_a_feature_loss_wants_a_teacher_of_the_same_size(nano):
     student = copy.deepcopy(nano[0]).train()
     teacher = Teacher(YOLO(len(TEACHER), "s"), TEACHER)
     loss = DistillationLoss(DetectionLoss(student), student, teacher, feature=ChannelWiseLoss())
-    with pytest.raises(DistillationError, match=r"neck.csp_x: the student's map is \(2, 64, 8, 8\), the teacher's \(2, 128, 8, 8\).*size"):
+    with pytest.raises(
+        DistillationError,
+        match=r"neck.csp_x: the student's map is \(2, 64, 8, 8\), the teacher's \(2, 128, 8, 8\).*size",
+    ):
         loss(student(Batch().images / 255), Batch().targets)
     alone = DistillationLoss(DetectionLoss(student), student, teacher, response=ResponseLoss(STUDENT, TEACHER))
     assert alone(student(Batch().images / 255), Batch().targets).response > 0
 
 
-# ---- runs ----------------------------------------------------------------------------------------------------------------
+# ---- runs ----------------------------------------------------------------------------------------
 
 preset_for = partial(tiny.preset_for, epochs=2)
 
@@ -391,7 +449,13 @@ class Interrupt(hooks.learning.Hook):
 def test_a_resumed_distillation_ends_as_if_it_had_not_stopped(tiny_data, tmp_path):
     teacher = write_teacher(tmp_path / "teacher.safetensors")
     preset = preset_for(
-        tiny_data, teacher=str(teacher), feature="cwd", response="bernoulli", response_gain=50.0, distill_final=0.1, epochs=3
+        tiny_data,
+        teacher=str(teacher),
+        feature="cwd",
+        response="bernoulli",
+        response_gain=50.0,
+        distill_final=0.1,
+        epochs=3,
     )
     whole = train.train(preset, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -407,7 +471,10 @@ def test_a_resumed_distillation_ends_as_if_it_had_not_stopped(tiny_data, tmp_pat
     columns = tables[0][0].split(",")
     assert {"feature", "response"} <= {*columns} and len(tables[0]) == 4
     timed = [place for place, name in enumerate(columns) if "seconds" in name]
-    rows = [[[value for place, value in enumerate(line.split(",")) if place not in timed] for line in table] for table in tables]
+    rows = [
+        [[value for place, value in enumerate(line.split(",")) if place not in timed] for line in table]
+        for table in tables
+    ]
     assert rows[0] == rows[1]
     # a checkpoint of the run is one of a plain student
     kept = torch.load(tmp_path / "whole" / "last.pt", weights_only=True)
@@ -431,15 +498,30 @@ def test_a_preset_says_which_maps_are_compared(tiny_data, tmp_path):
     ("make", "overrides", "error", "words"),
     [
         (lambda path: path, {}, FileNotFoundError, r"teacher.safetensors: there is no such weights file"),
-        (lambda path: path.write_bytes(b"nothing") and path, {}, ValueError, r"teacher.safetensors: cannot be read as weights"),
+        (
+            lambda path: path.write_bytes(b"nothing") and path,
+            {},
+            ValueError,
+            r"teacher.safetensors: cannot be read as weights",
+        ),
         (
             lambda path: write_teacher(path, classes=("truck",)),
             {},
             DistillationError,
             "share no class: the teacher knows truck; the student learns square, bar",
         ),
-        (lambda path: write_teacher(path, classes=()), {}, DistillationError, "0 classes. Take weights that Ultralytics or"),
-        (lambda path: write_teacher(path), {"feature": "fgd"}, presets.PresetError, "feature=fgd: unknown; choose cwd, attention"),
+        (
+            lambda path: write_teacher(path, classes=()),
+            {},
+            DistillationError,
+            "0 classes. Take weights that Ultralytics or",
+        ),
+        (
+            lambda path: write_teacher(path),
+            {"feature": "fgd"},
+            presets.PresetError,
+            "feature=fgd: unknown; choose cwd, attention",
+        ),
     ],
     ids=["missing", "unreadable", "no shared class", "no classes", "unknown loss"],
 )
@@ -452,7 +534,10 @@ def test_a_teacher_that_cannot_teach_is_told_in_a_sentence(tiny_data, tmp_path, 
 
 
 def test_a_teacher_of_another_size_is_told_in_a_sentence(tiny_data, tmp_path):
-    """A student with weights of its own: the first step says which map does not fit. The response loss alone needs no equal maps."""
+    """A student with weights of its own: the first step says which map does not fit.
+
+    The response loss alone needs no equal maps.
+    """
     torch.manual_seed(4)
     hooks.save_weights(tmp_path / "own.safetensors", YOLO(2, "n"), {"classes": ["square", "bar"]})
     chosen = {
@@ -460,7 +545,10 @@ def test_a_teacher_of_another_size_is_told_in_a_sentence(tiny_data, tmp_path):
         "weights": str(tmp_path / "own.safetensors"),
         "epochs": 1,
     }
-    with pytest.raises(DistillationError, match=r"the student's map is .*take a teacher of the student's size, or the response loss alone"):
+    with pytest.raises(
+        DistillationError,
+        match=r"the student's map is .*take a teacher of the student's size, or the response loss alone",
+    ):
         train.train(preset_for(tiny_data, feature="cwd", **chosen), tmp_path / "cwd")
     assert train.train(preset_for(tiny_data, response="bernoulli", **chosen), tmp_path / "kl").trainer.steps == 4
 

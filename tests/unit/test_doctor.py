@@ -50,12 +50,16 @@ def test_another_ultralytics_is_a_problem(healthy, monkeypatch):
     status, text = run()
     assert status == 1
     assert (
-        "1 problem 1. ultralytics is 8.3.0, and the course equals 8.4.190: other versions compute something else. Run `make setup`." in text
+        "1 problem 1. ultralytics is 8.3.0, and the course equals 8.4.190: other versions compute something else. "
+        "Run `make setup`." in text
     )
 
 
 def test_it_runs_without_torch():
-    hidden = "import sys; sys.modules.update(torch=None, torchvision=None); from yolostudy.command.doctor import report; sys.exit(report())"
+    hidden = (
+        "import sys; sys.modules.update(torch=None, torchvision=None); from yolostudy.command.doctor import report; "
+        "sys.exit(report())"
+    )
     done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "torch does not import" in done.stdout
@@ -63,7 +67,9 @@ def test_it_runs_without_torch():
 
 
 def test_missing_torch_is_named_once(monkeypatch, healthy):
-    monkeypatch.setattr(doctor, "installed", lambda name: None if name == "torch" else doctor.locked_versions().get(name, ["1"])[0])
+    monkeypatch.setattr(
+        doctor, "installed", lambda name: None if name == "torch" else doctor.locked_versions().get(name, ["1"])[0]
+    )
     monkeypatch.setattr(doctor, "attempt", lambda name: (None, "ModuleNotFoundError"))
     monkeypatch.setattr(doctor, "machine", doctor.accelerator)
     status, text = run()

@@ -42,7 +42,7 @@ def stub(reference) -> Edition:
     return strip(reference, NOTEBOOKS)
 
 
-# ---- read ------------------------------------------------------------------------------------------------------------
+# ---- read ----------------------------------------------------------------------------------------
 
 STATEMENTS = [
     "import os",
@@ -61,7 +61,11 @@ STATEMENTS = [
 ]
 
 
-@given(st.lists(st.sampled_from(STATEMENTS)), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["utf-8", "utf-8-sig"]))
+@given(
+    st.lists(st.sampled_from(STATEMENTS)),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+)
 def test_a_file_is_read_and_written_unchanged(tmp_path_factory, parts, newline, encoding):
     file = tmp_path_factory.mktemp("read") / "x.py"
     text = "\n".join(parts) + "\n"
@@ -83,7 +87,8 @@ def test_a_declared_encoding_survives(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, line", [(b"a = 1\nb = (\n", 2), (b"a = 1\nb = '\xff'\n", 2), (b"a = 1\n\0\n", 2), (b"# coding: klingon\n", None)]
+    "content, line",
+    [(b"a = 1\nb = (\n", 2), (b"a = 1\nb = '\xff'\n", 2), (b"a = 1\n\0\n", 2), (b"# coding: klingon\n", None)],
 )
 def test_what_python_cannot_read_is_a_syntax_error_with_file_and_line(tmp_path, content, line):
     (file := tmp_path / "x.py").write_bytes(content)
@@ -102,7 +107,7 @@ def test_writing_removes_what_python_compiled_before(tmp_path):
     assert [file.name for file in sorted(tmp_path.iterdir())] == ["__pycache__", "x.py"]
 
 
-# ---- strip -----------------------------------------------------------------------------------------------------------
+# ---- strip ---------------------------------------------------------------------------------------
 
 
 def test_a_stub_keeps_all_that_is_given(stub):
@@ -124,7 +129,9 @@ def test_a_stub_raises_by_name(stub):
 
 
 def test_strip_is_idempotent(stub):
-    assert {name: module.text for name, module in strip(stub, NOTEBOOKS).items()} == {name: m.text for name, m in stub.items()}
+    assert {name: module.text for name, module in strip(stub, NOTEBOOKS).items()} == {
+        name: m.text for name, m in stub.items()
+    }
 
 
 def test_the_exercises_are_the_definitions_with_a_region(reference, stub):
@@ -137,27 +144,49 @@ def test_the_exercises_are_the_definitions_with_a_region(reference, stub):
     [
         ("def f():\n    # BEGIN SOLUTION\n    return 1\n", 2, "never closed"),
         ("def f():\n    return 1\n    # END SOLUTION\n", 3, "never began"),
-        ("def f():\n    # BEGIN SOLUTION\n    # BEGIN SOLUTION\n    return 1\n    # END SOLUTION\n", 3, "inside the region of line 2"),
+        (
+            "def f():\n    # BEGIN SOLUTION\n    # BEGIN SOLUTION\n    return 1\n    # END SOLUTION\n",
+            3,
+            "inside the region of line 2",
+        ),
         ("def f():\n    # begin solution\n    return 1\n    # END SOLUTION\n", 2, "malformed"),
         ("def f():\n    ### BEGIN SOLUTION\n    return 1\n    # END SOLUTION\n", 2, "malformed"),
         ("def f():\n    x = 1  # BEGIN SOLUTION\n    return 1\n    # END SOLUTION\n", 2, "malformed"),
         ("# BEGIN SOLUTION\nx = 1\n# END SOLUTION\n", 1, "not in the body of one function"),
         ("# BEGIN SOLUTION\ndef f():\n    return 1\n# END SOLUTION\n", 1, "not in the body of one function"),
-        ("if x:\n    def f():\n        # BEGIN SOLUTION\n        return 1\n        # END SOLUTION\n", 3, "top-level definition"),
-        ("class A:\n    # BEGIN SOLUTION\n    x = 1\n    # END SOLUTION\n", 2, "not in the body of one function"),
-        ("class A:\n    # BEGIN SOLUTION\n    def f(self): pass\n    # END SOLUTION\n", 2, "not in the body of one function"),
         (
-            "class A:\n    def f(self):\n        # BEGIN SOLUTION\n        x\n\n    def g(self):\n        # END SOLUTION\n        y\n",
+            "if x:\n    def f():\n        # BEGIN SOLUTION\n        return 1\n        # END SOLUTION\n",
+            3,
+            "top-level definition",
+        ),
+        ("class A:\n    # BEGIN SOLUTION\n    x = 1\n    # END SOLUTION\n", 2, "not in the body of one function"),
+        (
+            "class A:\n    # BEGIN SOLUTION\n    def f(self): pass\n    # END SOLUTION\n",
+            2,
+            "not in the body of one function",
+        ),
+        (
+            "class A:\n    def f(self):\n        # BEGIN SOLUTION\n        x\n\n    def g(self):\n        # END "
+            "SOLUTION\n        y\n",
             3,
             "not in the body",
         ),
-        ("def f():\n    # BEGIN SOLUTION\n    if x:\n        a\n    # END SOLUTION\n    else:\n        b\n", 2, "cuts a statement"),
+        (
+            "def f():\n    # BEGIN SOLUTION\n    if x:\n        a\n    # END SOLUTION\n    else:\n        b\n",
+            2,
+            "cuts a statement",
+        ),
         ("def f():\n    # BEGIN SOLUTION\n    # nothing\n    # END SOLUTION\n    return 1\n", 2, "holds no code"),
         ("x = [\n    # BEGIN SOLUTION\n    1,\n    # END SOLUTION\n]\n", 2, "holds no code"),
         ("def f():\n    # BEGIN SOLUTION\n    '''Given.'''\n    return 1\n    # END SOLUTION\n", 2, "docstring"),
         ("def f():\n  # BEGIN SOLUTION\n    return 1\n    # END SOLUTION\n", 2, "not indented like"),
         ("def f():\n  # BEGIN SOLUTION\n    return 1\n  # END SOLUTION\n", 2, "not indented like"),
-        ("def f():\n    try:\n        # BEGIN SOLUTION\n        x\n    except E:\n        y\n        # END SOLUTION\n", 3, "of the stub"),
+        (
+            "def f():\n    try:\n        # BEGIN SOLUTION\n        x\n    except E:\n        y\n        # END "
+            "SOLUTION\n",
+            3,
+            "of the stub",
+        ),
     ],
 )
 def test_a_region_that_no_stub_can_be_made_of_is_named_with_file_and_line(text, line, words):
@@ -178,10 +207,12 @@ def test_a_region_in_an_inner_function_and_after_a_nested_one():
         "    # BEGIN SOLUTION\n    return g()\n    # END SOLUTION\n"
     )
     task = STUB.format("f")
-    assert strip(edition(shapes=text), NOTEBOOKS)["shapes"].text == f"def f():\n    def g():\n        {task}\n    {task}\n"
+    assert (
+        strip(edition(shapes=text), NOTEBOOKS)["shapes"].text == f"def f():\n    def g():\n        {task}\n    {task}\n"
+    )
 
 
-# ---- transplant ------------------------------------------------------------------------------------------------------
+# ---- transplant ----------------------------------------------------------------------------------
 
 
 def test_the_stub_with_every_definition_of_the_reference_is_the_reference(reference, stub):
@@ -199,10 +230,14 @@ NAMES = ["a", "b", "c", "d", "e"]
 @settings(max_examples=200)
 @given(st.data())
 def test_helpers_come_along_and_nothing_else(data):
-    """Random call graphs: what the transplanted definition reaches and the target lacks comes, and the result runs."""
+    """Random call graphs: what the transplanted definition reaches and the target lacks comes, and
+    the result runs.
+    """
     calls = {name: data.draw(st.lists(st.sampled_from(NAMES), unique=True), name) for name in NAMES}
     had = {*data.draw(st.sets(st.sampled_from(NAMES[1:])), "had"), "a"}
-    donor = edition(m="\n".join(f"def {n}(seen):\n    return seen.get('{n}') or [{', '.join(calls[n])}]" for n in NAMES))
+    donor = edition(
+        m="\n".join(f"def {n}(seen):\n    return seen.get('{n}') or [{', '.join(calls[n])}]" for n in NAMES)
+    )
     target = edition(m="\n".join(f"def {n}(seen): return 'old'" for n in NAMES if n in had))
     after = transplant(target, "m.a", donor)
 
@@ -268,7 +303,7 @@ def test_a_definition_that_the_target_lacks_is_added_and_one_that_the_donor_lack
         transplant(edition(m="def f(): pass"), "m.f", edition(m=""))
 
 
-# ---- load ------------------------------------------------------------------------------------------------------------
+# ---- load ----------------------------------------------------------------------------------------
 
 
 def test_a_traceback_and_getsource_point_at_each_statements_own_file(tmp_path, reference):

@@ -22,8 +22,25 @@ from yolostudy.data.records import DataError, DetectionSet, Problems, Record, mi
 SIZES = ((64, 48), (160, 160), (333, 201), (40, 1000))
 READERS = {"voc": voc, "coco": coco, "yolo": yolo}
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Names that a format could trip over: XML and YAML syntax, numbers, words that YAML takes for booleans, blanks, other alphabets.
-NAMES = ("A1", "A10", "yes", "null", "3", "1e3", "a & <b>", "quote \" '", "two words", "Öl: 飛行機", "#x", "- x", "{y}", "0x1F", "~")
+# Names that a format could trip over: XML and YAML syntax, numbers, words that YAML takes for
+# booleans, blanks, other alphabets.
+NAMES = (
+    "A1",
+    "A10",
+    "yes",
+    "null",
+    "3",
+    "1e3",
+    "a & <b>",
+    "quote \" '",
+    "two words",
+    "Öl: 飛行機",
+    "#x",
+    "- x",
+    "{y}",
+    "0x1F",
+    "~",
+)
 POSE = ("nose", "left wing tip", "right wing tip")
 
 
@@ -41,7 +58,9 @@ def photographs(tmp_path_factory) -> list[Path]:
 
 @st.composite
 def objects(draw, size: tuple[int, int], class_count: int, keypoint_count: int):
-    """(boxes, classes, keypoints) of one image: boxes at any real position, on the border too, half a pixel to the whole image large."""
+    """(boxes, classes, keypoints) of one image: boxes at any real position, on the border too, half
+    a pixel to the whole image large.
+    """
     width, height = size
     boxes, classes, points = [], [], []
     for _ in range(draw(st.integers(0, 4))):
@@ -51,10 +70,15 @@ def objects(draw, size: tuple[int, int], class_count: int, keypoint_count: int):
         classes.append(draw(st.integers(0, class_count - 1)))
         for _ in range(keypoint_count):
             visible = draw(st.sampled_from([0, 1, 2]))
-            points.append([draw(st.floats(0, width, width=32)), draw(st.floats(0, height, width=32)), visible] if visible else [0, 0, 0])
+            points.append(
+                [draw(st.floats(0, width, width=32)), draw(st.floats(0, height, width=32)), visible]
+                if visible
+                else [0, 0, 0]
+            )
     boxes = np.clip(np.array(boxes, np.float32).reshape(-1, 4), 0, [width, height, width, height]).astype(np.float32)
     classes = np.array(classes, np.int64)
-    _, first = np.unique(np.column_stack([classes, boxes.round(1)]), axis=0, return_index=True)  # two equal objects are a mistake
+    # two equal objects are a mistake
+    _, first = np.unique(np.column_stack([classes, boxes.round(1)]), axis=0, return_index=True)
     keypoints = np.array(points, np.float32).reshape(len(boxes), keypoint_count, 3)[first] if keypoint_count else None
     return boxes[first], classes[first], keypoints
 
@@ -65,7 +89,8 @@ def sets(draw, images: list[Path]) -> list[DetectionSet]:
     names = tuple(draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5, unique=True)))
     keypoint_names = draw(st.sampled_from([(), POSE]))
     records = [
-        Record(image, size, *draw(objects(size, len(names), len(keypoint_names)))) for image, size in zip(images, SIZES, strict=True)
+        Record(image, size, *draw(objects(size, len(names), len(keypoint_names))))
+        for image, size in zip(images, SIZES, strict=True)
     ]
     train = DetectionSet("made", names, records, keypoint_names, mirror(keypoint_names))
     other = draw(st.sampled_from(["validation", "test", "small"]))
@@ -94,7 +119,9 @@ def assert_same(read: DetectionSet, written: DetectionSet) -> None:
     assert not expected
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
 @given(choice=st.data())
 def test_one_set_survives_all_three_formats_in_a_row(photographs, tmp_path_factory, choice):
     made = choice.draw(sets(photographs))
@@ -110,8 +137,12 @@ def test_one_set_survives_all_three_formats_in_a_row(photographs, tmp_path_facto
 def one_of_each(photographs: list[Path]) -> list[DetectionSet]:
     boxes = np.array([[1.25, 2.5, 30.125, 40.75], [10, 10, 40, 48]], np.float32)
     pose = np.array([[[5, 6, 2], [7.5, 8, 1], [0, 0, 0]], [[20, 21, 2], [22, 23, 2], [24, 25, 2]]], np.float32)
-    records = [Record(image, size, boxes, np.array([1, 0]), pose) for image, size in zip(photographs[:3], SIZES, strict=False)]
-    empty = Record(photographs[3], SIZES[3], np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty((0, 3, 3), np.float32))
+    records = [
+        Record(image, size, boxes, np.array([1, 0]), pose) for image, size in zip(photographs[:3], SIZES, strict=False)
+    ]
+    empty = Record(
+        photographs[3], SIZES[3], np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty((0, 3, 3), np.float32)
+    )
     train = DetectionSet("made", ("A1", "A2"), [*records, empty], POSE, (0, 2, 1))
     return [train, replace(train, records=records[:2], split="validation")]
 
@@ -126,7 +157,10 @@ def test_pycocotools_reads_the_coco_export(photographs, tmp_path):
     assert len(truth.getImgIds()) == 4 and len(truth.getAnnIds()) == 6
     first = truth.loadAnns(truth.getAnnIds(imgIds=[1]))[0]
     assert first["bbox"] == [1.25, 2.5, 28.875, 38.25] and first["category_id"] == 2 and first["num_keypoints"] == 2
-    results = [{"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9} for a in truth.anns.values()]
+    results = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 0.9}
+        for a in truth.anns.values()
+    ]
     evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
@@ -144,11 +178,16 @@ def test_ultralytics_reads_the_yolo_export(photographs, tmp_path, monkeypatch, p
 
     made = one_of_each(photographs)
     if not pose:
-        made = [replace(one, records=[replace(r, keypoints=None) for r in one.records], keypoint_names=(), flip_index=()) for one in made]
+        made = [
+            replace(one, records=[replace(r, keypoints=None) for r in one.records], keypoint_names=(), flip_index=())
+            for one in made
+        ]
     description = check_det_dataset(str(yolo.write(made, tmp_path / "yolo")))
     assert description["names"] == {0: "A1", 1: "A2"}
     for key, written in (("train", made[0]), ("val", made[1])):
-        dataset = YOLODataset(description[key], data=description, task="pose" if pose else "detect", augment=False, imgsz=64)
+        dataset = YOLODataset(
+            description[key], data=description, task="pose" if pose else "detect", augment=False, imgsz=64
+        )
         assert len(dataset.labels) == len(written)
         for label, record in zip(dataset.labels, sorted(written.records, key=lambda r: r.image.name), strict=True):
             height, width = label["shape"]
@@ -186,7 +225,10 @@ def test_images_of_one_name_in_two_folders_stay_two(photographs, tmp_path):
     both = replace(made, records=[made.records[0], replace(made.records[1], image=twin)])
     for format in data.FORMATS:
         read = data.open_set(data.write(both, tmp_path / format, format))
-        assert sorted((record.image.stem, record.size) for record in read.records) == [("0", SIZES[0]), ("0_2", SIZES[1])]
+        assert sorted((record.image.stem, record.size) for record in read.records) == [
+            ("0", SIZES[0]),
+            ("0_2", SIZES[1]),
+        ]
 
 
 def test_an_export_never_goes_into_a_folder_that_holds_something(photographs, tmp_path):
@@ -223,7 +265,9 @@ def test_descriptions_of_the_repository(photographs, tmp_path, monkeypatch):
     (tmp_path / "datasets" / "planes-mini" / "classes.json").unlink()
     release(made, tmp_path / "datasets" / "mar20")
     stated = yolo.load_yaml(REPOSITORY / "datasets" / "planes.yaml")
-    assert stated["keypoints"]["names"] == list(airframes.KEYPOINTS) and stated["keypoints"]["flip_index"] == list(airframes.FLIP_INDEX)
+    assert stated["keypoints"]["names"] == list(airframes.KEYPOINTS) and stated["keypoints"]["flip_index"] == list(
+        airframes.FLIP_INDEX
+    )
     for spec in ("planes-mini", "datasets/planes-mini", REPOSITORY / "datasets" / "planes.yaml", "mar20"):
         read = data.open_set(spec)
         assert read.class_names == tuple(f"A{number}" for number in range(1, 21))
@@ -274,7 +318,9 @@ def test_deep_check_finds_a_picture_that_breaks_inside(photographs, tmp_path):
     torn = tmp_path / "torn.png"
     whole = photographs[2].read_bytes()
     middle = len(whole) // 2
-    torn.write_bytes(whole[:middle] + bytes(byte ^ 0x55 for byte in whole[middle : middle + 400]) + whole[middle + 400 :])
+    torn.write_bytes(
+        whole[:middle] + bytes(byte ^ 0x55 for byte in whole[middle : middle + 400]) + whole[middle + 400 :]
+    )
     problems = Problems()
     assert check.image_size(torn, problems) and not problems.found  # its end is in place: the quick check lets it pass
     made = one_of_each(photographs)[0]

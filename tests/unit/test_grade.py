@@ -1,4 +1,6 @@
-"""Grading a class: points from the judge alone, reports that nothing overwrites, and the shipped notebooks on what passed."""
+"""Grading a class: points from the judge alone, reports that nothing overwrites, and the shipped
+notebooks on what passed.
+"""
 
 import contextlib
 import csv
@@ -81,7 +83,10 @@ def enrol(course: Course, folder: Path, **texts: str | bytes) -> Path:
     """A learner's repository: all solved, but for the modules that are given as texts."""
     (folder / "yolostudy").mkdir(parents=True)
     for name in course.names:
-        file, text = folder / "yolostudy" / f"{name}.py", texts.get(name, (course.solutions / f"{name}.py").read_bytes())
+        file, text = (
+            folder / "yolostudy" / f"{name}.py",
+            texts.get(name, (course.solutions / f"{name}.py").read_bytes()),
+        )
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return folder
 
@@ -90,16 +95,23 @@ def states(course, judge, box, folder: Path) -> list[str]:
     return [v.state for v in grade.grade(judge, box, folder, judge.select("")).verdicts]
 
 
-# ---- one learner -----------------------------------------------------------------------------------------------------------
+# ---- one learner ---------------------------------------------------------------------------------
 
 
 def test_points_come_from_what_passes(course, judge, box, tmp_path):
-    report = grade.grade(judge, box, enrol(course, tmp_path / "ben", shapes=SHAPES.replace(HYPOT, "2 * square.side")), judge.select(""))
+    report = grade.grade(
+        judge, box, enrol(course, tmp_path / "ben", shapes=SHAPES.replace(HYPOT, "2 * square.side")), judge.select("")
+    )
     assert (report.learner, report.points, report.possible) == ("ben", 5, 6)
     told = report.as_json()
     assert told["stages"] == {"1": {"points": 2, "possible": 3}, "2": {"points": 3, "possible": 3}}
     wrong = told["exercises"][1]
-    assert (wrong["name"], wrong["state"], wrong["points"], wrong["misconception"]) == ("shapes.diagonal", NOT_YET, 0, "twice the side")
+    assert (wrong["name"], wrong["state"], wrong["points"], wrong["misconception"]) == (
+        "shapes.diagonal",
+        NOT_YET,
+        0,
+        "twice the side",
+    )
     page = report.as_html()
     assert "of &lt;small&gt; ones" in page and "<small>" not in page
     assert "Stage 1" in page and "2 of 3" in page and "That is the way around the corner." in page
@@ -181,7 +193,7 @@ def test_a_link_to_the_solutions_is_not_followed(course, judge, box, tmp_path, l
     assert "a link to a place outside" in report.verdicts[0].problem
 
 
-# ---- a class ---------------------------------------------------------------------------------------------------------------
+# ---- a class -------------------------------------------------------------------------------------
 
 
 def rows(out: Path) -> list[dict]:
@@ -207,7 +219,13 @@ def test_a_class_in_one_call(course, tmp_path, capsys, monkeypatch):
         {"learner": "anna", "points": "6", "possible": "6", "stage 1": "3", "stage 2": "3"},
         {"learner": "ben", "points": "5", "possible": "6", "stage 1": "2", "stage 2": "3"},
     ]
-    assert {file.name for file in (tmp_path / "grades").iterdir()} == {"anna.html", "anna.json", "ben.html", "ben.json", "summary.csv"}
+    assert {file.name for file in (tmp_path / "grades").iterdir()} == {
+        "anna.html",
+        "anna.json",
+        "ben.html",
+        "ben.json",
+        "summary.csv",
+    }
 
 
 def test_reports_of_the_same_name_stay_apart(course, tmp_path, capsys):
@@ -217,8 +235,16 @@ def test_reports_of_the_same_name_stay_apart(course, tmp_path, capsys):
     assert {file.stem for file in out.glob("*.html")} == {"2024-repo", "2025-repo"}
     assert grade.main([*call, str(folders[2])]) == 0
     assert grade.main([*call, str(folders[0])]) == 0  # again: its own report is written anew
-    assert {json.loads(file.read_text())["learner"] for file in out.glob("*.json")} == {"2024-repo", "2025-repo", "repo"}
-    assert [(row["learner"], row["points"]) for row in rows(out)] == [("2024-repo", "3"), ("2025-repo", "3"), ("repo", "3")]
+    assert {json.loads(file.read_text())["learner"] for file in out.glob("*.json")} == {
+        "2024-repo",
+        "2025-repo",
+        "repo",
+    }
+    assert [(row["learner"], row["points"]) for row in rows(out)] == [
+        ("2024-repo", "3"),
+        ("2025-repo", "3"),
+        ("repo", "3"),
+    ]
 
 
 def test_names_that_differ_by_case_only_are_the_same_on_some_disks(tmp_path):
@@ -242,11 +268,15 @@ def test_an_unknown_exercise_is_refused_before_anybody_is_graded(course, tmp_pat
 def test_an_interrupt_leaves_whole_reports_and_no_process(course, tmp_path):
     slow = SHAPES.replace("import math", "import math, time").replace(HYPOT, "time.sleep(15)")
     folders = [enrol(course, tmp_path / "anna"), enrol(course, tmp_path / "slow", shapes=slow)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")} | {"PYTHONPATH": str(course.root)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")} | {
+        "PYTHONPATH": str(course.root)
+    }
     code = "import sys; from yolostudy.study.grading.grade import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "--no-notebooks", "--out", str(tmp_path / "grades"), *map(str, folders)]
     before = servers(course)
-    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    running = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
     assert running.stdout.readline().startswith("anna: 6 of 6 points")
     time.sleep(0.5)  # the second learner's turn
     running.send_signal(signal.SIGINT)
@@ -266,7 +296,7 @@ def servers(course) -> set[str]:
     return found
 
 
-# ---- notebooks --------------------------------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
 
 NOTEBOOK = """\
 # Shapes
@@ -309,7 +339,10 @@ print(sorted(name for name in os.environ if name in ("SECRET", "YOLOSTUDY_USE"))
 
 @pytest.mark.notebook
 def test_the_shipped_notebooks_run_on_what_passed(course, judge, box, tmp_path, monkeypatch):
-    """One wrong answer: its fill cell fails, and nothing else. It would end the kernel, so it never runs there."""
+    """One wrong answer: its fill cell fails, and nothing else.
+
+    It would end the kernel, so it never runs there.
+    """
     (course.root / "course/source/01_shapes.md").write_text(NOTEBOOK)
     monkeypatch.setenv("YOLOSTUDY_USE", "reference")
     (notebook,) = author.build(course, execute=True)

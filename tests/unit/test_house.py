@@ -19,7 +19,20 @@ from yolostudy.command.doctor import PYTHONS, locked_versions
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "yolostudy"
 GIVEN = {"canvas", "data", "study", "lens", "bridge", "views", "hooks", "runs", "command"}
-STAGE_ORDER = ["trace", "blocks", "network", "boxes", "assigner", "losses", "metrics", "training", "weights", "distill", "pose", "heatmaps"]
+STAGE_ORDER = [
+    "trace",
+    "blocks",
+    "network",
+    "boxes",
+    "assigner",
+    "losses",
+    "metrics",
+    "training",
+    "weights",
+    "distill",
+    "pose",
+    "heatmaps",
+]
 STAGE_ORDER += ["engine", "deploy"]
 EXERCISES = set(STAGE_ORDER)
 
@@ -36,11 +49,14 @@ FORBIDDEN = {
 }
 
 
-# Speed of opening ---------------------------------------------------------------------------------------------------------------------
+# Speed of opening
+# --------------------------------------------------------------------------------------------------
 
 
 def seconds(*command: str, runs: int = 5) -> float:
-    """The best of some runs, without what a bare Python takes: the best is what the code costs on a machine that has time for it."""
+    """The best of some runs, without what a bare Python takes: the best is what the code costs on a
+    machine that has time for it.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "YOLOSTUDY_USE"}
 
     def best(words) -> float:
@@ -68,11 +84,14 @@ def test_the_import_needs_no_torch(word):
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"YOLOSTUDY_USE": word}, cwd=ROOT)
 
 
-# What may import what -----------------------------------------------------------------------------------------------------------------
+# What may import what
+# --------------------------------------------------------------------------------------------------
 
 
 def imports(file: Path, root: Path = ROOT) -> set[tuple[str, ...]]:
-    """Every module that a file imports, as absolute parts; `from . import x` counts as the module x. Those inside functions count too."""
+    """Every module that a file imports, as absolute parts; `from . import x` counts as the module
+    x. Those inside functions count too.
+    """
     found = set()
     home = file.relative_to(root).with_suffix("").parts[:-1]
     for node in ast.walk(ast.parse(file.read_text("utf-8"), str(file))):
@@ -86,10 +105,12 @@ def imports(file: Path, root: Path = ROOT) -> set[tuple[str, ...]]:
 
 
 def parts_of_the_package(file: Path, root: Path = ROOT) -> set[str]:
-    """Which folders and exercise modules of yolostudy (or of solutions, which stands for them) a file imports."""
-    return {module[1] for module in imports(file, root) if module[0] in ("yolostudy", "solutions") and len(module) > 1} & (
-        GIVEN | EXERCISES
-    )
+    """Which folders and exercise modules of yolostudy (or of solutions, which stands for them) a
+    file imports.
+    """
+    return {
+        module[1] for module in imports(file, root) if module[0] in ("yolostudy", "solutions") and len(module) > 1
+    } & (GIVEN | EXERCISES)
 
 
 def test_every_folder_is_known():
@@ -119,14 +140,18 @@ def test_an_exercise_module_imports_only_earlier_ones(place):
         assert parts_of_the_package(file) <= earlier, f"{file.name} imports {parts_of_the_package(file) - earlier}"
         tree = ast.parse(file.read_text("utf-8"))
         absolute = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        absolute |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+        absolute |= {
+            node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level
+        }
         own = {name for name in absolute if name.split(".")[0] in ("yolostudy", "solutions", "tests", "course")}
         assert not own, f"{file.name} imports {own} by its full name: write `from .module import Name`"
 
 
 def test_only_the_bridge_knows_ultralytics():
     users = {
-        file.relative_to(PACKAGE).parts[0] for file in PACKAGE.rglob("*.py") if any(module[0] == "ultralytics" for module in imports(file))
+        file.relative_to(PACKAGE).parts[0]
+        for file in PACKAGE.rglob("*.py")
+        if any(module[0] == "ultralytics" for module in imports(file))
     }
     assert users <= {"bridge"}
 
@@ -139,7 +164,8 @@ def test_the_import_reader_sees_what_there_is(tmp_path):
     assert parts_of_the_package(file, tmp_path) == {"lens", "blocks", "command", "data"}
 
 
-# Set-up -------------------------------------------------------------------------------------------------------------------------------
+# Set-up
+# --------------------------------------------------------------------------------------------------
 
 
 def project() -> dict:
@@ -147,13 +173,18 @@ def project() -> dict:
 
 
 def test_the_lock_meets_the_list_of_dependencies():
-    wanted = [*project()["dependencies"], *(word for extra in project()["optional-dependencies"].values() for word in extra)]
+    wanted = [
+        *project()["dependencies"],
+        *(word for extra in project()["optional-dependencies"].values() for word in extra),
+    ]
     locked = locked_versions()
     for requirement in map(Requirement, wanted):
         name = requirement.name.lower()
         assert name in locked, f"{name} is not in requirements.lock: run `make lock`"
         for version in locked[name]:
-            assert Version(version) in requirement.specifier, f"{name} {version} is locked, {requirement} is wanted: run `make lock`"
+            assert Version(version) in requirement.specifier, (
+                f"{name} {version} is locked, {requirement} is wanted: run `make lock`"
+            )
 
 
 def test_the_lock_is_hashed_and_names_no_address():
@@ -166,17 +197,23 @@ def test_the_lock_is_hashed_and_names_no_address():
 def test_python_versions_agree():
     first, below = (".".join(map(str, version)) for version in PYTHONS)
     assert project()["requires-python"] == f">={first},<{below}"
-    assert f"({PYTHONS[0][0]}, {PYTHONS[0][1]}) <= sys.version_info < ({PYTHONS[1][0]}, {PYTHONS[1][1]})" in (ROOT / "Makefile").read_text()
+    assert (
+        f"({PYTHONS[0][0]}, {PYTHONS[0][1]}) <= sys.version_info < ({PYTHONS[1][0]}, {PYTHONS[1][1]})"
+        in (ROOT / "Makefile").read_text()
+    )
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_make_help_lists_every_target():
     targets = re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # as typed, also under `make test`
+    # as typed, also under `make test`
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, env=environment).stdout
     assert {"help", "setup", "lab", "test", "lint"} <= set(targets)
     for target in targets:
-        assert re.search(rf"(?m)^  make {target} +\S", shown), f"make {target} has no line in `make help`: give it one after ##"
+        assert re.search(rf"(?m)^  make {target} +\S", shown), (
+            f"make {target} has no line in `make help`: give it one after ##"
+        )
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
@@ -185,7 +222,8 @@ def test_setup_names_a_python_that_will_do(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
     old = tmp_path / "old python"
     old.write_text(
-        f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info, sys.version = (3, 9), \'3.9.1 x\'; exec(sys.argv[1])" "$2"\n'
+        f"#!/bin/sh\nexec {sys.executable} -c \"import sys; sys.version_info, sys.version = (3, 9), '3.9.1 x'; "
+        'exec(sys.argv[1])" "$2"\n'
     )
     old.chmod(0o755)
     link = tmp_path / "python3.9"
@@ -209,7 +247,8 @@ def test_environment_yml_is_read():
     assert PYTHONS[0] <= tuple(map(int, python.removeprefix("python=").split("."))) < PYTHONS[1]
 
 
-# Tracked files ------------------------------------------------------------------------------------------------------------------------
+# Tracked files
+# --------------------------------------------------------------------------------------------------
 
 
 def tracked() -> list[Path]:

@@ -1,4 +1,6 @@
-"""The judge and observations alone: what differs, what is caught, what is put back, what is remembered, what a card shows."""
+"""The judge and observations alone: what differs, what is caught, what is put back, what is
+remembered, what a card shows.
+"""
 
 import json
 import math
@@ -50,7 +52,7 @@ def diagonal(course, answer: str, patience: float = 30.0) -> Verdict:
     return Judge(course, patience).check("diagonal")
 
 
-# ---- observations: what differs --------------------------------------------------------------------------------------------
+# ---- observations: what differs ------------------------------------------------------------------
 
 
 def told(expected, yours, rtol=1e-4, atol=1e-5) -> str:
@@ -108,7 +110,11 @@ DIFFERENT = [
         "2 of 4 values differ (1 are NaN), first at [0, 1]: expected 0., yours nan",
     ),
     (torch.zeros(2), torch.ones(2), "all 2 values differ, first at [0]: expected 0., yours 1."),
-    (torch.tensor([True, False]), torch.tensor([True, True]), "1 of 2 values differ, first at [1]: expected False, yours True"),
+    (
+        torch.tensor([True, False]),
+        torch.tensor([True, True]),
+        "1 of 2 values differ, first at [1]: expected False, yours True",
+    ),
     ({"a": 1, "b": 2}, {"a": 1}, "b: expected, and yours has none"),
     ({"a": 1}, {"a": 1, "c": 2, "d": 3}, "yours has 'c', which is not expected"),
     ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, "a / b[1]: expected 2, yours 3"),
@@ -151,13 +157,20 @@ def test_tolerance(expected, rtol, atol, inside, side):
     assert told(expected, expected + inside * room, rtol, atol) == "" or abs(inside * room) < 4 * math.ulp(expected)
     outside = expected + side * (1.01 * room + 4 * math.ulp(expected))
     assert told(expected, outside, rtol, atol) != ""
-    assert told([np.full(3, expected)], [np.array([expected, outside, expected])], rtol, atol).startswith("[0]: 1 of 3 values differ")
+    assert told([np.full(3, expected)], [np.array([expected, outside, expected])], rtol, atol).startswith(
+        "[0]: 1 of 3 values differ"
+    )
 
 
-# ---- observations: on paper -----------------------------------------------------------------------------------------------
+# ---- observations: on paper ----------------------------------------------------------------------
 
 numbers = arrays.arrays(
-    st.one_of(*(getattr(arrays, f"{kind}_dtypes")() for kind in ("boolean", "integer", "unsigned_integer", "floating", "complex_number"))),
+    st.one_of(
+        *(
+            getattr(arrays, f"{kind}_dtypes")()
+            for kind in ("boolean", "integer", "unsigned_integer", "floating", "complex_number")
+        )
+    ),
     arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
 )
 anything = st.recursive(
@@ -184,16 +197,30 @@ ARRAY = '{"#dtype": "<f8", "shape": [1], "data": "AAAAAAAAAAA="}'
 @pytest.mark.parametrize(
     "text",
     ["", "{", "{}", "[1]", '""', '"ab"', "null", "3", '[{"values": 1}]', '[{"error": null}]', "[" * 100_000]
-    + [PAGE % value for value in (ARRAY.replace("<f8", "O"), ARRAY.replace("<f8", "no"), ARRAY.replace("[1]", "[2]"), ARRAY[:-2] + "x}")]
-    + [PAGE % value for value in ('{"#dtype": "<f8"}', ARRAY.replace("[1]", "null"), ARRAY.replace('"AAAAAAAAAAA="', "7"))]
-    + [f'[{{"values": 1, "error": {error}}}]' for error in ('{"kind": 1}', "7", '{"kind": "a", "message": "b", "frames": [{"file": 1}]}')],
+    + [
+        PAGE % value
+        for value in (
+            ARRAY.replace("<f8", "O"),
+            ARRAY.replace("<f8", "no"),
+            ARRAY.replace("[1]", "[2]"),
+            ARRAY[:-2] + "x}",
+        )
+    ]
+    + [
+        PAGE % value
+        for value in ('{"#dtype": "<f8"}', ARRAY.replace("[1]", "null"), ARRAY.replace('"AAAAAAAAAAA="', "7"))
+    ]
+    + [
+        f'[{{"values": 1, "error": {error}}}]'
+        for error in ('{"kind": 1}', "7", '{"kind": "a", "message": "b", "frames": [{"file": 1}]}')
+    ],
 )
 def test_garbage_is_refused(text):
     with pytest.raises(ValueError):
         loads(text)
 
 
-# ---- the judge: verdicts ---------------------------------------------------------------------------------------------------
+# ---- the judge: verdicts -------------------------------------------------------------------------
 
 
 def test_states(course):
@@ -226,12 +253,16 @@ def test_a_mistake_is_named_only_if_everything_is_the_same(course):
 def test_a_changed_signature_is_noted_even_if_it_passes(course):
     fill(course, "shapes", "def diagonal(square: Square)", "def diagonal(one: Square, two=None)")
     verdict = diagonal(course, "return math.hypot(one.side, one.side)")
-    assert verdict and verdict.notes == ("diagonal was given as diagonal(square), yours is diagonal(one, two): others call it so.",)
+    assert verdict and verdict.notes == (
+        "diagonal was given as diagonal(square), yours is diagonal(one, two): others call it so.",
+    )
     assert verdict.notes[0] in str(verdict) and verdict.notes[0] in card(verdict)
 
 
 def test_names_and_words(course):
-    second = EXERCISES.replace('"shapes.Square", stage=1', '"rooms.Square", stage=12').replace('"shapes.diagonal"', '"rooms.Room"')
+    second = EXERCISES.replace('"shapes.Square", stage=1', '"rooms.Square", stage=12').replace(
+        '"shapes.diagonal"', '"rooms.Room"'
+    )
     (course.exercises / "rooms.py").write_text(second)
     judge = Judge(course)
     with pytest.raises(CourseError, match=r"'Square' could be shapes\.Square or rooms\.Square\. Write the module too"):
@@ -255,7 +286,7 @@ def test_names_and_words(course):
         judge.exercise("nothing.like")
 
 
-# ---- exercises without their probes -------------------------------------------------------------------------------------------
+# ---- exercises without their probes --------------------------------------------------------------
 
 
 def test_the_outline_is_the_exercises():
@@ -273,7 +304,7 @@ def test_an_outline_that_is_computed_is_imported(course):
         read_outline(course.exercises)
 
 
-# ---- what an answer may do ---------------------------------------------------------------------------------------------------
+# ---- what an answer may do -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -303,7 +334,9 @@ def test_frames_are_those_of_the_learners_file(course):
     helper = "def inner(side):\n    return math.sqrt(side)\n\n\ndef diagonal"
     fill(course, "shapes", "def diagonal", helper)
     verdict = diagonal(course, "import json\nreturn json.loads('{', object_hook=inner) or inner(square)")
-    assert [(f.function, f.line, f.code[:18]) for f in verdict.first.error.frames] == [("diagonal", 28, "return json.loads(")]
+    assert [(f.function, f.line, f.code[:18]) for f in verdict.first.error.frames] == [
+        ("diagonal", 28, "return json.loads(")
+    ]
     fill(course, "shapes", "json.loads('{', object_hook=inner)", "None")
     verdict = Judge(course).check("diagonal")
     assert [(f.function, f.line) for f in verdict.first.error.frames] == [("diagonal", 28), ("inner", 23)]
@@ -320,7 +353,9 @@ def test_what_is_not_filled_in_says_so(course):
 def test_what_an_answer_prints_is_kept_short(course):
     import sys as system
 
-    verdict = diagonal(course, "for i in range(40): print(i, 'x' * 300)\nimport sys; print('error', file=sys.stderr)\nreturn 2**0.5")
+    verdict = diagonal(
+        course, "for i in range(40): print(i, 'x' * 300)\nimport sys; print('error', file=sys.stderr)\nreturn 2**0.5"
+    )
     lines = verdict.printed.splitlines()
     assert verdict and len(lines) == 13 and lines[0] == "0 " + "x" * 158 and lines[-1] == "... 29 more lines"
     assert system.stdout is not None and "0 xxx" in card(verdict)
@@ -335,7 +370,9 @@ def test_what_an_answer_prints_is_kept_short(course):
 def test_an_endless_loop_ends(course, swallowed):
     verdict = diagonal(course, f"try:\n    while True: pass\nexcept {swallowed}: pass\nwhile True: pass", patience=0.2)
     assert verdict.state == NOT_YET and not verdict.interrupted
-    assert verdict.problem.startswith("shapes.diagonal was still running after 0.2 seconds. Is there a loop that never ends? It was in")
+    assert verdict.problem.startswith(
+        "shapes.diagonal was still running after 0.2 seconds. Is there a loop that never ends? It was in"
+    )
     assert "yolostudy/shapes.py:2" in verdict.problem
 
 
@@ -463,7 +500,7 @@ def test_what_a_notebook_has_set_does_not_reach_the_probes(course):
         sys.setrecursionlimit(before[9])
 
 
-# ---- what is remembered -------------------------------------------------------------------------------------------------------
+# ---- what is remembered --------------------------------------------------------------------------
 
 
 def test_the_mark_of_an_answer(course):
@@ -490,7 +527,8 @@ def test_the_mark_of_an_answer(course):
 
 def test_hybrid_judges_an_answer_once(course):
     (course.exercises / "shapes.py").write_text(f"import torch\n{EXERCISES}")
-    (course.root / "torch.py").write_text("raise SystemExit('torch was imported')")  # in other processes only: here it is imported already
+    # in other processes only: here it is imported already
+    (course.root / "torch.py").write_text("raise SystemExit('torch was imported')")
     fill(course, "shapes", "def diagonal", "def half(x):\n    return x / 2\n\n\ndef diagonal")
     fill(course, "shapes", DIAGONAL, "return 2 * half(2**0.5)")
     code = "from yolostudy.shapes import diagonal; print(diagonal.__code__.co_filename.split('/')[-2])"
@@ -523,7 +561,7 @@ def test_an_answer_that_is_saved_while_it_is_judged_is_judged_again(course):
     assert not verdict_cache.accepts(course, "shapes", "diagonal")
 
 
-# ---- cards ---------------------------------------------------------------------------------------------------------------------
+# ---- cards ---------------------------------------------------------------------------------------
 
 HOSTILE = "</pre><script>alert(1)</script>&\"'`code`"
 
@@ -536,7 +574,9 @@ def verdict_of(expected, yours, error: Raised | None = None, **more) -> Verdict:
 
 
 def tree(page: str) -> ElementTree.Element:
-    """The page as a browser would see it: it must be well formed, and no text may have become an element."""
+    """The page as a browser would see it: it must be well formed, and no text may have become an
+    element.
+    """
     page = ElementTree.fromstring(page.replace("&nbsp;", " "))
     assert not [element for element in page.iter() if element.tag == "script"]
     return page
@@ -546,7 +586,11 @@ def test_hostile_text_stays_text():
     error = Raised("ValueError", HOSTILE, (Frame(HOSTILE, 1, HOSTILE, HOSTILE),))
     mistake = Misconception(HOSTILE, (), HOSTILE)
     verdict = verdict_of(1, 2, error, misconception=mistake, problem=HOSTILE, notes=(HOSTILE,), printed=HOSTILE)
-    pages = [card(verdict), Card(verdict)._repr_html_(), notice(HOSTILE, HOSTILE, f"+{HOSTILE}\n-{HOSTILE}\n {HOSTILE}")]
+    pages = [
+        card(verdict),
+        Card(verdict)._repr_html_(),
+        notice(HOSTILE, HOSTILE, f"+{HOSTILE}\n-{HOSTILE}\n {HOSTILE}"),
+    ]
     pages += [side_by_side(HOSTILE, f"{HOSTILE}\nx", HOSTILE), card(replace(verdict, state=NOT_ATTEMPTED, problem=""))]
     pages += [card(verdict_of({HOSTILE: HOSTILE}, {HOSTILE: "x"}))]
     for page in pages:

@@ -1,4 +1,6 @@
-"""Pictures and their numbers: judged right, painted where they belong, small, and the same bytes every time."""
+"""Pictures and their numbers: judged right, painted where they belong, small, and the same bytes
+every time.
+"""
 
 import csv
 import subprocess
@@ -44,7 +46,7 @@ PREDICTIONS = boxes((st.sampled_from([0.25, 0.5, 0.9, 1.0]), st.integers(0, 2)))
 TRUTHS = boxes((st.integers(0, 2),)).map(lambda rows: rows[:, [4, 0, 1, 2, 3]])
 
 
-# ---------------------------------------------------------------------------------------------------------------- compare
+# ------------------------------------------------------------------------------------------ compare
 
 
 @settings(deadline=None, max_examples=100)
@@ -72,7 +74,9 @@ def test_the_surest_prediction_takes_the_truth_and_class_matters():
     predictions = [[10, 10, 50, 50, 0.6, 1], [12, 10, 50, 50, 0.9, 1], [10, 10, 50, 50, 0.99, 2]]
     judged = painter.compare(predictions, truth)
     assert judged.matched.tolist() == [-1, 0, -1]
-    assert painter.compare(predictions[:1], truth * 2).matched.tolist() == [1], "of equal truths the later one, as in COCO's evaluator"
+    assert painter.compare(predictions[:1], truth * 2).matched.tolist() == [1], (
+        "of equal truths the later one, as in COCO's evaluator"
+    )
     assert painter.compare([[10, 10, 50, 29, 0.9, 1]], truth).hits == 0, "IoU 0.475 is no hit"
     assert painter.compare([[10, 10, 50, 31, 0.9, 1]], truth).hits == 1, "IoU 0.525 is one"
 
@@ -100,7 +104,7 @@ def test_the_overlap_is_that_of_torchvision(predictions, truths):
     assert np.allclose(overlap.iou(first, second), ops.box_iou(torch.tensor(first), torch.tensor(second)))
 
 
-# ------------------------------------------------------------------------------------------------------------------ paint
+# -------------------------------------------------------------------------------------------- paint
 
 
 def scene():
@@ -126,7 +130,9 @@ def test_each_box_wears_its_colour_at_its_edge():
     assert share(painted.image, truth[0, 1:], 3, style.TRUTH, outside=True) == 1
     assert share(painted.image, predictions[0], 3, style.HIT, outside=False) == 1
     assert share(painted.image, truth[1, 1:], 3, style.MISS, outside=True) == 1
-    assert 0.5 < share(painted.image, predictions[1], 3, style.FALSE_ALARM, outside=False) < 0.85, "a false alarm is dashed"
+    assert 0.5 < share(painted.image, predictions[1], 3, style.FALSE_ALARM, outside=False) < 0.85, (
+        "a false alarm is dashed"
+    )
     assert share(painted.image, predictions[2], 3, style.FALSE_ALARM, outside=False) == 0, "below the score threshold"
     assert (image == before).all(), "the picture given is left alone"
 
@@ -168,7 +174,10 @@ def test_a_class_without_a_name_shows_its_number():
 
 def test_an_absent_keypoint_is_not_drawn():
     keypoints = np.array([[[40, 40, 2], [80, 40, 1], [120, 120, 0]]], float)
-    plain, drawn = painter.paint(photograph()), painter.paint(photograph(), keypoints=keypoints, skeleton=((0, 1), (1, 2)))
+    plain, drawn = (
+        painter.paint(photograph()),
+        painter.paint(photograph(), keypoints=keypoints, skeleton=((0, 1), (1, 2))),
+    )
     changed = (plain.image != drawn.image).any(axis=2)
     assert changed[115:125, 115:125].any() and changed[120, 180], "the first point and the line to the second"
     assert not changed[200:, :].any(), "nothing around the absent one"
@@ -176,11 +185,13 @@ def test_an_absent_keypoint_is_not_drawn():
     assert (drawn.image[120, 240] == style.rgb(style.PAPER)).all(), "occluded: hollow"
 
 
-# ---------------------------------------------------------------------------------------------------------------- streams
+# ------------------------------------------------------------------------------------------ streams
 
 
 def counted_stream(alive, count=12):
-    """Painted pictures; fails if more than two of them are alive, the one being written and the one being made."""
+    """Painted pictures; fails if more than two of them are alive, the one being written and the one
+    being made.
+    """
     for number in range(count):
         painted = SimpleNamespace(**{name: 0 for name in ("predictions", "truths", "hits", "misses", "false_alarms")})
         pixels = photograph(number, 32, 32)
@@ -195,7 +206,11 @@ def test_a_folder_is_written_one_by_one(tmp_path):
     alive = []
     sums = painter.paint_to_folder(counted_stream(alive), tmp_path / "out")
     assert sums["images"] == 12
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*(f"{n}.png" for n in range(10)), "0-2.png", "1-2.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(f"{n}.png" for n in range(10)),
+        "0-2.png",
+        "1-2.png",
+    }
 
 
 def test_a_folder_is_written_as_it_goes(tmp_path):
@@ -209,13 +224,15 @@ def test_a_folder_is_written_as_it_goes(tmp_path):
 
 
 def test_a_sheet_has_rows_of_any_size_of_image():
-    images = [photograph(n, width, height) for n, (width, height) in enumerate([(160, 160), (640, 320), (20, 400), (64, 64)])]
+    images = [
+        photograph(n, width, height) for n, (width, height) in enumerate([(160, 160), (640, 320), (20, 400), (64, 64)])
+    ]
     whole = painter.sheet(iter(images), 3, ["a", "a title that is far too long for its cell", "c"], max_width=600)
     assert whole.shape[1] == 600 and whole.dtype == np.uint8
     assert (whole[0, 0] == style.rgb(style.GROUND)).all()
 
 
-# ------------------------------------------------------------------------------------------------------------------ style
+# -------------------------------------------------------------------------------------------- style
 
 
 def noisy_figure():
@@ -225,7 +242,9 @@ def noisy_figure():
     return figure
 
 
-@pytest.mark.parametrize("encode", [lambda: style.as_png(noisy_figure()), lambda: style.as_jpeg(photograph(0, 1200, 900))])
+@pytest.mark.parametrize(
+    "encode", [lambda: style.as_png(noisy_figure()), lambda: style.as_jpeg(photograph(0, 1200, 900))]
+)
 def test_a_picture_is_small_and_always_the_same(encode):
     content = encode()
     assert len(content) <= style.MAX_BYTES
@@ -235,19 +254,26 @@ def test_a_picture_is_small_and_always_the_same(encode):
 
 def test_figures_do_without_pyplot_and_leave_the_defaults_alone():
     code = (
-        "import matplotlib, sys; before = dict(matplotlib.rcParams);"
-        "from yolostudy.canvas import style; from yolostudy.views.training import curves; style.as_png(style.figure()[0]);"
-        "assert 'matplotlib.pyplot' not in sys.modules; assert dict(matplotlib.rcParams) == before"
+        "import matplotlib, sys; before = dict(matplotlib.rcParams);from yolostudy.canvas import style; from "
+        "yolostudy.views.training import curves; style.as_png(style.figure()[0]);assert 'matplotlib.pyplot' not in "
+        "sys.modules; assert dict(matplotlib.rcParams) == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# Machado, Oliveira and Fernandes 2009, "A physiologically-based model for simulation of color vision deficiency", severity 1.0, linear RGB.
+# Machado, Oliveira and Fernandes 2009, "A physiologically-based model for simulation of color
+# vision deficiency", severity 1.0, linear RGB.
 DEFICIENCIES = {
     "none": np.eye(3),
-    "protan": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
-    "deutan": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
-    "tritan": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]),
+    "protan": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deutan": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritan": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
 }
 
 
@@ -255,7 +281,11 @@ def lab(colour, matrix):
     """CIE L*a*b* of a colour as an eye with this deficiency sees it."""
     value = np.array(style.rgb(colour)) / 255
     linear = (matrix @ np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)).clip(0, 1)
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear / (0.9505, 1, 1.089)
+    xyz = (
+        np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        @ linear
+        / (0.9505, 1, 1.089)
+    )
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
@@ -288,7 +318,7 @@ def test_a_table_shows_text_as_it_is():
     assert "thead" not in drawing.table((), [("1",)])
 
 
-# ---------------------------------------------------------------------------------------------------------------- gallery
+# ------------------------------------------------------------------------------------------ gallery
 
 
 @pytest.fixture
@@ -299,7 +329,9 @@ def detection_set(tmp_path):
         Image.fromarray(photograph(number, 64, 64)).save(path)
         count = number % 3  # some images are empty
         box = np.tile(np.array([[8, 8, 40, 40]], np.float32), (count, 1))
-        records.append(Record(path, (64, 64), box, np.arange(count, dtype=np.int64), np.full((count, 4, 3), 20, np.float32)))
+        records.append(
+            Record(path, (64, 64), box, np.arange(count, dtype=np.int64), np.full((count, 4, 3), 20, np.float32))
+        )
     return DetectionSet("train", ("A1", "A2", "A3"), records)
 
 
@@ -307,7 +339,9 @@ def test_a_contact_sheet_counts_what_it_shows(detection_set):
     whole = gallery.contact_sheet(detection_set, count=24, columns=4)
     assert whole.numbers == {"images": 8, "objects": 7, "per_class": {"A1": 5, "A2": 2}}
     assert len(whole._repr_jpeg_()) <= style.MAX_BYTES
-    first, again, other = (gallery.contact_sheet(detection_set, count=3, columns=3, seed=seed).image for seed in (0, 0, 1))
+    first, again, other = (
+        gallery.contact_sheet(detection_set, count=3, columns=3, seed=seed).image for seed in (0, 0, 1)
+    )
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert gallery.contact_sheet(detection_set, class_name="A2").numbers["images"] == 2
     with pytest.raises(DataError, match=r"unknown class B2\. Known classes: A1, A2, A3"):
@@ -345,7 +379,11 @@ def test_the_browser_walks_and_filters(detection_set):
 def test_the_browser_paints_once_for_each_move(detection_set, monkeypatch):
     pytest.importorskip("ipywidgets")
     painted, paint = [], gallery.paint_record
-    monkeypatch.setattr(gallery, "paint_record", lambda record, *rest, **options: painted.append(record) or paint(record, *rest, **options))
+    monkeypatch.setattr(
+        gallery,
+        "paint_record",
+        lambda record, *rest, **options: painted.append(record) or paint(record, *rest, **options),
+    )
     browser = gallery.browse({"train": detection_set, "again": detection_set})
     browser.step(2)
     browser.class_name.value = "A2"
@@ -363,7 +401,7 @@ def test_the_browser_survives_a_lost_image(detection_set):
     assert "2.png" in browser.facts.value
 
 
-# ----------------------------------------------------------------------------------------------------------------- curves
+# ------------------------------------------------------------------------------------------- curves
 
 
 def write_results(folder, maps):
@@ -372,7 +410,9 @@ def write_results(folder, maps):
         writer = csv.DictWriter(file, curves.COLUMNS)
         writer.writeheader()
         for number, value in enumerate(maps, 1):
-            row = dict(epoch=number, seconds=5 * number, images=100 * number, lr=0.001, loss=6 / number, box=1, cls=2, dfl=1)
+            row = dict(
+                epoch=number, seconds=5 * number, images=100 * number, lr=0.001, loss=6 / number, box=1, cls=2, dfl=1
+            )
             writer.writerow(row if value is None else row | {"map50": value, "map50_95": value / 2})
     return folder
 
@@ -413,16 +453,20 @@ def test_live_curves_redraw_in_place(monkeypatch):
     shown = []
     handle = SimpleNamespace(update=lambda bundle, raw: shown.append(("update", sorted(bundle))))
     monkeypatch.setattr(panel, "in_notebook", lambda: True)
-    monkeypatch.setattr(display, "display", lambda bundle, raw, display_id: shown.append(("display", sorted(bundle))) or handle)
+    monkeypatch.setattr(
+        display, "display", lambda bundle, raw, display_id: shown.append(("display", sorted(bundle))) or handle
+    )
     live = curves.LiveCurves(pause=1000)
     live.update({"epoch": 1, "loss": 4.0})
     live.update({"epoch": 2, "loss": 3.0})
     live.redraw()
     kinds = ["image/png", "text/plain"]
-    assert shown == [("display", kinds), ("update", kinds)], "one picture, and only the last call draws again within the pause"
+    assert shown == [("display", kinds), ("update", kinds)], (
+        "one picture, and only the last call draws again within the pause"
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------------- map
+# ---------------------------------------------------------------------------------------------- map
 
 
 SHAPES = {
@@ -435,10 +479,17 @@ def test_the_map_of_the_detector():
     nodes = network_map.yolo_nodes(SHAPES)
     figure, numbers = network_map.draw_map(nodes)
     values = 3 * 640 * 384 + sum(c * h * w for c, h, w in [*list(SHAPES.values())[:-1], *SHAPES["outputs"]])
-    assert numbers == {"nodes": 12, "arrows": 15, "parts": {"backbone": 5, "top-down": 2, "bottom-up": 2, "head": 3}, "values": values}
+    assert numbers == {
+        "nodes": 12,
+        "arrows": 15,
+        "parts": {"backbone": 5, "top-down": 2, "bottom-up": 2, "head": 3},
+        "values": values,
+    }
     assert len(style.as_png(figure)) <= style.MAX_BYTES
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert {"image", "P5", "256 × 20 × 12", "stride 32"} <= set(texts) and min(text.get_fontsize() for text in figure.axes[0].texts) >= 8
+    assert {"image", "P5", "256 × 20 × 12", "stride 32"} <= set(texts) and min(
+        text.get_fontsize() for text in figure.axes[0].texts
+    ) >= 8
 
 
 def test_the_clickable_map_is_well_formed_and_needs_no_script():

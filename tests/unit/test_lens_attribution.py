@@ -1,4 +1,6 @@
-"""The loss, anchor by anchor: the shares are the loss, they lie where they belong, and what a wrong loss leaves out is seen."""
+"""The loss, anchor by anchor: the shares are the loss, they lie where they belong, and what a wrong
+loss leaves out is seen.
+"""
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def unchanged(loss) -> tuple:
     return loss.assigner, loss.box_loss, loss.box_loss.distribution_loss
 
 
-# ---- shares ----------------------------------------------------------------------------------------------------------
+# ---- shares --------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=20)
@@ -82,7 +84,11 @@ def test_each_share_is_the_one_that_a_loop_over_anchors_finds():
                 distances = torch.cat((anchors[anchor] - wanted[:2], wanted[2:] - anchors[anchor])).clamp(0, 14.99)
                 dfl = weight * float(DistributionFocalLoss()(logits[image, anchor, :64].view(4, 16), distances).mean())
             for name, value in {"box": 7.5 * box, "cls": 0.5 * float(entropy), "dfl": 1.5 * dfl}.items():
-                assert found.shares[name][image, anchor] == pytest.approx(value / divisor, rel=1e-4, abs=1e-8), (name, image, anchor)
+                assert found.shares[name][image, anchor] == pytest.approx(value / divisor, rel=1e-4, abs=1e-8), (
+                    name,
+                    image,
+                    anchor,
+                )
             assert found.weight[image, anchor] == pytest.approx(weight)
 
 
@@ -152,7 +158,9 @@ def test_a_loss_that_loses_anchors_is_told_so():
 
         def forward(self, maps, targets):
             watched = self.box_loss
-            self.box_loss = lambda logits, anchors, boxes, weight: watched(logits[1:], anchors[1:], boxes[1:], weight[1:])
+            self.box_loss = lambda logits, anchors, boxes, weight: watched(
+                logits[1:], anchors[1:], boxes[1:], weight[1:]
+            )
             return super().forward(maps, targets)
 
     maps, targets = a_batch()
@@ -160,7 +168,7 @@ def test_a_loss_that_loses_anchors_is_told_so():
         attribution.attribute(Loses(Outline()), maps, targets)
 
 
-# ---- breakdown -------------------------------------------------------------------------------------------------------
+# ---- breakdown -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", attribution.PARTS)
@@ -197,7 +205,7 @@ def test_the_largest_share_is_named_by_its_place():
     assert attribution.breakdown(found, 0, "box")["half"] == 0
 
 
-# ---- units -----------------------------------------------------------------------------------------------------------
+# ---- units ---------------------------------------------------------------------------------------
 
 
 def test_every_unit_is_what_it_should_be():
@@ -207,10 +215,16 @@ def test_every_unit_is_what_it_should_be():
     assert all(r.unit in attribution.UNITS and r.finite for r in readings)
     assert (by_name["into the assigner", "anchors"].low, by_name["into the assigner", "anchors"].high) == (4.0, 92.0)
     assert by_name["the batch", "targets"].high == pytest.approx(float(targets[:, 2:].max()))
-    assert by_name["into the assigner", "ground truths"].low == pytest.approx(float(targets[:, 2:].min())), "padding is left out"
+    assert by_name["into the assigner", "ground truths"].low == pytest.approx(float(targets[:, 2:].min())), (
+        "padding is left out"
+    )
     assert by_name["into the box loss", "anchors"].high <= 11.5
     assert by_name["into the box loss", "target boxes"].high <= 12
-    for name in (("into the assigner", "scores"), ("out of the assigner", "target scores"), ("into the box loss", "weight")):
+    for name in (
+        ("into the assigner", "scores"),
+        ("out of the assigner", "target scores"),
+        ("into the box loss", "weight"),
+    ):
         assert 0 <= by_name[name].low <= by_name[name].high <= 1
     assert 0 <= by_name["into DFL", "distances"].low and by_name["into DFL", "distances"].high <= 14.99
 
@@ -222,21 +236,25 @@ def test_units_of_an_empty_batch_are_nothing():
     style.as_png(attribution.draw_units({"empty": readings}))
 
 
-# ---- two bins --------------------------------------------------------------------------------------------------------
+# ---- two bins ------------------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.floats(0, 6.99), st.lists(st.floats(0.01, 1), min_size=8, max_size=8))
 def test_two_bins_agree_with_the_loss(distance, weights):
     found = attribution.two_bins(distance, weights)
-    expected = DistributionFocalLoss()(found_logits := torch.tensor(found.probabilities).log(), torch.tensor(distance, dtype=torch.float64))
+    expected = DistributionFocalLoss()(
+        found_logits := torch.tensor(found.probabilities).log(), torch.tensor(distance, dtype=torch.float64)
+    )
     assert found.loss == pytest.approx(float(expected), abs=1e-9)
     assert found.expectation == pytest.approx(float(found_logits.softmax(-1) @ torch.arange(8.0, dtype=torch.float64)))
     assert found.loss >= found.floor - 1e-12
 
 
 def test_the_floor_is_what_the_best_distribution_costs():
-    assert attribution.two_bins(3.3, [0, 0, 0, 0.7, 0.3, 0, 0, 0]).loss == pytest.approx(attribution.two_bins(3.3, [1] * 8).floor)
+    assert attribution.two_bins(3.3, [0, 0, 0, 0.7, 0.3, 0, 0, 0]).loss == pytest.approx(
+        attribution.two_bins(3.3, [1] * 8).floor
+    )
     assert attribution.two_bins(4.0, [1] * 8).floor == 0
 
 
@@ -253,12 +271,14 @@ def test_no_distribution_goes_below_the_floor_of_its_batch():
         for anchor in np.flatnonzero(found.owner[image] >= 0):
             box = found.objects(image)[found.owner[image][anchor], 1:] / steps[anchor]
             edges = np.concatenate((anchors[anchor] - box[:2], box[2:] - anchors[anchor])).clip(0, 14.99)
-            best += found.weight[image, anchor] * np.mean([attribution.two_bins(edge, [1] * 16).floor for edge in edges])
+            best += found.weight[image, anchor] * np.mean(
+                [attribution.two_bins(edge, [1] * 16).floor for edge in edges]
+            )
     expected = 1.5 * best / max(1.0, found.weight.sum())
     assert attribution.distribution_floor(loss, maps, targets) == pytest.approx(expected, rel=1e-4)
 
 
-# ---- pictures and widget ---------------------------------------------------------------------------------------------
+# ---- pictures and widget -------------------------------------------------------------------------
 
 
 def noise(side=96):
@@ -292,7 +312,10 @@ def test_pictures_are_small_enough():
 def test_the_bench_follows_its_controls():
     maps, targets = a_batch(4)
     loss = a_loss()
-    both = {"one": attribution.attribute(loss, maps, targets), "two": attribution.attribute(loss, [-level for level in maps], targets)}
+    both = {
+        "one": attribution.attribute(loss, maps, targets),
+        "two": attribution.attribute(loss, [-level for level in maps], targets),
+    }
     bench = attribution.ShareBench(both, [smooth()] * 3, ["A1", "A2", "A3"])
     first, picture = bench.numbers, bench.picture.value
     assert set(first) == {"one", "two"} and first["one"] == attribution.breakdown(both["one"], 0, "cls")
@@ -311,4 +334,6 @@ def test_the_tape_keeps_every_step_and_draws_nothing_in_a_terminal():
     for _ in range(3):
         tape.update(a_loss()(maps, targets), picture=lambda: pytest.fail("there is nobody to draw for"), last=True)
     assert tape.numbers["steps"] == 3
-    assert tape.numbers["first"]["total"] == pytest.approx(sum(tape.numbers["last"][name] for name in attribution.PARTS))
+    assert tape.numbers["first"]["total"] == pytest.approx(
+        sum(tape.numbers["last"][name] for name in attribution.PARTS)
+    )

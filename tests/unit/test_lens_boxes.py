@@ -1,4 +1,6 @@
-"""The views of stage 4: their numbers against another computation, their controls, and what they say of a wrong function."""
+"""The views of stage 4: their numbers against another computation, their controls, and what they
+say of a wrong function.
+"""
 
 import math
 from base64 import b64decode
@@ -32,7 +34,7 @@ def candidates(count=30, seed=0):
     return found, random.uniform(0.05, 0.99, count), random.integers(0, 2, count)
 
 
-# ------------------------------------------------------------------------------------------------------------- anchor points
+# ------------------------------------------------------------------------------------ anchor points
 
 
 def survey(box=(30, 20, 90, 70), size=(96, 160), **functions):
@@ -60,7 +62,10 @@ def test_the_survey_counts_anchors_and_measures_the_box():
             {"make_anchors": lambda *_: (torch.zeros(3, 2), torch.ones(3, 1))},
             r"make_anchors gave shape \(3, 2\).*check\('boxes.make_anchors'\)",
         ),
-        ({"box_to_distance": lambda *_: torch.full((1, 4), torch.nan)}, "box_to_distance gave a value that is not finite"),
+        (
+            {"box_to_distance": lambda *_: torch.full((1, 4), torch.nan)},
+            "box_to_distance gave a value that is not finite",
+        ),
         ({"box_to_distance": lambda *_: None}, "box_to_distance gave NoneType"),
     ],
 )
@@ -69,7 +74,7 @@ def test_an_answer_that_cannot_be_drawn_is_named(functions, message):
         survey(**functions)
 
 
-# ----------------------------------------------------------------------------------------------------------------- DFL bench
+# ---------------------------------------------------------------------------------------- DFL bench
 
 
 @pytest.mark.parametrize("centre", [0.0, 4.3, 15.0])
@@ -94,7 +99,9 @@ def test_the_bench_reads_distributions():
     mean = probabilities @ np.arange(16)
     assert np.allclose(numbers["probabilities"], probabilities, atol=1e-6)
     assert np.allclose(numbers["expectation"], mean, atol=1e-4) and np.allclose(numbers["mass"], mean, atol=1e-4)
-    assert np.allclose(numbers["box"], 16 * np.array([6.5 - mean[0], 4.5 - mean[1], 6.5 + mean[2], 4.5 + mean[3]]), atol=1e-3)
+    assert np.allclose(
+        numbers["box"], 16 * np.array([6.5 - mean[0], 4.5 - mean[1], 6.5 + mean[2], 4.5 + mean[3]]), atol=1e-3
+    )
     assert (numbers["likeliest"] == logits.argmax(axis=1)).all()
     assert numbers["anchor"].tolist() == [104, 72]
     assert len(style.as_png(dfl_bench.draw_bench(numbers, 2, image()))) <= style.MAX_BYTES
@@ -133,7 +140,9 @@ def test_each_edge_keeps_its_bins():
 def test_the_bench_starts_from_real_logits():
     logits = np.random.default_rng(2).normal(3, 2, (4, 16))
     bench = dfl_bench.DflBench(logits, **DECODE)
-    assert np.allclose(bench.numbers["expectation"], dfl_bench.read_distributions(logits, **DECODE)["expectation"], atol=1e-3)
+    assert np.allclose(
+        bench.numbers["expectation"], dfl_bench.read_distributions(logits, **DECODE)["expectation"], atol=1e-3
+    )
 
 
 def test_the_package_in_use_is_asked_by_default(monkeypatch):
@@ -168,11 +177,14 @@ def test_a_panel_is_a_picture_where_no_widget_runs():
     for panel in (dfl_bench.DflBench(image=image(), **DECODE), iou_playground.IoUPlayground(**MEASURE)):
         bundle = panel._repr_mimebundle_()
         assert {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"} <= set(bundle)
-        assert b64decode(bundle["image/png"]).startswith(b"\x89PNG") and len(b64decode(bundle["image/png"])) <= style.MAX_BYTES
+        assert (
+            b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+            and len(b64decode(bundle["image/png"])) <= style.MAX_BYTES
+        )
         assert bundle["text/plain"] == type(panel).__name__
 
 
-# ------------------------------------------------------------------------------------------------------------ IoU playground
+# ----------------------------------------------------------------------------------- IoU playground
 
 
 @pytest.mark.parametrize("moved", [APART, OVERLAPPING, FIXED, (60.0, 42.0, 70.0, 50.0)])
@@ -180,7 +192,9 @@ def test_both_measures_agree_with_torchvision(moved):
     numbers = iou_playground.compare_boxes(moved, FIXED, **MEASURE)
     pair = torch.tensor([moved]), torch.tensor([FIXED])
     assert numbers["iou"] == pytest.approx(float(torchvision.ops.box_iou(*pair)), abs=1e-5)
-    assert 1 - numbers["ciou"] == pytest.approx(float(torchvision.ops.complete_box_iou_loss(*pair, reduction="sum")), abs=1e-4)
+    assert 1 - numbers["ciou"] == pytest.approx(
+        float(torchvision.ops.complete_box_iou_loss(*pair, reduction="sum")), abs=1e-4
+    )
     assert numbers["iou"] - numbers["distance"] - numbers["aspect"] == pytest.approx(numbers["ciou"], abs=1e-4)
     assert numbers["aspect"] == pytest.approx(numbers["alpha"] * numbers["v"])
 
@@ -201,7 +215,9 @@ def test_the_pushes_are_finite_differences():
 def test_apart_only_the_complete_measure_pushes():
     numbers = iou_playground.compare_boxes(APART, FIXED, **MEASURE)
     assert numbers["iou"] == 0 and numbers["ciou"] < 0
-    assert not numbers["push_iou"].any() and numbers["push_ciou"][2] > 0.005, "the right edge goes right, where the other box is"
+    assert not numbers["push_iou"].any() and numbers["push_ciou"][2] > 0.005, (
+        "the right edge goes right, where the other box is"
+    )
     labels = [axes.get_xlabel() for axes in iou_playground.draw_comparison(numbers).axes]
     assert "nothing moves" in labels[0] and "strongest push" in labels[1] and labels[2] == "value"
 
@@ -232,7 +248,7 @@ def test_descent_stands_still_under_iou_and_arrives_under_ciou():
     assert len(style.as_png(iou_playground.draw_descents(numbers))) <= style.MAX_BYTES
 
 
-# --------------------------------------------------------------------------------------------------------------- suppression
+# -------------------------------------------------------------------------------------- suppression
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])

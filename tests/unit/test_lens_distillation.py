@@ -1,4 +1,6 @@
-"""The distillation lens: its numbers against the losses and against another computation; its sliders; bars of base and novel classes."""
+"""The distillation lens: its numbers against the losses and against another computation; its
+sliders; bars of base and novel classes.
+"""
 
 import copy
 import math
@@ -27,8 +29,14 @@ SOME = ("A3", "A1")
 
 @pytest.fixture(scope="module")
 def pair():
-    """The shipped detector and the shipped teacher. Its class names are turned round, so that no class has the same number in both."""
-    student, teacher = Detector(SHELF / "planes-n-mini.safetensors"), Detector(SHELF / "planes-n-mini-teacher.safetensors")
+    """The shipped detector and the shipped teacher.
+
+    Its class names are turned round, so that no class has the same number in both.
+    """
+    student, teacher = (
+        Detector(SHELF / "planes-n-mini.safetensors"),
+        Detector(SHELF / "planes-n-mini-teacher.safetensors"),
+    )
     return student.model, distill.Teacher(teacher.model, teacher.class_names), student.class_names[::-1]
 
 
@@ -69,7 +77,8 @@ def test_what_is_shown_is_what_is_counted(answers, level, channel, temperature, 
     def divergence(p, q):
         return float(np.sum(p * (np.log(p) - np.log(q)))) * temperature**2
 
-    # The losses are computed in float32: logarithms of about -5 are known to 5e-7, and the difference is multiplied by τ².
+    # The losses are computed in float32: logarithms of about -5 are known to 5e-7, and the
+    # difference is multiplied by τ².
     close = dict(rel=1e-4, abs=1e-6 * temperature**2)
     assert numbers.per_channel[channel] == pytest.approx(divergence(numbers.teacher_map, numbers.student_map), **close)
     cake = divergence(numbers.teacher["softmax"], numbers.student["softmax"])
@@ -108,7 +117,9 @@ def test_the_softmax_is_blind_to_a_shift_and_the_coins_are_not(answers):
 
 def test_the_lens_shows_a_mistake_in_the_loss_that_it_is_given(pair, pictures):
     blind = SimpleNamespace(
-        Taps=distill.Taps, ChannelWiseLoss=lambda temperature: lambda s, t: torch.tensor(-1.0), ResponseLoss=distill.ResponseLoss
+        Taps=distill.Taps,
+        ChannelWiseLoss=lambda temperature: lambda s, t: torch.tensor(-1.0),
+        ResponseLoss=distill.ResponseLoss,
     )
     _, numbers = draw_numbers(TeacherAnswers(pair[0], pair[1], pictures, pair[2], blind))
     assert (numbers.per_channel == -1).all()
@@ -149,7 +160,7 @@ def test_the_sliders_move_the_numbers(pair, pictures):
     assert lens.numbers.channel == 7
 
 
-# ------------------------------------------------------------------------------------------------------------- base against novel
+# ------------------------------------------------------------------------------- base against novel
 
 
 def judged(ap, names=CLASSES):
@@ -169,7 +180,9 @@ def test_the_bars_stand_by_group_and_the_means_are_of_the_group():
 
 def test_bars_of_one_group_alone():
     figure, numbers = draw_class_bars({"teacher": judged([0.8, 0.6], SOME)}, SOME)
-    assert numbers["teacher"]["base"] == numbers["teacher"]["all"] == pytest.approx(0.7) and math.isnan(numbers["teacher"]["novel"])
+    assert numbers["teacher"]["base"] == numbers["teacher"]["all"] == pytest.approx(0.7) and math.isnan(
+        numbers["teacher"]["novel"]
+    )
     style.as_png(figure)
 
 
@@ -180,12 +193,17 @@ def test_bars_of_other_classes_are_refused(wrong):
 
 
 def test_the_table_comes_back_with_its_means_and_deviations(tmp_path):
-    runs = {"KL": {column: [0.1, 0.5, 0.3] for column in table.COLUMNS}, "one": {column: [0.2] for column in table.COLUMNS}}
+    runs = {
+        "KL": {column: [0.1, 0.5, 0.3] for column in table.COLUMNS},
+        "one": {column: [0.2] for column in table.COLUMNS},
+    }
     runs["one"]["mAP50 novel"] = []
     (tmp_path / "table.csv").write_text(table.as_csv(runs))
     back = read_study(tmp_path / "table.csv")
     assert list(back) == ["KL", "one"] and back["one"]["mAP50 novel"] == [] and back["one"]["mAP50 base"] == [0.2]
-    assert np.mean(back["KL"]["mAP50-95 all"]) == pytest.approx(0.3) and np.std(back["KL"]["mAP50-95 all"], ddof=1) == pytest.approx(0.2)
+    assert np.mean(back["KL"]["mAP50-95 all"]) == pytest.approx(0.3) and np.std(
+        back["KL"]["mAP50-95 all"], ddof=1
+    ) == pytest.approx(0.2)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="no table of `yolostudy study-table`"):
         class_bars.read_study(tmp_path / "other.csv")

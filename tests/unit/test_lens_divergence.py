@@ -1,4 +1,6 @@
-"""First divergence: a difference planted in any layer is found in that layer, by order as by names, and nothing is left behind."""
+"""First divergence: a difference planted in any layer is found in that layer, by order as by names,
+and nothing is left behind.
+"""
 
 import copy
 import dataclasses
@@ -68,7 +70,9 @@ def test_every_layer_of_nano_in_turn(ours):
 
 
 @pytest.mark.parametrize("names", [None, NAMES], ids=["by order", "by names"])
-@pytest.mark.parametrize("name", [*LAYERS[::30], "backbone.sppf.cv1.act", "backbone.sppf.pool", "neck.up", "head.cls.2.1.bn"])
+@pytest.mark.parametrize(
+    "name", [*LAYERS[::30], "backbone.sppf.cv1.act", "backbone.sppf.pool", "neck.up", "head.cls.2.1.bn"]
+)
 def test_a_difference_against_ultralytics(ours, theirs, name, names):
     result = divergence.first_divergence(planted(ours, name), theirs, PICTURE, names=names)
     assert result.first.name == name and not result.first.input_differs
@@ -80,14 +84,18 @@ def test_ours_and_ultralytics_agree_layer_by_layer(ours, theirs):
     result = divergence.first_divergence(ours, theirs, PICTURE)
     assert result.first is None and str(result).startswith("No difference in 264 pairs")
     assert len(result.leaves) == 182 and not result.only_a, "179 layers, two of them called two and three times"
-    assert result.only_b == ("model.11", "model.14", "model.17", "model.20", "model.22.dfl.conv"), "what we do without a module"
+    assert result.only_b == ("model.11", "model.14", "model.17", "model.20", "model.22.dfl.conv"), (
+        "what we do without a module"
+    )
     rename = divergence._renamed(NAMES)
-    assert all(row.other == rename(row.name) for row in result.leaves if row.name not in ("backbone.sppf.pool", "neck.up"))
+    assert all(
+        row.other == rename(row.name) for row in result.leaves if row.name not in ("backbone.sppf.pool", "neck.up")
+    )
     containers = {row.name: row.other_kind for row in result.rows if not row.leaf}
     assert containers["backbone.csp2"] == "C2f" and containers["backbone.csp2.m.0"] == "Bottleneck"
 
 
-# ------------------------------------------------------------------------------------------------- what lies between modules
+# ------------------------------------------------------------------------ what lies between modules
 
 
 class Small(nn.Module):
@@ -243,7 +251,11 @@ def test_a_call_that_raises_and_is_caught_is_not_the_caller_of_the_next():
 
     model = Catches()
     result = divergence.first_divergence(model, copy.deepcopy(model), torch.ones(1, 4))
-    assert [(row.name, row.parent, row.leaf) for row in result.rows] == [("right", "", True), ("last", "", True), ("", "", False)]
+    assert [(row.name, row.parent, row.leaf) for row in result.rows] == [
+        ("right", "", True),
+        ("last", "", True),
+        ("", "", False),
+    ]
     assert result.errors == (None, None) and not any(module._forward_hooks for module in model.modules())
     try:
         raise KeyError
@@ -310,7 +322,7 @@ def test_names_may_map_the_whole_of_a_network():
     assert (outside("module"), outside("module.0.conv"), outside("modules")) == ("", "0.conv", None)
 
 
-# --------------------------------------------------------------------------------------------------------- copying, cleaning, drawing
+# ----------------------------------------------------------------------- copying, cleaning, drawing
 
 
 def test_weights_are_copied_past_what_is_no_tensor():

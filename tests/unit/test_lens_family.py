@@ -17,7 +17,9 @@ SHAPES = network_map.live_shapes("n", 640, network=network)
 
 @pytest.fixture(scope="module")
 def members():
-    return family.members(num_classes=80, image_size=64, theirs={"n": (3157200, 8.7), "s": (11166560, None)}, network=network)
+    return family.members(
+        num_classes=80, image_size=64, theirs={"n": (3157200, 8.7), "s": (11166560, None)}, network=network
+    )
 
 
 def test_the_counts_are_those_of_a_real_network(members):
@@ -25,7 +27,9 @@ def test_the_counts_are_those_of_a_real_network(members):
     nano = members[0]
     assert [member.size for member in members] == list("nsmlx")
     assert nano.parameters == sum(parameter.numel() for parameter in small.parameters()) == 3157184
-    assert [member.parameters for member in members[1:]] == [11166544, 25902624, 43691504, 68229632], "as the comments in yolov8.yaml"
+    assert [member.parameters for member in members[1:]] == [11166544, 25902624, 43691504, 68229632], (
+        "as the comments in yolov8.yaml"
+    )
     assert nano.bottlenecks == sum(type(module) is blocks.Bottleneck for module in small.modules())
     assert (nano.width, nano.ratio, nano.depth, nano.channels) == (0.25, 2.0, 0.33, (32, 64, 128, 256))
     assert nano.their_parameters - nano.parameters == 16
@@ -48,7 +52,18 @@ def test_the_operations_are_two_for_each_weight_at_each_position(members):
 
 def test_the_table_shows_what_is_known(members):
     table = family.Table(members)
-    assert table.rows[0] == ["n", "0.25", "2.0", "0.33", "32, 64, 128, 256", "10", "3,157,184", "3,157,200", "0.1", "8.7"]
+    assert table.rows[0] == [
+        "n",
+        "0.25",
+        "2.0",
+        "0.33",
+        "32, 64, 128, 256",
+        "10",
+        "3,157,184",
+        "3,157,200",
+        "0.1",
+        "8.7",
+    ]
     assert table.rows[1][-1] == "–" and table.rows[2][7] == "–"
     assert str(table).count("\n") == 5 and table._repr_html_().count("<tr>") == 6
     alone = family.Table(family.members(20, 32, network=network)[:1])
@@ -56,7 +71,7 @@ def test_the_table_shows_what_is_known(members):
     assert len(style.as_png(family.draw_family(members))) <= style.MAX_BYTES
 
 
-# ------------------------------------------------------------------------------------------------------------- live map
+# ----------------------------------------------------------------------------------------- live map
 
 
 def test_shapes_follow_size_and_image():
@@ -82,7 +97,7 @@ def test_the_controls_move_the_map():
     assert len(bundle["image/png"]) * 3 / 4 <= style.MAX_BYTES
 
 
-# ------------------------------------------------------------------------------------------------- where networks part
+# ------------------------------------------------------------------------------ where networks part
 
 
 class LooseSPPF(nn.Module):
@@ -109,7 +124,9 @@ def test_shapes_name_the_layer_that_wrote_the_wrong_map():
     table = differences.ShapeTable(expected, found)
     assert table.numbers == {"rows": len(expected.shapes), "equal": 9, "first": "backbone.sppf"}
     assert table._repr_html_().count("background") == 1 and "RuntimeError" in table._repr_html_()
-    assert differences.first_difference(expected, expected) is None and repr(differences.ShapeTable(expected, expected)).endswith("(equal)")
+    assert differences.first_difference(expected, expected) is None and repr(
+        differences.ShapeTable(expected, expected)
+    ).endswith("(equal)")
 
 
 def test_recording_leaves_the_model_as_it_was():

@@ -1,4 +1,6 @@
-"""The key-mapping board: its numbers against the transfer's report, its picture, its search, and that it follows a renaming."""
+"""The key-mapping board: its numbers against the transfer's report, its picture, its search, and
+that it follows a renaming.
+"""
 
 from base64 import b64decode
 
@@ -55,13 +57,17 @@ def test_the_board_agrees_with_the_report(changes, part):
     report = reference.transfer(state, model_of(), part, minimum_share=0.0)
     found = key_board.map_keys(state, model_of(), reference.rename_key, part)
     for fate, names in (("matched", report.matched), ("missing", report.missing), ("wrong shape", report.wrong_shape)):
-        assert [key.name for key in found.search(fate=fate)] == names or {k.name for k in found.search(fate=fate)} == set(names)
+        assert [key.name for key in found.search(fate=fate)] == names or {
+            k.name for k in found.search(fate=fate)
+        } == set(names)
         assert found.fates[fate] == len(names)
     assert {key.name for key in found.search(fate="unexpected")} == set(report.unexpected)
     assert found.share == pytest.approx(report.share)
     offered = [key.key for key in found.keys if key.key is not None]
     assert offered == [*state], "each key of the checkpoint stands there once"
-    assert sorted(key.name for key in found.keys if key.own_shape is not None) == sorted(model_of().state_dict()), "and each of the model's"
+    assert sorted(key.name for key in found.keys if key.own_shape is not None) == sorted(model_of().state_dict()), (
+        "and each of the model's"
+    )
 
 
 def test_layers_are_folded_and_a_head_is_parted_into_its_branches():
@@ -137,7 +143,10 @@ def test_a_long_list_is_cut_and_says_so():
     names = [f"backbone.stem.{number}" for number in range(key_board.LISTED)]
     board = key_board.KeyBoard(model_of(names).state_dict(), model_of(names), lambda key: key)
     board.text.value = "stem"
-    assert board.listing.value.count("<tr>") == key_board.LISTED + 1 and f"and {key_board.LISTED} more" in board.listing.value
+    assert (
+        board.listing.value.count("<tr>") == key_board.LISTED + 1
+        and f"and {key_board.LISTED} more" in board.listing.value
+    )
 
 
 def test_the_board_follows_the_course_and_says_what_went_wrong(monkeypatch):

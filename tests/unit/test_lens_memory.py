@@ -1,4 +1,6 @@
-"""Memory and shapes: what a step needs, predicted without computing, against storages counted one by one; tables that survive errors."""
+"""Memory and shapes: what a step needs, predicted without computing, against storages counted one
+by one; tables that survive errors.
+"""
 
 import contextlib
 import dataclasses
@@ -17,7 +19,9 @@ from yolostudy.views.network import memory_table, network_map
 
 
 def independent(model, images, precision):
-    """Bytes saved for the backward pass, each storage once, counted on real tensors; and the casted weights among them."""
+    """Bytes saved for the backward pass, each storage once, counted on real tensors; and the casted
+    weights among them.
+    """
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), images)}
     shapes_of_weights = {tuple(p.shape) for p in model.parameters()}
     kept, casts = {}, {}
@@ -29,7 +33,10 @@ def independent(model, images, precision):
             (casts if is_cast else kept)[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+    ):
         output = model(images)
     del output
     return sum(kept.values()), sum(casts.values())
@@ -53,7 +60,9 @@ def test_predicted_activations_are_the_storages_that_a_real_step_saves(precision
 def test_fake_tensors_and_real_ones_give_the_same_ledger(precision):
     model = network.YOLO(20)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fake, real = (memory._counted(model, (2, 3, 64, 96), None, precision, "sgd", True, real, 1) for real in (False, True))
+    fake, real = (
+        memory._counted(model, (2, 3, 64, 96), None, precision, "sgd", True, real, 1) for real in (False, True)
+    )
     assert fake.peak == pytest.approx(real.peak, rel=0.005)
     assert fake.phases == pytest.approx(real.phases, rel=0.005) and fake.most["weights"] == real.most["weights"]
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
@@ -115,7 +124,12 @@ def test_a_step_is_counted_whatever_is_in_force_where_it_is_asked_for():
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))
     expected = memory.predict_memory(model, (8, 64)).phases
     assert expected["backward"] > 0
-    for context in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta")):
+    for context in (
+        torch.no_grad(),
+        torch.inference_mode(),
+        torch.autocast("cpu", torch.bfloat16),
+        torch.device("meta"),
+    ):
         with context:
             assert memory.predict_memory(model, (8, 64)).phases == expected
     torch.set_default_dtype(torch.float64)
@@ -158,7 +172,9 @@ def test_a_call_that_raises_is_not_charged_with_what_follows():
                 return self.last(self.right(x).sigmoid())
 
     step = memory._counted(Catches(), (8, 4), None, "fp32", "none", False, False, 1)
-    assert {m.name: m.activations for m in step.modules if m.activations} == {"": 8 * 4 * 4}, "the sigmoid is code of the whole"
+    assert {m.name: m.activations for m in step.modules if m.activations} == {"": 8 * 4 * 4}, (
+        "the sigmoid is code of the whole"
+    )
     table = shapes(Catches(), torch.ones(8, 4))
     assert table.broken is None and [(row.name, row.depth) for row in table.rows][-2:] == [("right", 1), ("last", 1)]
     assert not any(row.broke for row in table.rows) and not table.rows[0].leaf
@@ -176,10 +192,14 @@ def test_what_fits_follows_from_two_small_predictions():
     assert len(table.cells) == 12 and not any(cell.measured for cell in table.cells)
     model, loss = memory_table._detector("n", 20, 20)
     for precision in ("fp32", "bf16"):
-        direct = memory.predict_memory(model, (16, 3, 160, 160), lambda maps: loss(maps, 16, 160), precision, "adamw", True)
+        direct = memory.predict_memory(
+            model, (16, 3, 160, 160), lambda maps: loss(maps, 16, 160), precision, "adamw", True
+        )
         assert table.cell("n", 160, 16, precision).bytes == pytest.approx(direct.peak, rel=0.02)
     sizes = [cell.bytes for cell in table.cells[:3]]
-    assert sizes == sorted(sizes) and [cell.fits for cell in table.cells[:3]] == [size + 0.1 * 2**30 <= 0.5 * 2**30 for size in sizes]
+    assert sizes == sorted(sizes) and [cell.fits for cell in table.cells[:3]] == [
+        size + 0.1 * 2**30 <= 0.5 * 2**30 for size in sizes
+    ]
     assert table.largest("n", 320, "bf16") >= table.largest("n", 320, "fp32")
     assert "0 cells measured, 12 predicted" in str(table) and table._repr_html_().count("<tr>") == 5
     assert len(style.as_png(memory_table.draw_what_fits(table))) <= style.MAX_BYTES
@@ -197,7 +217,9 @@ def test_cells_say_whether_they_were_measured_and_a_full_card_does_not_fit(monke
         return nn.Conv2d(3, 8, 3, padding=1), lambda maps, batch, side: maps.float().square().mean()
 
     monkeypatch.setattr(memory_table, "_measured_cell", card)
-    table = memory_table.what_fits(0.01, "n", (64,), (1, 4, 400), ("fp32",), reserve_gb=0.002, measure=True, build=build)
+    table = memory_table.what_fits(
+        0.01, "n", (64,), (1, 4, 400), ("fp32",), reserve_gb=0.002, measure=True, build=build
+    )
     assert [batch for batch, _ in seen] == [1, 4] and seen[0][1] == pytest.approx(0.008 * 2**30, rel=1e-6)
     assert [(cell.measured, cell.fits) for cell in table.cells] == [(True, True), (True, False), (False, False)]
     assert table.cells[0].bytes == 7 * 2**20 and table.largest("n", 64, "fp32") == 1
@@ -224,7 +246,7 @@ def test_prediction_against_the_card(size, precision):
     assert measured.measured and predicted.peak == pytest.approx(measured.peak, rel=0.15)
 
 
-# ------------------------------------------------------------------------------------------------------------------ left as found
+# ------------------------------------------------------------------------------------ left as found
 
 
 def modes_in_force():
@@ -258,7 +280,7 @@ def test_an_exception_leaves_nothing_behind(stop, where):
     assert type(x.grad) is torch.Tensor
 
 
-# ------------------------------------------------------------------------------------------------------------------------- shapes
+# ------------------------------------------------------------------------------------------- shapes
 
 
 def test_the_table_agrees_with_the_log_and_counts_parameters():
@@ -267,7 +289,11 @@ def test_the_table_agrees_with_the_log_and_counts_parameters():
     log = network_map.record_shapes(model, picture, depth=2)
     mine = [(row.name, row.output) for row in table.rows]
     assert not Counter(log.shapes) - Counter(mine), "all that the older log has"
-    assert table.rows[0].parameters == sum(p.numel() for p in model.parameters()) == sum(r.parameters for r in table.rows if r.depth == 1)
+    assert (
+        table.rows[0].parameters
+        == sum(p.numel() for p in model.parameters())
+        == sum(r.parameters for r in table.rows if r.depth == 1)
+    )
     assert [row.repeated for row in table.rows if row.name == "neck.up"] == [False, True]
     head = next(row for row in table.rows if row.name == "head")
     assert head.given == ((1, 64, 8, 12), (1, 128, 4, 6), (1, 256, 2, 3)) and head.made[2] == (1, 84, 2, 3)
@@ -289,7 +315,11 @@ class Breaks(nn.Module):
 @pytest.mark.parametrize(
     "code, name, expected",
     [
-        (lambda m, x: m.conv(m.conv(x)), "conv", "The weight 8 × 3 × 1 × 1 takes 3 channels, the input 1 × 8 × 6 × 6 has 8."),
+        (
+            lambda m, x: m.conv(m.conv(x)),
+            "conv",
+            "The weight 8 × 3 × 1 × 1 takes 3 channels, the input 1 × 8 × 6 × 6 has 8.",
+        ),
         (lambda m, x: m.norm(m.conv(x)), "norm", "The normalisation holds 4 channels, the input 1 × 8 × 6 × 6 has 8."),
         (lambda m, x: m.linear(x), "linear", "The weight 2 × 10 takes 10 features, the input 1 × 3 × 6 × 6 has 6."),
         (
@@ -326,5 +356,8 @@ def test_1152_channels_where_384_were_expected():
     model = network.YOLO(3)
     model.backbone.sppf = Loose()
     table = shapes(model, torch.zeros(1, 3, 64, 64))
-    assert table.broken.name == "neck.csp_c.cv1.conv" and "takes 384 channels, the input 1 × 1152 × 4 × 4 has 1152" in str(table)
+    assert (
+        table.broken.name == "neck.csp_c.cv1.conv"
+        and "takes 384 channels, the input 1 × 1152 × 4 × 4 has 1152" in str(table)
+    )
     assert table.shown[-1].broke and table.shown[-1].depth > 2, "shown although it lies deeper than the rest"

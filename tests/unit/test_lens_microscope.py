@@ -1,4 +1,6 @@
-"""The assigner microscope: its counts are right, its controls move them, what is wrong is ringed and what raises is told."""
+"""The assigner microscope: its counts are right, its controls move them, what is wrong is ringed
+and what raises is told.
+"""
 
 import importlib
 from types import SimpleNamespace
@@ -18,7 +20,9 @@ LABELS = torch.tensor([0, 2, 1])
 
 
 def grid():
-    """Anchors (84, 2) and strides (84,) of three levels over the picture, written down without the course's own function."""
+    """Anchors (84, 2) and strides (84,) of three levels over the picture, written down without the
+    course's own function.
+    """
     anchors, strides = [], []
     for stride in (8, 16, 32):
         for y in range(SIDE // stride):
@@ -29,12 +33,17 @@ def grid():
 
 
 def seen(noise=6.0, seed=0, number=2):
-    """A slide as a half-trained network would give it: boxes near the first or second truth, scores that differ everywhere."""
+    """A slide as a half-trained network would give it: boxes near the first or second truth, scores
+    that differ everywhere.
+    """
     generator = torch.Generator().manual_seed(seed)
     anchors, strides = grid()
     nearest = (anchors[:, None] - (TRUTH[:number, :2] + TRUTH[:number, 2:]) / 2).norm(dim=-1).argmin(dim=1)
     # half of the way to the middle of all objects, so that several claim the anchors between them
-    boxes = TRUTH[:number][nearest].lerp(TRUTH[:number].mean(dim=0), 0.5) + torch.randn(len(anchors), 4, generator=generator) * noise
+    boxes = (
+        TRUTH[:number][nearest].lerp(TRUTH[:number].mean(dim=0), 0.5)
+        + torch.randn(len(anchors), 4, generator=generator) * noise
+    )
     scores = torch.rand(len(anchors), CLASSES, generator=generator)
     image = np.broadcast_to(np.linspace(60, 200, SIDE)[:, None], (SIDE, SIDE, 3)).astype(np.uint8)
     return microscope.Slide(image, scores, boxes, anchors, strides, LABELS[:number], TRUTH[:number], ("A1", "A2", "A3"))
@@ -42,7 +51,9 @@ def seen(noise=6.0, seed=0, number=2):
 
 def with_(**functions):
     """The reference with some functions exchanged."""
-    return SimpleNamespace(**{name: functions.get(name, getattr(reference, name)) for name in microscope.FUNCTION.values()})
+    return SimpleNamespace(
+        **{name: functions.get(name, getattr(reference, name)) for name in microscope.FUNCTION.values()}
+    )
 
 
 def everywhere(anchors, gt_boxes, gt_mask, min_side=16.0):
@@ -53,7 +64,7 @@ def stub(*arguments):
     raise NotImplementedError("exercise assigner.anchors_inside: course/05_assigner.ipynb")
 
 
-# -------------------------------------------------------------------------------------------------------------- numbers
+# ------------------------------------------------------------------------------------------ numbers
 
 
 @pytest.mark.parametrize("box", [0, 1])
@@ -65,10 +76,17 @@ def test_the_counts_are_those_of_an_independent_computation(box, k):
     for truth, label in zip(TRUTH[:2].tolist(), LABELS[:2].tolist(), strict=True):
         x1, y1, x2, y2 = truth
         inside = [i for i, (x, y) in enumerate(slide.anchors.tolist()) if x1 < x < x2 and y1 < y < y2]
-        iou = importlib.import_module("solutions.boxes").complete_iou(torch.tensor([truth]).expand(len(inside), 4), slide.boxes[inside])
+        iou = importlib.import_module("solutions.boxes").complete_iou(
+            torch.tensor([truth]).expand(len(inside), 4), slide.boxes[inside]
+        )
         metric = slide.scores[inside, label].sqrt() * iou.clamp(min=0) ** 6
         inside_of.append(dict(zip(inside, metric.tolist(), strict=True)))
-        best.append({i: float(o) for i, o in sorted(zip(inside, iou, strict=True), key=lambda pair: -inside_of[-1][pair[0]])[:k]})
+        best.append(
+            {
+                i: float(o)
+                for i, o in sorted(zip(inside, iou, strict=True), key=lambda pair: -inside_of[-1][pair[0]])[:k]
+            }
+        )
     mine, other = best[box], best[1 - box]
     disputed = {i for i in mine if i in other}
     kept = {i for i in mine if i not in disputed or mine[i] > other[i]}
@@ -87,7 +105,12 @@ def test_the_counts_are_those_of_an_independent_computation(box, k):
 def test_the_chosen_anchors_and_their_targets_are_those_of_the_whole_assigner():
     slide = seen()
     assigned = reference.TaskAlignedAssigner(CLASSES)(
-        slide.scores[None], slide.boxes[None], slide.anchors, slide.labels[None], slide.truth[None], torch.ones(1, 2, dtype=torch.bool)
+        slide.scores[None],
+        slide.boxes[None],
+        slide.anchors,
+        slide.labels[None],
+        slide.truth[None],
+        torch.ones(1, 2, dtype=torch.bool),
     )
     for box in range(2):
         row = microscope.look(slide, reference, box=box).reference
@@ -117,7 +140,7 @@ def test_a_package_and_a_module_are_both_taken_and_anything_else_is_refused():
         microscope.look(seen(), reference, box=2)
 
 
-# ------------------------------------------------------------------------------------------------------------- differences
+# -------------------------------------------------------------------------------------- differences
 
 
 def test_a_wrong_mask_is_counted_position_by_position():
@@ -167,7 +190,7 @@ def test_a_function_that_changes_its_argument_does_not_change_the_step_before():
     assert view.mine.counts["top"] == 10 and view.mine.counts["kept"] == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------- trouble
+# ------------------------------------------------------------------------------------------ trouble
 
 
 def test_a_stub_is_told_in_words_and_the_steps_after_it_go_on():
@@ -211,7 +234,7 @@ def test_an_error_of_the_reference_is_raised():
         microscope.look(seen(), with_(anchors_inside=stub), reference)
 
 
-# ---------------------------------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- pictures
 
 
 def test_the_picture_is_small_and_the_same_each_time():
@@ -220,7 +243,9 @@ def test_the_picture_is_small_and_the_same_each_time():
     assert len(content) <= style.MAX_BYTES
     assert content == style.as_png(microscope.draw_microscope(view))
     alone = microscope.draw_microscope(microscope.look(seen(), reference), scene=False)
-    assert alone.get_figwidth() == style.WIDTH and alone.get_figheight() < microscope.draw_microscope(view).get_figheight()
+    assert (
+        alone.get_figwidth() == style.WIDTH and alone.get_figheight() < microscope.draw_microscope(view).get_figheight()
+    )
 
 
 def test_fixed_rules_take_what_geometry_says():
@@ -246,15 +271,24 @@ def test_whole_assignments_count_every_candidate_once():
     networks = {"rough": seen(12.0), "fine": seen(2.0)}
     numbers = microscope.assignments(networks, reference)
     for slide, rows, lost, overlap, score in zip(
-        networks.values(), numbers.rows.values(), numbers.lost, numbers.mean("overlaps"), numbers.mean("scores"), strict=True
+        networks.values(),
+        numbers.rows.values(),
+        numbers.lost,
+        numbers.mean("overlaps"),
+        numbers.mean("scores"),
+        strict=True,
     ):
-        assert [row.counts for row in rows] == [microscope.look(slide, reference, box=box).reference.counts for box in range(2)]
+        assert [row.counts for row in rows] == [
+            microscope.look(slide, reference, box=box).reference.counts for box in range(2)
+        ]
         owner = rows[0].owner
         assert sum(row.counts["kept"] for row in rows) == (owner >= 0).sum() and (rows[1].owner == owner).all()
         assert lost == sum(row.counts["top"] - row.counts["kept"] for row in rows)
         anchors = torch.tensor(owner >= 0)
         box = torch.tensor(owner)[anchors]
-        expected = importlib.import_module("solutions.boxes").complete_iou(slide.truth[box], slide.boxes[anchors]).clamp(min=0)
+        expected = (
+            importlib.import_module("solutions.boxes").complete_iou(slide.truth[box], slide.boxes[anchors]).clamp(min=0)
+        )
         assert overlap == pytest.approx(float(expected.mean()), rel=1e-5)
         assert score == pytest.approx(float(slide.scores[anchors, slide.labels[box]].mean()), rel=1e-5)
     rough, fine = numbers.mean("overlaps")
@@ -269,12 +303,15 @@ def test_targets_are_drawn_for_views_with_and_without_positives():
     assert len(style.as_png(figure)) <= style.MAX_BYTES
 
 
-# ----------------------------------------------------------------------------------------------------------------- slides
+# ------------------------------------------------------------------------------------------- slides
 
 
 def test_a_slide_is_made_from_raw_maps():
     generator = torch.Generator().manual_seed(0)
-    maps = [torch.randn(1, 4 * 16 + CLASSES, SIDE // s, SIDE // s, generator=generator).requires_grad_() for s in (8, 16, 32)]
+    maps = [
+        torch.randn(1, 4 * 16 + CLASSES, SIDE // s, SIDE // s, generator=generator).requires_grad_()
+        for s in (8, 16, 32)
+    ]
     truth = np.column_stack([LABELS.numpy(), TRUTH.numpy()])
     slide = microscope.slide(np.zeros((SIDE, SIDE, 3), np.uint8), maps, truth, ("A1", "A2", "A3"))
     anchors, strides = grid()
@@ -293,7 +330,7 @@ def test_a_slide_says_what_it_cannot_show():
         microscope.slide(np.zeros((SIDE, SIDE, 3), np.uint8), maps, [[0, 1, 2, 30, 40]])
 
 
-# ----------------------------------------------------------------------------------------------------------------- widget
+# ------------------------------------------------------------------------------------------- widget
 
 
 def blank(width):
@@ -311,7 +348,9 @@ def quick(monkeypatch):
 @pytest.fixture
 def scope(quick):
     pytest.importorskip("ipywidgets")
-    return microscope.Microscope({"rough": seen(12.0), "fine": seen(2.0, number=3)}, reference, with_(anchors_inside=everywhere))
+    return microscope.Microscope(
+        {"rough": seen(12.0), "fine": seen(2.0, number=3)}, reference, with_(anchors_inside=everywhere)
+    )
 
 
 def test_a_click_on_a_box_chooses_it(scope):
@@ -327,7 +366,9 @@ def test_sliders_move_the_numbers_and_one_button_sets_them_back(scope):
     assert scope.numbers.k == 3 and scope.numbers.reference.counts["top"] == 3
     scope.alpha.value, scope.beta.value = 0.0, 0.0
     inside = scope.numbers.reference.candidates
-    assert scope.numbers.reference.metric[inside] == pytest.approx(1.0), "with both exponents 0 all candidates are equally good"
+    assert scope.numbers.reference.metric[inside] == pytest.approx(1.0), (
+        "with both exponents 0 all candidates are equally good"
+    )
     scope._set_back()
     assert scope.numbers.reference.counts == start.reference.counts and (scope.k.value, scope.beta.value) == (10, 6)
 

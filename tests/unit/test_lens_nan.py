@@ -1,4 +1,5 @@
-"""The NaN microscope names the line, cries no wolf and leaves nothing behind; the recorder replays the very step.
+"""The NaN microscope names the line, cries no wolf and leaves nothing behind; the recorder replays
+the very step.
 
 Each scene is a small program; the comment BORN stands on the line that the microscope has to name.
 """
@@ -58,7 +59,7 @@ def leaf(*values, **options):
     return torch.tensor(values, requires_grad=True, **options)
 
 
-# ---- scenes ----------------------------------------------------------------------------------------------------------
+# ---- scenes --------------------------------------------------------------------------------------
 
 
 @scene()
@@ -519,7 +520,7 @@ def test_there_are_enough_scenes():
     assert len(SCENES) >= 15
 
 
-# ---- no wolf -----------------------------------------------------------------------------------------------------------
+# ---- no wolf -------------------------------------------------------------------------------------
 
 
 def masked_attention():
@@ -592,8 +593,20 @@ def a_training_step():
         train_step(model, loss, batch, optimizer, Precision("cpu", precision))
 
 
-INNOCENT = (masked_attention, masked_fill_and_log_softmax, fused_attention, a_running_best, a_buffer_filled_piece_by_piece)
-INNOCENT += (top_k_over_closed_places, missing_values_sorted_out, a_large_sum_in_fp16, a_float32_sum_that_overflows, a_training_step)
+INNOCENT = (
+    masked_attention,
+    masked_fill_and_log_softmax,
+    fused_attention,
+    a_running_best,
+    a_buffer_filled_piece_by_piece,
+)
+INNOCENT += (
+    top_k_over_closed_places,
+    missing_values_sorted_out,
+    a_large_sum_in_fp16,
+    a_float32_sum_that_overflows,
+    a_training_step,
+)
 
 
 @pytest.mark.parametrize("function", INNOCENT, ids=lambda function: function.__name__)
@@ -606,7 +619,14 @@ def test_it_does_not_cry_wolf(function):
 def test_it_changes_no_number():
     def step():
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.SiLU(inplace=True), nn.Dropout(0.3), nn.Flatten(), nn.LazyLinear(2))
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.SiLU(inplace=True),
+            nn.Dropout(0.3),
+            nn.Flatten(),
+            nn.LazyLinear(2),
+        )
         optimizer = torch.optim.AdamW(model.parameters(), 0.01)
         for _ in range(3):
             optimizer.zero_grad()
@@ -620,7 +640,7 @@ def test_it_changes_no_number():
         assert torch.equal(step(), bare)
 
 
-# ---- what it says ------------------------------------------------------------------------------------------------------
+# ---- what it says --------------------------------------------------------------------------------
 
 
 def test_the_numbers_of_a_finding():
@@ -632,7 +652,13 @@ def test_the_numbers_of_a_finding():
         loss.requires_grad_().backward()
     finding = microscope.finding
     (given,), (made,) = finding.inputs, finding.event.outputs
-    assert (given.shape, given.dtype, given.device, given.low, given.high) == ((2, 3, 4, 4), "float32", "cpu", -1.0, 5.0)
+    assert (given.shape, given.dtype, given.device, given.low, given.high) == (
+        (2, 3, 4, 4),
+        "float32",
+        "cpu",
+        -1.0,
+        5.0,
+    )
     wrong = int((scale < 0).sum()) * 3
     assert (made.nans, made.infs, made.low) == (wrong, 0, float(scale[scale >= 0].min().sqrt()))
     assert [event.op for event in finding.chain] == ["sqrt", "add", "mean"]
@@ -677,7 +703,9 @@ def test_a_custom_functions_own_backward_is_named(monkeypatch):
     assert (finding.op, finding.event.place.function) == ("Root (RootBackward)", "backward") and finding.line == first
 
 
-@pytest.mark.parametrize("unseen, name", [(Logarithm.apply, "LogarithmBackward"), (torch.jit.script(scripted), "LogBackward0")])
+@pytest.mark.parametrize(
+    "unseen, name", [(Logarithm.apply, "LogarithmBackward"), (torch.jit.script(scripted), "LogBackward0")]
+)
 def test_what_is_computed_out_of_sight_is_said_to_be(unseen, name):
     finding = watched(lambda: (unseen(leaf(-1.0, 1.0) * 1) * 2).sum().backward()).finding
     assert f"as argument 0 (made unseen by {name}) of mul" in finding.headline
@@ -763,7 +791,7 @@ def test_on_a_card_under_autocast(dtype):
     assert microscope.finding.phase == "backward" and microscope.finding.inputs[0].device == "cuda:0"
 
 
-# ---- it cleans up ------------------------------------------------------------------------------------------------------
+# ---- it cleans up --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -795,7 +823,9 @@ def test_the_hooks_go_when_a_backward_pass_breaks_off(monkeypatch):
     x = leaf(1.0)
     watches = []
     original = nan_gradients.BackwardWatch.remove
-    monkeypatch.setattr(nan_gradients.BackwardWatch, "remove", lambda self: (watches.append(len(self.handles)), original(self)))
+    monkeypatch.setattr(
+        nan_gradients.BackwardWatch, "remove", lambda self: (watches.append(len(self.handles)), original(self))
+    )
     with pytest.raises(RuntimeError, match="on purpose"), NaNMicroscope():
         Broken.apply(x * 3).sum().backward()
     assert watches and watches[0] >= 3 and not modes()
@@ -807,7 +837,7 @@ def test_other_modes_go_on_working():
     assert microscope.finding is None and not modes()
 
 
-# ---- recorder ----------------------------------------------------------------------------------------------------------
+# ---- recorder ------------------------------------------------------------------------------------
 
 
 class Model(nn.Module):
@@ -947,7 +977,12 @@ def test_an_update_that_overflows_is_told_from_a_gradient():
     with recorder(trainer, show=None) as flight:
         trainer.train()
     finding = flight.finding
-    assert (flight.step, finding.op, finding.reaches, finding.line) == (4, "the optimizer's step", "the weights", marked(huge, "# MOVES"))
+    assert (flight.step, finding.op, finding.reaches, finding.line) == (
+        4,
+        "the optimizer's step",
+        "the weights",
+        marked(huge, "# MOVES"),
+    )
     assert all(value.finite for value in finding.inputs) and not finding.event.outputs[0].finite
     assert len(style.as_png(draw_finding(finding))) < style.MAX_BYTES
 
@@ -979,7 +1014,9 @@ def test_scaled_gradients_and_accumulation_are_left_alone():
     def accumulated(*args, **kwargs):
         return train_step(*args, **kwargs, accumulate=4)
 
-    trainer = Trainer(model, Loss(), boxed, torch.optim.AdamW(model.parameters()), accumulated, Precision("cpu", "bf16"), epochs=1)
+    trainer = Trainer(
+        model, Loss(), boxed, torch.optim.AdamW(model.parameters()), accumulated, Precision("cpu", "bf16"), epochs=1
+    )
     with recorder(trainer, show=None) as flight:
         trainer.train()
     assert flight.step == 5 and flight.finding.reaches == "the loss"
@@ -1045,7 +1082,7 @@ def test_something_else_is_no_trainer():
         recorder(nn.Linear(1, 1))
 
 
-# ---- Ultralytics -------------------------------------------------------------------------------------------------------
+# ---- Ultralytics ---------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -1064,19 +1101,26 @@ def test_one_line_puts_it_into_ultralytics_own_trainer(tmp_path):
 
     spoil.calls = 0
     model.add_callback("on_train_batch_start", spoil)
-    settings = dict(epochs=1, imgsz=64, batch=4, device="cpu", workers=0, amp=False, plots=False, pretrained=False, verbose=False)
+    settings = dict(
+        epochs=1, imgsz=64, batch=4, device="cpu", workers=0, amp=False, plots=False, pretrained=False, verbose=False
+    )
     with pytest.raises(NonFiniteStep, match="Step 3: the loss is nan"):
         model.train(data=str(written), optimizer="SGD", mosaic=0.0, project=str(tmp_path / "runs"), **settings)
     finding = flight.finding
     line = inspect.getsourcelines(test_one_line_puts_it_into_ultralytics_own_trainer)
-    assert (Path(finding.file), finding.line) == (HERE, line[1] + next(n for n, text in enumerate(line[0]) if "# BORN" in text))
+    assert (Path(finding.file), finding.line) == (
+        HERE,
+        line[1] + next(n for n, text in enumerate(line[0]) if "# BORN" in text),
+    )
     assert finding.reaches == "the loss" and len(finding.chain) > 50
     assert len(style.as_png(draw_finding(finding))) < style.MAX_BYTES
     trainer = flight.trainer
     flight.detach()
     assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks and not modes()
     assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
-    assert not any(function in registered for function in flight.callbacks.values() for registered in trainer.callbacks.values())
+    assert not any(
+        function in registered for function in flight.callbacks.values() for registered in trainer.callbacks.values()
+    )
 
 
 def test_a_change_in_place_of_the_loaders_batch_is_seen():
@@ -1085,7 +1129,10 @@ def test_a_change_in_place_of_the_loaders_batch_is_seen():
 
     from yolostudy.data.loader import Batch
 
-    for batch in (Batch(**{field.name: torch.zeros(1) for field in dataclasses.fields(Batch)}), SimpleNamespace(images=torch.zeros(1))):
+    for batch in (
+        Batch(**{field.name: torch.zeros(1) for field in dataclasses.fields(Batch)}),
+        SimpleNamespace(images=torch.zeros(1)),
+    ):
         flight = Recorder([Model()], stop=False, show=None)
         flight.begin(lambda: None, batch)
         batch.images += 1
@@ -1102,7 +1149,9 @@ def test_attached_twice_is_attached_once():
 
 
 def test_the_replay_has_the_mode_and_the_weights_that_the_model_holds_now():
-    """Weights and buffers that were put in another's place after the recorder began are the ones that it copies and puts back."""
+    """Weights and buffers that were put in another's place after the recorder began are the ones
+    that it copies and puts back.
+    """
 
     class Average(nn.Module):
         def __init__(self):
@@ -1132,7 +1181,9 @@ def test_the_replay_has_the_mode_and_the_weights_that_the_model_holds_now():
 
 
 def test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks():
-    """A gradient penalty and two losses, as in adversarial training: none of the earlier passes ends the replay."""
+    """A gradient penalty and two losses, as in adversarial training: none of the earlier passes
+    ends the replay.
+    """
     torch.manual_seed(0)
     model, flight, x = nn.Linear(2, 1), None, torch.zeros(3, 2, requires_grad=True)
     flight = Recorder([model], show=None)
@@ -1149,4 +1200,7 @@ def test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks(
     with pytest.raises(NonFiniteStep):
         flight.end(again())
     lines, first = inspect.getsourcelines(test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks)
-    assert flight.finding.line == first + next(n for n, text in enumerate(lines) if "# BORN" in text) and flight.finding.op == "log"
+    assert (
+        flight.finding.line == first + next(n for n, text in enumerate(lines) if "# BORN" in text)
+        and flight.finding.op == "log"
+    )

@@ -1,4 +1,6 @@
-"""The receptive field that the views show is the one that the layer has, counted here in other ways."""
+"""The receptive field that the views show is the one that the layer has, counted here in other
+ways.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ class SideBySide(blocks.SPPF):
 
 
 class Functional(nn.Module):
-    """The same layer with other names, a function for the pool and its ConvModules made in another order."""
+    """The same layer with other names, a function for the pool and its ConvModules made in another
+    order.
+    """
 
     def __init__(self):
         super().__init__()
@@ -57,7 +61,12 @@ def test_a_wrong_layer_shows_what_it_does():
     average = blocks.SPPF(4, 4)
     average.pool = nn.AvgPool2d(5, 1, 2)
     assert receptive.grow(average, 4).widths == (5, 9, 13)
-    assert receptive.grow(blocks.ConvModule(4, 4, 3), 4).numbers == {"position": (10, 10), "widths": (), "gradient_widths": (), "output": 3}
+    assert receptive.grow(blocks.ConvModule(4, 4, 3), 4).numbers == {
+        "position": (10, 10),
+        "widths": (),
+        "gradient_widths": (),
+        "output": 3,
+    }
 
 
 def test_names_and_modules_do_not_matter():
@@ -80,12 +89,19 @@ def test_the_sliders_move_the_numbers():
     bench.pools.value = 0
     assert (bench.numbers["width"], bench.numbers["positions"]) == (1, 1)
     bench.pools.value, bench.row.value, bench.column.value = 2, 0, 20
-    assert bench.numbers == {"pools": 2, "position": (0, 20), "height": 5, "width": 5, "positions": 25, "gradient_positions": 25}
+    assert bench.numbers == {
+        "pools": 2,
+        "position": (0, 20),
+        "height": 5,
+        "width": 5,
+        "positions": 25,
+        "gradient_positions": 25,
+    }
     assert bench.picture.value != first and len(bench.picture.value) < style.MAX_BYTES
     assert "image/png" in bench._repr_mimebundle_()
 
 
-# ------------------------------------------------------------------------------------------------------- whole networks
+# ----------------------------------------------------------------------------------- whole networks
 
 
 def test_the_reach_is_the_sum_of_the_kernels():
@@ -95,7 +111,9 @@ def test_the_reach_is_the_sum_of_the_kernels():
     assert found.reach == (1 + 2 + 4 + 8, 1 + 2 + 4 + 8)
     assert found.centre == (34.0, 34.0)
     columns = np.flatnonzero(found.heat.any(0))
-    assert (columns[0] + columns[-1]) / 2 == 32, "kernels of stride 2 are centred on every second pixel, from the first on"
+    assert (columns[0] + columns[-1]) / 2 == 32, (
+        "kernels of stride 2 are centred on every second pixel, from the first on"
+    )
 
 
 def test_half_of_the_influence_lies_in_the_square():
@@ -108,7 +126,7 @@ def test_half_of_the_influence_lies_in_the_square():
     assert nothing.reach == (0, 0) and nothing.half == 0
 
 
-# ------------------------------------------------------------------------------------------------ maps and activations
+# ----------------------------------------------------------------------------- maps and activations
 
 
 def test_the_sheet_shows_the_liveliest_channels():
@@ -130,7 +148,9 @@ def test_the_curves_are_the_functions():
     sigmoid = 1 / (1 + np.exp(-x))
     assert np.allclose(curves["SiLU"]["value"], x * sigmoid)
     assert np.allclose(curves["SiLU"]["gradient"], sigmoid * (1 + x * (1 - sigmoid)))
-    assert curves["SiLU"]["lowest"] == pytest.approx(-0.2785, abs=1e-3) and curves["SiLU"]["lowest_at"] == pytest.approx(-1.278, abs=0.02)
+    assert curves["SiLU"]["lowest"] == pytest.approx(-0.2785, abs=1e-3) and curves["SiLU"][
+        "lowest_at"
+    ] == pytest.approx(-1.278, abs=0.02)
     assert np.allclose(curves["ReLU"]["gradient"], x > 0)
     assert list(receptive.activation_curves({"tanh": torch.tanh})) == ["tanh"]
 
@@ -139,7 +159,9 @@ def test_every_picture_keeps_its_limit():
     growth = receptive.grow(blocks.SPPF(4, 4), 4)
     noise = np.random.default_rng(0).integers(0, 256, (320, 320, 3), dtype=np.uint8)
     tensor = torch.from_numpy(noise).permute(2, 0, 1)[None] / 255
-    pulls = {name: receptive.pull(lambda x: nn.functional.avg_pool2d(x, 16), tensor, (5, 5)) for name in ("first", "second")}
+    pulls = {
+        name: receptive.pull(lambda x: nn.functional.avg_pool2d(x, 16), tensor, (5, 5)) for name in ("first", "second")
+    }
     drawn = (
         receptive.draw_growth(growth, gradient=True),
         receptive.draw_growth(receptive.grow(nn.Identity(), 2)),

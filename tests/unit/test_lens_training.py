@@ -1,4 +1,6 @@
-"""The views of stage 7: their numbers against another computation, their controls, and that the recorder leaves nothing behind."""
+"""The views of stage 7: their numbers against another computation, their controls, and that the
+recorder leaves nothing behind.
+"""
 
 import copy
 import math
@@ -25,7 +27,7 @@ def png_size(figure):
     return len(style.as_png(figure))
 
 
-# --------------------------------------------------------------------------------------------------------------- learning rate
+# ------------------------------------------------------------------------------------ learning rate
 
 
 def test_the_plan_is_the_schedule_times_the_rate():
@@ -63,13 +65,15 @@ def test_the_designer_moves_its_numbers_and_says_what_is_wrong():
     bench.schedule = broken
     before = bench.picture.value
     bench.final.value = 0.1
-    assert "NotImplementedError: exercise training.WarmupCosine" in bench.message.value and bench.picture.value == before
+    assert (
+        "NotImplementedError: exercise training.WarmupCosine" in bench.message.value and bench.picture.value == before
+    )
     bench.final.value = 0.9
     assert bench.message.value == "" and bench.numbers.largest_rise == pytest.approx(0.1)
     assert len(b64decode(bench._repr_mimebundle_()["image/png"])) <= style.MAX_BYTES
 
 
-# ---------------------------------------------------------------------------------------------------------------- several runs
+# ------------------------------------------------------------------------------------- several runs
 
 
 def tape(losses, rate=1e-3, **options):
@@ -129,7 +133,7 @@ def test_the_tape_redraws_in_place_with_earlier_runs_beside(monkeypatch):
     assert shown[-1] == 4  # loss and rate of two runs
 
 
-# ------------------------------------------------------------------------------------------------------------------ gradients
+# ---------------------------------------------------------------------------------------- gradients
 
 
 class Small(nn.Module):
@@ -162,7 +166,9 @@ def test_the_recorder_measures_what_the_optimizer_gets():
         torch.optim.SGD([stranger], lr=0.1).step()  # another optimizer of the same process is not looked at
     numbers = recorder.numbers
     model(torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 8, 8)).square().mean().backward()
-    expected = [math.sqrt(sum(float(p.grad.square().sum()) for p in part.parameters())) for part in (model.backbone, model.head)]
+    expected = [
+        math.sqrt(sum(float(p.grad.square().sum()) for p in part.parameters())) for part in (model.backbone, model.head)
+    ]
     assert numbers.modules == ("backbone", "head") and numbers.norms.shape == (3, 2)
     assert np.allclose(numbers.norms, expected, rtol=1e-4) and np.allclose(numbers.typical, expected, rtol=1e-4)
     assert numbers.silent == () and numbers.parameters.tolist() == [3 * 4 * 9 + 4 + 8, 10]
@@ -181,7 +187,10 @@ def test_the_recorder_finds_the_frozen_backbone_even_if_it_is_frozen_on_the_way(
     later = recorder.numbers
     assert later.silent == () and (later.norms[:3, :2] == 0).all() and (later.norms[3:] > 0).all()
     assert png_size(training_gradients.draw_gradients(frozen)) <= style.MAX_BYTES
-    for empty in (training_gradients.GradientRecorder(model).numbers, training_gradients.GradientRecorder(nn.ReLU()).numbers):
+    for empty in (
+        training_gradients.GradientRecorder(model).numbers,
+        training_gradients.GradientRecorder(nn.ReLU()).numbers,
+    ):
         assert png_size(training_gradients.draw_gradients(empty))
 
 
@@ -202,7 +211,9 @@ def test_the_recorder_leaves_nothing_behind(error):
     count = len(recorder.rows)
     steps(model, optimizer)
     assert len(recorder.rows) == count
-    assert not any(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in model.modules())
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in model.modules()
+    )
 
 
 def test_what_moved_keeps_weights_statistics_and_counters_apart():
@@ -215,7 +226,9 @@ def test_what_moved_keeps_weights_statistics_and_counters_apart():
     assert moved.modules == ("backbone", "head")
     assert moved.weights[0] == 0 < moved.weights[1] and moved.statistics[0] > 0 and np.isnan(moved.statistics[1])
     assert moved.counters == 1 and not moved.still
-    change = (model.head.weight - before["head.weight"]).square().sum() + (model.head.bias - before["head.bias"]).square().sum()
+    change = (model.head.weight - before["head.weight"]).square().sum() + (
+        model.head.bias - before["head.bias"]
+    ).square().sum()
     size = before["head.weight"].square().sum() + before["head.bias"].square().sum()
     assert moved.weights[1] == pytest.approx(float((change / size).detach().sqrt()), rel=1e-4)
     assert png_size(training_gradients.draw_movement({"one": moved, "two": moved})) <= style.MAX_BYTES
@@ -223,7 +236,7 @@ def test_what_moved_keeps_weights_statistics_and_counters_apart():
         training_gradients.what_moved({}, model)
 
 
-# -------------------------------------------------------------------------------------------------------------------- quality
+# ------------------------------------------------------------------------------------------ quality
 
 
 def judged(seed=0, images=12, classes=2):
@@ -263,7 +276,9 @@ def test_the_mean_leaves_out_classes_without_truths():
     evaluation = metrics.evaluate(predictions, truths, ["A1", "A2", "nobody"])
     mean = training_quality.operate(evaluation, 0.5)
     single = [training_quality.operate(evaluation, 0.5, name) for name in ("A1", "A2")]
-    assert mean.recall == pytest.approx(np.mean([one.recall for one in single])) and mean.ap == pytest.approx(evaluation.map50)
+    assert mean.recall == pytest.approx(np.mean([one.recall for one in single])) and mean.ap == pytest.approx(
+        evaluation.map50
+    )
     with pytest.raises(ValueError, match="no class 'A9'"):
         training_quality.operate(evaluation, 0.5, "A9")
     with pytest.raises(ValueError, match="nobody has no ground truth"):
@@ -280,10 +295,16 @@ def test_a_class_without_predictions_has_recall_0():
 def test_the_threshold_moves_the_point_and_the_picture():
     predictions, truths = judged()
     pictures = [np.full((100, 100, 3), 90, np.uint8)] * len(truths)
-    bench = training_quality.ThresholdBench(metrics.evaluate(predictions, truths, ["A1", "A2"]), pictures, predictions, truths)
+    bench = training_quality.ThresholdBench(
+        metrics.evaluate(predictions, truths, ["A1", "A2"]), pictures, predictions, truths
+    )
     low, picture = bench.numbers, bench.picture.value
     bench.threshold.value = 0.8
-    assert bench.numbers.recall < low.recall and bench.numbers.precision >= low.precision and bench.picture.value != picture
+    assert (
+        bench.numbers.recall < low.recall
+        and bench.numbers.precision >= low.precision
+        and bench.picture.value != picture
+    )
     bench.class_name.value = "A2"
     assert bench.numbers.name == "A2"
     before = bench.picture.value
@@ -302,7 +323,10 @@ def test_the_album_counts_and_shows_its_pages():
         training_quality.draw_album(album)
     album.add("epoch 0", [np.zeros((0, 6))] * 2)
     album.add("epoch 4", predictions)
-    expected = sum(int((metrics.match_predictions(p[p[:, 4] >= 0.25], t, np.array([0.5])) >= 0).sum()) for p, t in zip(predictions, truths))
+    expected = sum(
+        int((metrics.match_predictions(p[p[:, 4] >= 0.25], t, np.array([0.5])) >= 0).sum())
+        for p, t in zip(predictions, truths)
+    )
     assert album.numbers["epoch 0"] == {"truths": 8, "hits": 0, "misses": 8, "false_alarms": 0}
     assert album.numbers["epoch 4"]["hits"] == expected
     picture = training_quality.draw_album(album)

@@ -1,4 +1,6 @@
-"""The same seed gives the same batches, however they are made; nothing is lost between the file and the batch."""
+"""The same seed gives the same batches, however they are made; nothing is lost between the file and
+the batch.
+"""
 
 import pickle
 from dataclasses import replace
@@ -27,7 +29,9 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def planes(tmp_path_factory):
-    """23 images of several shapes; the gray level of each is its number, a bright rectangle is its first object."""
+    """23 images of several shapes; the gray level of each is its number, a bright rectangle is its
+    first object.
+    """
     folder, rng, records = tmp_path_factory.mktemp("planes"), np.random.default_rng(0), []
     for number in range(23):
         width, height = (int(side) for side in rng.integers(40, 120, 2))
@@ -76,7 +80,8 @@ def test_what_a_batch_is(planes):
         assert rows[:, 1].tolist() == record.classes.tolist()
         np.testing.assert_allclose(placement.to_original(rows[:, 2:]), record.boxes, atol=1e-3)
         points = first.keypoints[start : start + len(rows)]
-        np.testing.assert_allclose(points[:, :, :2].reshape(-1, 4), rows[:, 2:], atol=1e-3)  # the two points are the box's corners
+        # the two points are the box's corners
+        np.testing.assert_allclose(points[:, :, :2].reshape(-1, 4), rows[:, 2:], atol=1e-3)
         start += len(rows)
         if len(rows):  # red pixels, RGB, where the first box is
             y, x = torch.nonzero(first.images[index, 0] > 130, as_tuple=True)
@@ -92,18 +97,26 @@ def test_a_batch_without_objects_and_a_set_without_keypoints(planes):
     for augmentation in (None, LIGHT):
         (batch,) = batches(replace(planes, records=bare, keypoint_names=()), 64, 8, augmentation=augmentation)
         assert batch.targets.shape == (0, 6) and batch.targets.dtype == torch.float32 and batch.keypoints is None
-    (batch,) = batches(replace(planes, records=[replace(record, keypoints=None) for record in planes.records[1:3]]), 64, 8)
+    (batch,) = batches(
+        replace(planes, records=[replace(record, keypoints=None) for record in planes.records[1:3]]), 64, 8
+    )
     assert batch.keypoints.shape == (3, 2, 3) and not batch.keypoints.any()  # absent, in a set that has keypoints
 
 
 def test_keypoints_stay_on_their_objects(planes):
-    """The two points of each object are corners of its box, also after padding, mosaic, shift and scale."""
+    """The two points of each object are corners of its box, also after padding, mosaic, shift and
+    scale.
+    """
     augmentation = Augmentation(mosaic=0.5, flip_lr=0, translate=0.2, scale=0.4)
-    several = batches(planes, (64, 96), 23, augmentation=augmentation) + batches(planes, (64, 96), 23, augmentation=augmentation, epoch=1)
+    several = batches(planes, (64, 96), 23, augmentation=augmentation) + batches(
+        planes, (64, 96), 23, augmentation=augmentation, epoch=1
+    )
     for batch in several:
         whole = (batch.keypoints[:, :, 2] == 2).all(dim=1)
         assert whole.sum() > 20
-        torch.testing.assert_close(batch.keypoints[whole][:, :, :2].reshape(-1, 4), batch.targets[whole, 2:], atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            batch.keypoints[whole][:, :, :2].reshape(-1, 4), batch.targets[whole, 2:], atol=1e-3, rtol=0
+        )
 
 
 @pytest.mark.parametrize("augmentation", [LIGHT, HEAVY], ids=["light", "heavy"])

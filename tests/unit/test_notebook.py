@@ -1,4 +1,6 @@
-"""The notebook's side of the course in a real kernel: fill cells, cards, words, and all that can go wrong in a cell."""
+"""The notebook's side of the course in a real kernel: fill cells, cards, words, and all that can go
+wrong in a cell.
+"""
 
 import os
 import re
@@ -30,7 +32,9 @@ class Kernel:
 
     def __init__(self, course, notebook="course/01_shapes.ipynb", use=None):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")}
-        environment |= {"PYTHONPATH": str(course.root), "JPY_SESSION_NAME": notebook} | ({"YOLOSTUDY_USE": use} if use else {})
+        environment |= {"PYTHONPATH": str(course.root), "JPY_SESSION_NAME": notebook} | (
+            {"YOLOSTUDY_USE": use} if use else {}
+        )
         self.manager = KernelManager(kernel_name="python3")
         self.manager.start_kernel(env=environment, cwd=str(course.root))
         self.client = self.manager.client()
@@ -125,8 +129,13 @@ def test_a_stub_a_mistake_and_a_right_answer(course, kernel):
 
     shown = kernel.run(SQUARE)
     assert "PASS shapes.Square 2/2" in shown
-    assert "PASS shapes.Square 2/2" in kernel.run(f"#| fill shapes.Square\n{stub}"), "an untouched stub cell overwrites nothing"
-    assert kernel.run("import yolostudy.shapes\nprint(Square is yolostudy.shapes.Square, Square(3).area())").strip() == "True 9"
+    assert "PASS shapes.Square 2/2" in kernel.run(f"#| fill shapes.Square\n{stub}"), (
+        "an untouched stub cell overwrites nothing"
+    )
+    assert (
+        kernel.run("import yolostudy.shapes\nprint(Square is yolostudy.shapes.Square, Square(3).area())").strip()
+        == "True 9"
+    )
 
 
 def test_the_words(course, kernel):
@@ -197,7 +206,9 @@ def read_text(text: str):
 
 def test_tabs_and_line_ends(course, kernel):
     assert "PASS shapes.Square 2/2" in kernel.run(SQUARE.replace("    ", "\t"))
-    (course.mine / "shapes.py").write_bytes(b"\xef\xbb\xbf" + (course.mine / "shapes.py").read_bytes().replace(b"\n", b"\r\n"))
+    (course.mine / "shapes.py").write_bytes(
+        b"\xef\xbb\xbf" + (course.mine / "shapes.py").read_bytes().replace(b"\n", b"\r\n")
+    )
     assert "FAIL shapes.Square 0/2" in kernel.run(WRONG)
     content = (course.mine / "shapes.py").read_bytes()
     assert content.startswith(b"\xef\xbb\xbf") and content.count(b"\n") == content.count(b"\r\n")
@@ -215,7 +226,9 @@ def test_a_deleted_definition_and_one_in_another_file(course, kernel):
     text = file.read_text()
     moved = mine(course).text
     file.write_text(text.replace(moved, ""))
-    assert "does not define Square any more. `yolostudy reset shapes.Square` puts the stub back." in kernel.run('check("shapes.Square")')
+    assert "does not define Square any more. `yolostudy reset shapes.Square` puts the stub back." in kernel.run(
+        'check("shapes.Square")'
+    )
     rooms = course.mine / "rooms.py"
     rooms.write_text(rooms.read_text() + f"\n\n{moved}")
     assert "yolostudy/rooms.py" in kernel.run('check("shapes.Square")')
@@ -236,7 +249,9 @@ def test_a_file_that_python_cannot_read(course, kernel):
 
 def test_edits_outside_the_regions_do_not_reach_the_judge(course, kernel):
     fill(course, "shapes", "UNIT = 1.0", "UNIT = 7.0")
-    assert "PASS shapes.Square 2/2" in kernel.run(SQUARE.replace("self.side * self.side", "self.side * self.side * UNIT"))
+    assert "PASS shapes.Square 2/2" in kernel.run(
+        SQUARE.replace("self.side * self.side", "self.side * self.side * UNIT")
+    )
 
 
 def test_an_endless_loop_is_interrupted(course, kernel):
@@ -290,4 +305,6 @@ def test_under_a_reference_nothing_is_written(course, open_notebook):
 def test_loading_twice_is_harmless(course, kernel):
     kernel.run("%load_ext yolostudy\n%reload_ext yolostudy")
     assert kernel.run(SQUARE).count("PASS shapes.Square 2/2") == 1
-    assert "running on hybrid: mine shapes.Square" in kernel.run("%yolostudy stage 0"), "a word of this kernel is not one from outside"
+    assert "running on hybrid: mine shapes.Square" in kernel.run("%yolostudy stage 0"), (
+        "a word of this kernel is not one from outside"
+    )

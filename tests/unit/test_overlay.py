@@ -39,8 +39,22 @@ print(yolostudy.using())
 @pytest.mark.parametrize(
     "word, expected",
     [
-        (None, ["exercise shapes.Square: course/01_shapes.ipynb", "exercise shapes.Square: course/01_shapes.ipynb", "mine"]),
-        ("mine", ["exercise shapes.Square: course/01_shapes.ipynb", "exercise shapes.Square: course/01_shapes.ipynb", "mine"]),
+        (
+            None,
+            [
+                "exercise shapes.Square: course/01_shapes.ipynb",
+                "exercise shapes.Square: course/01_shapes.ipynb",
+                "mine",
+            ],
+        ),
+        (
+            "mine",
+            [
+                "exercise shapes.Square: course/01_shapes.ipynb",
+                "exercise shapes.Square: course/01_shapes.ipynb",
+                "mine",
+            ],
+        ),
         ("reference", ["4.2", "4", "reference"]),
         ("hybrid", ["-1", "4", "hybrid"]),
         ("reference:rooms", ["exercise shapes.Square: course/01_shapes.ipynb"] * 2 + ["reference:rooms"]),
@@ -52,7 +66,10 @@ print(yolostudy.using())
 def test_a_word_decides_by_module(course, word, expected):
     fill(course, "shapes", RAISE, "return -1")
     expected = [re.sub(r"\.0$", "", line) for line in expected]
-    for done in (run(course, PROBE, use=word), run(course, f"import yolostudy; yolostudy.use({word or 'mine'!r})\n{PROBE}")):
+    for done in (
+        run(course, PROBE, use=word),
+        run(course, f"import yolostudy; yolostudy.use({word or 'mine'!r})\n{PROBE}"),
+    ):
         assert [re.sub(r"\.0$", "", line) for line in lines(done)] == expected
 
 
@@ -163,7 +180,8 @@ def test_hybrid_survives_a_file_that_cannot_be_read(course, damage):
     assert [round(float(line)) for line in lines(done)[:2]] == [4, 4]
     (warning,) = [line for line in done.stderr.splitlines() if "Warning" in line]
     assert re.match(
-        rf"{re.escape(str(file))}:{23 if damage == 'syntax' else 1}: EditionWarning: .+; the reference stands in for all of shapes", warning
+        rf"{re.escape(str(file))}:{23 if damage == 'syntax' else 1}: EditionWarning: .+; the reference stands in for all of shapes",
+        warning,
     )
     assert run(course, PROBE, use="mine").returncode == 1
 
@@ -190,7 +208,9 @@ def test_without_solutions_there_is_only_mine(course):
     course.solutions.rmdir()
     sealed = type(course).open(course.root, course.package)
     for word in ("reference", "hybrid", "reference:rooms", "mine:rooms"):
-        with pytest.raises(CourseError, match=r"needs the reference, and there is no folder .*/solutions\. Only 'mine' can be used"):
+        with pytest.raises(
+            CourseError, match=r"needs the reference, and there is no folder .*/solutions\. Only 'mine' can be used"
+        ):
             sealed.plan(word)
     assert {*sealed.plan("mine").values()} == {"mine"}
     assert lines(run(course, "import yolostudy.shapes; print(yolostudy.using())")) == ["mine"]
@@ -218,5 +238,7 @@ def test_hybrid_takes_only_what_passes_its_checks(course):
     fill(course, "shapes", "return math.hypot(square.side, square.side)", "return 2 * square.side")
     done = run(course, "import yolostudy; print(yolostudy.describe())", use="hybrid")
     assert done.stdout.strip() == "running on the reference (not passing yet, so the reference: shapes.diagonal)"
-    done = run(course, "from yolostudy.shapes import Square, diagonal; print(round(diagonal(Square(1)), 2))", use="hybrid")
+    done = run(
+        course, "from yolostudy.shapes import Square, diagonal; print(round(diagonal(Square(1)), 2))", use="hybrid"
+    )
     assert done.stdout.strip() == "1.41", done.stderr

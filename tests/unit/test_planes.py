@@ -1,4 +1,6 @@
-"""The procedural set: types that differ by shape, labels that fit the pixels, and folders that are whole or absent."""
+"""The procedural set: types that differ by shape, labels that fit the pixels, and folders that are
+whole or absent.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def whole_mask(drawn, side: int) -> np.ndarray:
 
 
 def alike(first, second) -> float:
-    """Share of the union that two silhouettes of one span have in common, the second slid along the first to where they agree best."""
+    """Share of the union that two silhouettes of one span have in common, the second slid along the
+    first to where they agree best.
+    """
     shape, other = silhouette(first), silhouette(second)
     reach = shape.shape[0] // 8
     moved = (np.roll(other, shift, 0) for shift in range(-reach, reach + 1, 2))
@@ -62,7 +66,9 @@ def test_any_two_types_differ_in_a_quarter_of_their_union():
 
 
 def test_no_type_that_a_backbone_is_trained_on_is_one_of_the_course():
-    """Transfer from `abroad` means something only as long as nothing of A1 … A20 is there, neither a shape nor a name nor a ground."""
+    """Transfer from `abroad` means something only as long as nothing of A1 … A20 is there, neither
+    a shape nor a name nor a ground.
+    """
     abroad, mini = planes.PROFILES["abroad"], planes.PROFILES["mini"]
     assert len(abroad.types) == 60 and not {plane.name for plane in abroad.types} & {plane.name for plane in mini.types}
     assert not {paint for paint, _ in abroad.layouts} & {paint for paint, _ in mini.layouts}
@@ -72,7 +78,9 @@ def test_no_type_that_a_backbone_is_trained_on_is_one_of_the_course():
 
 
 def test_types_cannot_be_told_by_their_tone(monkeypatch):
-    """The paint of an aircraft varies between the classes no more than within them (one-way analysis of variance)."""
+    """The paint of an aircraft varies between the classes no more than within them (one-way
+    analysis of variance).
+    """
     seen: list[tuple[int, float]] = []
 
     def spy(plane, place, light, ambient, colours, finest):
@@ -116,7 +124,9 @@ def test_keypoints_lie_on_the_aircraft_and_left_is_left(number, angle):
 @settings(max_examples=25, deadline=None)
 @given(number=types, angle=angles)
 def test_the_mirror_image_swaps_the_wing_tips(number, angle):
-    """Aircraft are symmetric: mirrored pixels are those of the aircraft with the mirrored heading, and FLIP_INDEX renames its keypoints."""
+    """Aircraft are symmetric: mirrored pixels are those of the aircraft with the mirrored heading,
+    and FLIP_INDEX renames its keypoints.
+    """
     drawn, twin = sprite(number, angle), sprite(number, -angle)
     assert np.abs(whole_mask(drawn, 160)[:, ::-1] - whole_mask(twin, 160)).mean() < 0.002
     mirrored = drawn.keypoints * [-1, 1] + [160, 0]
@@ -149,7 +159,9 @@ def test_scenes_are_well_formed(profile, indices):
         visible = scene.keypoints[..., 2] == 2
         assert ((scene.keypoints[..., 2] == 0) | visible).all()
         assert (scene.keypoints[~visible] == 0).all()
-        inside = (scene.keypoints[..., :2] >= scene.boxes[:, None, :2] - 2) & (scene.keypoints[..., :2] <= scene.boxes[:, None, 2:] + 2)
+        inside = (scene.keypoints[..., :2] >= scene.boxes[:, None, :2] - 2) & (
+            scene.keypoints[..., :2] <= scene.boxes[:, None, 2:] + 2
+        )
         assert inside.all(-1)[visible].all()
 
 
@@ -190,22 +202,34 @@ def folder(tmp_path_factory):
 
 
 def test_make_writes_the_layout_of_mar20(folder):
-    stems = {split: (folder / "splits" / f"{split}.txt").read_text().split() for split in ("train", "validation", "test", "small")}
+    stems = {
+        split: (folder / "splits" / f"{split}.txt").read_text().split()
+        for split in ("train", "validation", "test", "small")
+    }
     assert [len(stems[split]) for split in planes.SPLITS] == [60, 4, 4]
     everything = [stem for split in planes.SPLITS for stem in stems[split]]
     assert len(set(everything)) == 68 and set(stems["small"]) <= set(stems["train"])
     assert sorted(path.stem for path in (folder / "images").iterdir()) == sorted(everything)
     assert sorted(path.stem for path in (folder / "annotations").iterdir()) == sorted(everything)
     description = json.loads((folder / "planes.json").read_text())
-    assert description["class_names"] == [plane.name for plane in planes.TYPES] and description["flip_index"] == [0, 1, 3, 2]
+    assert description["class_names"] == [plane.name for plane in planes.TYPES] and description["flip_index"] == [
+        0,
+        1,
+        3,
+        2,
+    ]
     assert not list(folder.parent.glob(".set*"))
 
     scene = planes.render_scene(TINY, 1, "validation", 2)
     root = ElementTree.parse(folder / "annotations" / "planes_000062.xml").getroot()
     assert root.findtext("filename") == "planes_000062.jpg" and root.findtext("size/width") == "160"
-    assert [obj.findtext("name") for obj in root.iter("object")] == [planes.TYPES[number].name for number in scene.classes]
+    assert [obj.findtext("name") for obj in root.iter("object")] == [
+        planes.TYPES[number].name for number in scene.classes
+    ]
     for obj, box, points in zip(root.iter("object"), scene.boxes, scene.keypoints, strict=True):
-        assert np.allclose([float(obj.findtext(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")], box, atol=0.051)
+        assert np.allclose(
+            [float(obj.findtext(f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax")], box, atol=0.051
+        )
         written = [[float(point.get(key)) for key in ("x", "y", "visible")] for point in obj.iter("keypoint")]
         assert np.allclose(written, points, atol=0.051)
         assert [point.get("name") for point in obj.iter("keypoint")] == list(planes.KEYPOINTS)
@@ -256,14 +280,21 @@ def test_type_sheet_shows_every_type():
     assert sheet.shape == (320, 400, 3) and sheet.dtype == np.uint8
     cells = sheet.reshape(4, 80, 5, 80, 3).swapaxes(1, 2).reshape(20, -1).astype(int)
     assert (cells.std(1) > 10).all()
-    assert RESOLUTION >= 2 * planes.PROFILES["laptop"].sizes[1] and planes.PROFILES["mini"].finest >= 2 * planes.PROFILES["mini"].sizes[1]
+    assert (
+        RESOLUTION >= 2 * planes.PROFILES["laptop"].sizes[1]
+        and planes.PROFILES["mini"].finest >= 2 * planes.PROFILES["mini"].sizes[1]
+    )
 
 
 def test_the_shipped_backbone_has_seen_abroad_only_and_fits_under_the_names_of_others():
-    weights, card = load_weights(Path(__file__).resolve().parents[2] / "datasets" / "weights" / "backbone-n-planes.safetensors")
+    weights, card = load_weights(
+        Path(__file__).resolve().parents[2] / "datasets" / "weights" / "backbone-n-planes.safetensors"
+    )
     assert card["preset"]["data"] == "planes-abroad"
     assert card["classes"] == [plane.name for plane in planes.PROFILES["abroad"].types]
-    assert {int(key.split(".")[1]) for key in weights} == set(range(10)) and all(key.startswith("model.") for key in weights)
+    assert {int(key.split(".")[1]) for key in weights} == set(range(10)) and all(
+        key.startswith("model.") for key in weights
+    )
     model = YOLO(20, "n")
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     report = transfer(weights, model, "backbone")

@@ -39,7 +39,9 @@ class Interrupt(hooks.learning.Hook):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("overrides", [{}, {"optimizer": "sgd", "schedule": "plateau", "freeze_epochs": 1, "accumulate": 3, "patience": 5}])
+@pytest.mark.parametrize(
+    "overrides", [{}, {"optimizer": "sgd", "schedule": "plateau", "freeze_epochs": 1, "accumulate": 3, "patience": 5}]
+)
 def test_a_resumed_run_ends_with_the_same_weights(tiny_data, tmp_path, overrides):
     preset = preset_for(tiny_data, **overrides)
     whole = train.train(preset, tmp_path / "whole")
@@ -52,7 +54,10 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_data, tmp_path, overrides
         first, second = (load_weights(tmp_path / run / name)[0] for run in ("whole", "broken"))
         assert all(torch.equal(first[key], second[key]) for key in first), name
     rows = [
-        [line.split(",")[:1] + line.split(",")[2:10] for line in (tmp_path / run / "results.csv").read_text().splitlines()]
+        [
+            line.split(",")[:1] + line.split(",")[2:10]
+            for line in (tmp_path / run / "results.csv").read_text().splitlines()
+        ]
         for run in ("whole", "broken")
     ]
     assert rows[0] == rows[1] and len(rows[0]) == 4
@@ -83,7 +88,9 @@ def test_tensorboard_gets_curves_and_pictures(tiny_data, tmp_path):
     batch = seen.Images("batch")[-1]
     assert batch.width == 960 and batch.height > 200
     picture = Image.open(io.BytesIO(batch.encoded_image_string)).convert("RGB")
-    assert style.rgb(style.TRUTH) in set(picture.get_flattened_data() if hasattr(picture, "get_flattened_data") else picture.getdata())
+    assert style.rgb(style.TRUTH) in set(
+        picture.get_flattened_data() if hasattr(picture, "get_flattened_data") else picture.getdata()
+    )
 
 
 def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):
@@ -95,7 +102,9 @@ def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):
 
 def test_an_early_stop_ends_the_run_after_its_patience_and_says_why(tiny_data, tmp_path):
     """With a learning rate of nothing no epoch is better than the first."""
-    run = train.train(preset_for(tiny_data, rate=0.0, ema=0.0, freeze_epochs=99, patience=2, epochs=9), tmp_path / "run")
+    run = train.train(
+        preset_for(tiny_data, rate=0.0, ema=0.0, freeze_epochs=99, patience=2, epochs=9), tmp_path / "run"
+    )
     assert run.trainer.epoch < 9 and "no better mAP50-95 than" in run.trainer.stop_reason
     assert run.trainer.stop_reason in train.summary(run)
 
@@ -113,7 +122,7 @@ def test_the_backbone_learns_again_when_its_epochs_are_over(tiny_data, tmp_path)
     assert seen == [False, False, True]
 
 
-# ---- a number that is none -------------------------------------------------------------------------------------------
+# ---- a number that is none -----------------------------------------------------------------------
 
 
 def test_nan_guard_names_place_part_and_images_and_keeps_the_batch(tiny_data, tmp_path):
@@ -122,7 +131,11 @@ def test_nan_guard_names_place_part_and_images_and_keeps_the_batch(tiny_data, tm
 
     def broken(maps, targets):
         parts = honest(maps, targets)
-        return LossParts(parts.total * float("nan"), parts.box, parts.cls, parts.dfl * float("inf")) if run.trainer.steps == 5 else parts
+        return (
+            LossParts(parts.total * float("nan"), parts.box, parts.cls, parts.dfl * float("inf"))
+            if run.trainer.steps == 5
+            else parts
+        )
 
     run.trainer.loss.forward = broken
     before = {}
@@ -132,7 +145,9 @@ def test_nan_guard_names_place_part_and_images_and_keeps_the_batch(tiny_data, tm
     kept = torch.load(caught.value.path, weights_only=True)
     assert len(kept["names"]) == 4 and kept["images"].shape == (4, 3, 64, 64) and kept["targets"].shape[1] == 6
     assert all(
-        torch.equal(tensor, before[name]) for name, tensor in kept["model"].items() if "running" not in name and "tracked" not in name
+        torch.equal(tensor, before[name])
+        for name, tensor in kept["model"].items()
+        if "running" not in name and "tracked" not in name
     )
     assert not run.trainer.loss._forward_hooks  # the guard has left
 
@@ -145,7 +160,7 @@ class Remember(hooks.learning.Hook):
         self.into |= {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
-# ---- the disk --------------------------------------------------------------------------------------------------------
+# ---- the disk ------------------------------------------------------------------------------------
 
 FULL_DISK = """
 import resource, signal, sys
@@ -192,7 +207,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
-# ---- kill -9 ---------------------------------------------------------------------------------------------------------
+# ---- kill -9 -------------------------------------------------------------------------------------
 
 TRAINING = """
 import sys, json
@@ -209,7 +224,9 @@ print("DONE", run.trainer.epoch, run.trainer.steps)
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=250, cwd=ROOT, env=environment())
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=250, cwd=ROOT, env=environment()
+    )
 
 
 def environment() -> dict:
@@ -224,7 +241,11 @@ def test_ten_kills_at_random_moments(tiny_data, tmp_path):
     epochs = [0]
     for _ in range(10):
         process = subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(run), settings], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+            [sys.executable, "-c", TRAINING, str(run), settings],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment(),
         )
         assert process.stdout.readline() == "START\n"
         time.sleep(rng.uniform(0.0, 4.0))

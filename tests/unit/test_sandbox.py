@@ -1,4 +1,6 @@
-"""The sandbox: whatever an answer does, it gets a verdict, does no damage, and the next one is judged."""
+"""The sandbox: whatever an answer does, it gets a verdict, does no damage, and the next one is
+judged.
+"""
 
 import contextlib
 import os
@@ -76,10 +78,19 @@ def answer(module: str, text: str) -> Edition:
 
 
 def ask(judge: Judge, box: Sandbox, body: str, helpers: str = "") -> Verdict:
-    """The verdict on `diagonal` with that body. The next answer, a right one, must pass whatever this one did."""
-    text = f"import os, sys\n{dedent(helpers)}\n\ndef diagonal(square):\n    use = os, sys\n{indent(dedent(body).strip(), '    ')}\n"
+    """The verdict on `diagonal` with that body.
+
+    The next answer, a right one, must pass whatever this one did.
+    """
+    text = (
+        f"import os, sys\n{dedent(helpers)}\n\ndef diagonal(square):\n    use = os, "
+        f"sys\n{indent(dedent(body).strip(), '    ')}\n"
+    )
     verdict = judge.check("shapes.diagonal", answer("shapes", text), box.look)
-    right = "class Square:\n    def __init__(self, side):\n        self.side = side\n    def area(self):\n        return self.side**2\n"
+    right = (
+        "class Square:\n    def __init__(self, side):\n        self.side = side\n    def area(self):\n        return "
+        "self.side**2\n"
+    )
     assert judge.check("shapes.Square", answer("shapes", right), box.look).state == PASSED
     return verdict
 
@@ -103,14 +114,16 @@ def test_whoever_imports_the_package_by_its_name_gets_what_is_judged(judge, box)
 
 ENDS = {  # what an answer does instead of answering: what the verdict says
     "while True: pass": "still running after 1 seconds",
-    "import time\nwhile True:\n    try:\n        time.sleep(99)\n    except BaseException: pass": "could not be interrupted",
+    "import time\nwhile True:\n    try:\n        time.sleep(99)\n    except BaseException: "
+    "pass": "could not be interrupted",
     "import time\ntime.sleep(99)": "still running after 1 seconds",
     "os._exit(0)": "ended its process: exit status 0",
     "sys.exit('enough')": "your code called exit(enough)",
     "import signal\nsignal.raise_signal(signal.SIGSEGV)": "ended its process: Segmentation fault",
     "import signal\nsignal.raise_signal(40)": "ended its process",
     "import signal\nsignal.raise_signal(signal.SIGSTOP)": "could not be interrupted",
-    "import time\nos.closerange(3, 99)\nwhile True:\n    try: time.sleep(99)\n    except BaseException: pass": "closed the way back",
+    "import time\nos.closerange(3, 99)\nwhile True:\n    try: time.sleep(99)\n    except BaseException: "
+    "pass": "closed the way back",
     "return diagonal(square)": "RecursionError",
     "bytearray(50 << 30)": "MemoryError",
     "raise KeyboardInterrupt": "interrupted",
@@ -127,7 +140,12 @@ def test_an_answer_that_ends_badly(judge, box, body):
 
 def test_what_ends_a_module_while_it_is_imported(judge, box):
     assert "exit status 3" in ask(judge, box, "return HELPER", "HELPER = os._exit(3)").problem
-    assert "still running" in ask(judge, box, "return helper()", "def helper():\n    return LOOP\nLOOP = [0 for _ in iter(int, 1)]").problem
+    assert (
+        "still running"
+        in ask(
+            judge, box, "return helper()", "def helper():\n    return LOOP\nLOOP = [0 for _ in iter(int, 1)]"
+        ).problem
+    )
     verdict = ask(judge, box, "return HELPER", "Square = None\nHELPER = sys.modules[__name__].__dict__.update(UNIT=0)")
     assert verdict.state == NOT_YET
 
@@ -137,7 +155,11 @@ def test_recursion_without_a_limit_ends_somehow(judge, box):
 
 
 def test_megabytes_of_print_are_cut(judge, box):
-    verdict = ask(judge, box, "print('x' * 30_000_000)\nprint('y\\n' * 1000)\nos.write(1, b'z' * 1_000_000)\nreturn 2**0.5 * square.side")
+    verdict = ask(
+        judge,
+        box,
+        "print('x' * 30_000_000)\nprint('y\\n' * 1000)\nos.write(1, b'z' * 1_000_000)\nreturn 2**0.5 * square.side",
+    )
     assert verdict.state == PASSED
     assert len(verdict.printed) < 3000
 
@@ -258,7 +280,9 @@ def test_the_solution_is_nowhere_in_its_process(judge, box):
     look = f"{dedent(SEARCH)}\nreturn len(found)"
     assert "4.2426 against 0" in str(ask(judge, box, look).first.difference)
     own = "import linecache\n" + look  # the search does find what is there: its own text
-    assert "against 0" not in str(ask(judge, box, own.replace('"hyp" + "ot(square"', '"len(fou" + "nd)"')).first.difference)
+    assert "against 0" not in str(
+        ask(judge, box, own.replace('"hyp" + "ot(square"', '"len(fou" + "nd)"')).first.difference
+    )
 
 
 PATCHES = {
@@ -338,9 +362,11 @@ FORGED = {  # what is sent instead of observations: what the verdict says
     'forged(\'{"seen": 5, "printed": 5}\')': "no observations",
     "forged(json.dumps({'seen': seen(9, 1.0), 'printed': ''}))": "9 observations for 2",
     "forged(json.dumps({'seen': seen(2, {'length': 1.0}), 'printed': ''}))": "expected 4.2426, yours 1.",
-    "forged(json.dumps({'seen': seen(2, {'length': {'#dtype': 'O', 'shape': [1], 'data': ''}}), 'printed': ''}))": "no observations",
+    "forged(json.dumps({'seen': seen(2, {'length': {'#dtype': 'O', 'shape': [1], 'data': ''}}), 'printed': "
+    "''}))": "no observations",
     "forged(json.dumps({'stopped': 'x' * 1_000_000, 'frames': []}))": "xxxx",
-    "forged(json.dumps({'stopped': 'x', 'frames': [{'file': 3, 'line': [], 'function': {}, 'code': None}]}))": "x It was in 3",
+    "forged(json.dumps({'stopped': 'x', 'frames': [{'file': 3, 'line': [], 'function': {}, 'code': "
+    "None}]}))": "x It was in 3",
     "flood(b'\\xff' * 99)": "more than the 16777216 bytes",
 }
 
@@ -383,7 +409,8 @@ def test_an_orphan_ends_with_its_time(course, judge):
         [
             sys.executable,
             "-c",
-            "from yolostudy.study.grading.sandbox import _limit; import resource; _limit(-9); [0 for _ in iter(int, 1)]",
+            "from yolostudy.study.grading.sandbox import _limit; import resource; _limit(-9); [0 for _ in iter(int, "
+            "1)]",
         ],
         env={**os.environ, "PYTHONPATH": str(course.root), "YOLOSTUDY_USE": "mine"},
         timeout=60,
@@ -406,14 +433,16 @@ def test_a_walled_command_writes_and_reads_only_where_it_may(course, tmp_path):
                 print("refused")
         print(subprocess.run(["ls", str(here)], capture_output=True).returncode > 0)
     """
-    command = sandbox.walled([sys.executable, "-c", dedent(code)], course.root, sandbox.python_folders(), [str(tmp_path / "mine")])
+    command = sandbox.walled(
+        [sys.executable, "-c", dedent(code)], course.root, sandbox.python_folders(), [str(tmp_path / "mine")]
+    )
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["refused", "refused", "refused", "True"], done.stderr
     assert (tmp_path / "mine/made").read_text() == "made"
     assert (tmp_path / "other").read_text() == "other"
 
 
-# ---- the real course ----------------------------------------------------------------------------------------------------
+# ---- the real course -----------------------------------------------------------------------------
 
 
 TORCH = """\
@@ -459,7 +488,10 @@ def test_the_real_exercises_of_stage_2(tmp_path):
         assert [judge.check(name, blocks, box.look).state for name in names] == [PASSED] * len(names)
         assert judge.check("blocks.SPPF", answer("blocks", TORCH), box.look).passed == 0
         wrong = parse(solution.read_text("utf-8").replace("self.pool(maps[-1])", "self.pool(maps[0])"), solution)
-        assert judge.check("blocks.SPPF", Edition({"blocks": wrong}), box.look).misconception.name == "the pools run side by side"
+        assert (
+            judge.check("blocks.SPPF", Edition({"blocks": wrong}), box.look).misconception.name
+            == "the pools run side by side"
+        )
         if KERNEL:  # native code opens files without an audit event
             text = NATIVE.replace("PICTURE", repr(str(picture))).replace("SOLUTION", repr(str(solution)))
             verdict = judge.check("blocks.SPPF", answer("blocks", text), box.look)

@@ -11,7 +11,9 @@ from yolostudy.views.detections import painter
 def test_the_sample_is_sound_and_is_what_its_seed_gives():
     splits = {name: data.open_set("sample", name) for name in data.splits("sample")}
     assert [len(splits[name]) for name in ("train", "validation", "test")] == [24, 8, 8]
-    assert splits["train"].keypoint_names == planes.KEYPOINTS and splits["train"].class_names == tuple(p.name for p in planes.TYPES)
+    assert splits["train"].keypoint_names == planes.KEYPOINTS and splits["train"].class_names == tuple(
+        p.name for p in planes.TYPES
+    )
     scene, record = planes.render_scene("sample", 1, "train", 0), splits["train"].records[0]
     assert record.classes.tolist() == scene.classes.tolist()
     assert np.abs(record.boxes - scene.boxes).max() <= 0.06  # written with one decimal

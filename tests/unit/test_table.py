@@ -23,7 +23,13 @@ def small_table(tmp_path_factory):
 
 
 def test_students_bring_their_teacher_along(small_table):
-    assert {path.name for path in small_table.iterdir()} == {"CWD-KL-s0", "teacher-s0", "table.txt", "table.csv", "table.png"}
+    assert {path.name for path in small_table.iterdir()} == {
+        "CWD-KL-s0",
+        "teacher-s0",
+        "table.txt",
+        "table.csv",
+        "table.png",
+    }
     student = presets.from_dict(json.loads((small_table / "CWD-KL-s0" / "preset.json").read_text()))
     assert student.teacher == str(small_table / "teacher-s0" / "last.safetensors")
     assert (student.split, student.feature, student.response, student.classes) == ("small", "cwd", "bernoulli", ())
@@ -45,11 +51,16 @@ def test_other_settings_are_refused_with_the_difference(small_table, capsys):
 
 
 def test_a_failed_run_says_which_and_why(tmp_path, capsys):
-    assert main(["study-table", "planes", "rows=pretrained", f"out={tmp_path}", *QUICK, "weights=nowhere.safetensors"]) == 1
+    assert (
+        main(["study-table", "planes", "rows=pretrained", f"out={tmp_path}", *QUICK, "weights=nowhere.safetensors"])
+        == 1
+    )
     assert "pretrained-s0 did not finish" in (said := capsys.readouterr().err) and "nowhere.safetensors" in said
 
 
-@pytest.mark.parametrize("words", [["coco"], ["planes", "rows=magic"], ["planes", "seeds=x"], ["planes", "loud"], ["planes", "ratte=1"]])
+@pytest.mark.parametrize(
+    "words", [["coco"], ["planes", "rows=magic"], ["planes", "seeds=x"], ["planes", "loud"], ["planes", "ratte=1"]]
+)
 def test_wrong_words(words, capsys, tmp_path):
     assert main(["study-table", *words, f"out={tmp_path}"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -59,10 +70,16 @@ def test_the_rows_are_the_founding_comparison(tmp_path):
     runs = table.plan("mar20", [0, 1], table.ROWS, tmp_path, "coco.pt", {})
     by_name = {(run.row.name, run.preset.seed): run.preset for run in runs}
     assert len(runs) == 2 * len(table.ROWS) == len({run.folder for run in runs})
-    assert {preset.data for preset in by_name.values()} == {"mar20"} and {preset.image_size for preset in by_name.values()} == {640}
+    assert {preset.data for preset in by_name.values()} == {"mar20"} and {
+        preset.image_size for preset in by_name.values()
+    } == {640}
     assert by_name["pretrained", 0].weights == "coco.pt" and by_name["pretrained", 0].part == "backbone"
     assert by_name["teacher", 1].classes == presets.BASE and by_name["teacher", 1].epochs == 150
-    assert by_name["fine-tuned", 1].weights == by_name["CWD", 1].teacher == str(tmp_path / "teacher-s1" / "last.safetensors")
+    assert (
+        by_name["fine-tuned", 1].weights
+        == by_name["CWD", 1].teacher
+        == str(tmp_path / "teacher-s1" / "last.safetensors")
+    )
     assert not by_name["from scratch", 0].weights and by_name["CWD + KL without EMA", 0].ema == 0
     first_student = next(index for index, run in enumerate(runs) if run.row.teacher)
     assert all(run.row.teacher for run in runs[first_student:])

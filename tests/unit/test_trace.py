@@ -1,4 +1,6 @@
-"""The call trace: what it writes down of a real trainer, of ours and of a plain loop, that nothing stays behind, its views and exports."""
+"""The call trace: what it writes down of a real trainer, of ours and of a plain loop, that nothing
+stays behind, its views and exports.
+"""
 
 import json
 import shutil
@@ -43,7 +45,8 @@ def owners(chain) -> list[str]:
     return [f"{call.owner}.{call.function.rpartition('.')[2]}" for call in chain]
 
 
-# The real trainer ---------------------------------------------------------------------------------------------------------------------
+# The real trainer
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +87,27 @@ def test_what_is_handed_to_the_loss(chain):
     assert preds["boxes"] == "float32 (4, 64, 84) cpu" and preds["scores"] == "float32 (4, 20, 84) cpu"
     assert preds["kpts"] == "float32 (4, 12, 84) cpu" and len(preds["feats"]) == 3
     assert set(chain[1].arguments["x"]) == KEYS, "forward is given the batch dict"
-    assert [call.arguments.get("x") for call in chain[2].calls if call.named("forward")] == ["float32 (4, 3, 64, 64) cpu"]
+    assert [call.arguments.get("x") for call in chain[2].calls if call.named("forward")] == [
+        "float32 (4, 3, 64, 64) cpu"
+    ]
     assert set(chain[-1].result[1]) >= {"box_loss", "pose_loss", "cls_loss"}
 
 
 def test_what_else_happens_in_an_epoch(pose):
     tree, _ = pose
-    for end in ("PoseValidator.__call__", "BaseTrainer.final_eval", "strip_optimizer", "model_info", "BaseTrainer.get_validator"):
+    for end in (
+        "PoseValidator.__call__",
+        "BaseTrainer.final_eval",
+        "strip_optimizer",
+        "model_info",
+        "BaseTrainer.get_validator",
+    ):
         name = "PoseTrainer.get_validator" if end.endswith("get_validator") else end
         assert trace.path_between(tree, "BaseTrainer.train", name), end
     folded = call_tree.fold(tree)
-    assert sum(row.count for row, _, _ in call_tree.walk(folded) if row.function == "PoseModel.init_criterion") == 2, "also on the EMA copy"
+    assert sum(row.count for row, _, _ in call_tree.walk(folded) if row.function == "PoseModel.init_criterion") == 2, (
+        "also on the EMA copy"
+    )
     assert folded.total == calls(tree) > 1000
     assert sum(1 for _ in call_tree.walk(folded)) < folded.total
 
@@ -111,7 +124,8 @@ def test_one_epoch_of_the_real_detector():
         pass
 
 
-# Ours, and a plain loop ---------------------------------------------------------------------------------------------------------------
+# Ours, and a plain loop
+# --------------------------------------------------------------------------------------------------
 
 
 def test_our_trainer():
@@ -152,7 +166,8 @@ def test_a_plain_loop():
     assert [call.function for call in alone.calls[0].calls] == ["Small.__init__", "Small.forward", "Small.forward"]
 
 
-# Nothing stays behind -----------------------------------------------------------------------------------------------------------------
+# Nothing stays behind
+# --------------------------------------------------------------------------------------------------
 
 
 def boom(depth):
@@ -224,10 +239,14 @@ def boom_in_turn(times):
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_both_ways_of_watching_see_the_same(version, tmp_path):
-    """The module needs nothing but Python, so another one, with sys.monitoring or without, can run it."""
+    """The module needs nothing but Python, so another one, with sys.monitoring or without, can run
+    it.
+    """
     places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")]
     named = f"import sys; sys.exit(sys.version_info[:2] != ({version.replace('.', ', ')}))"
-    works = (place for place in places if place and not subprocess.run([place, "-c", named], capture_output=True).returncode)
+    works = (
+        place for place in places if place and not subprocess.run([place, "-c", named], capture_output=True).returncode
+    )
     if not (found := next(works, None)):
         pytest.skip(f"no Python {version} here")
     program = tmp_path / "program.py"
@@ -269,7 +288,8 @@ print("left behind", (sys.getprofile() is not None) + sum(t is not None for t in
 """
 
 
-# Views and exports --------------------------------------------------------------------------------------------------------------------
+# Views and exports
+# --------------------------------------------------------------------------------------------------
 
 
 def test_repeated_calls_are_one_row():
@@ -291,7 +311,9 @@ def test_exports_hold_every_call(pose, chain):
     assert all(event["ts"] >= 0 and event["dur"] >= 0 for event in events)
     assert any(event["name"] == "v8DetectionLoss.__call__ of v8PoseLoss" for event in events)
     flow = call_tree.as_mermaid(tree, chain=chain).splitlines()
-    assert flow[0] == "flowchart LR" and len(flow) == 1 + 4 + 3 and "v8PoseLoss<br/>ultralytics/utils/loss.py:" in flow[4]
+    assert (
+        flow[0] == "flowchart LR" and len(flow) == 1 + 4 + 3 and "v8PoseLoss<br/>ultralytics/utils/loss.py:" in flow[4]
+    )
     whole = call_tree.as_mermaid(tree, depth=2).splitlines()
     assert whole[0] == "flowchart TD" and sum("-->" in line for line in whole) == sum("[" in line for line in whole) - 1
 
@@ -310,7 +332,9 @@ def test_the_pictures(pose, chain):
     assert len(numbers["marked"]) == 4 and numbers["rows"] <= call_tree.ROWS
     assert len(style.as_png(figure)) <= style.MAX_BYTES
     figure, numbers = call_tree.draw_chain(chain)
-    assert numbers["places"][-1].startswith("ultralytics/utils/loss.py:") and len(style.as_png(figure)) <= style.MAX_BYTES
+    assert (
+        numbers["places"][-1].startswith("ultralytics/utils/loss.py:") and len(style.as_png(figure)) <= style.MAX_BYTES
+    )
 
 
 def test_the_source_of_a_call(chain):
@@ -355,11 +379,14 @@ def test_the_browser(pose, chain):
     assert "keypoints" in browser.detail.value
     assert {"image/png", "text/plain"} <= set(browser._repr_mimebundle_())
     page = call_browser.page(tree, chain=chain)
-    assert page.html.count("<details") > 20 and page.numbers["shown"] <= page.numbers["rows"] and len(page.html) < 200_000
+    assert (
+        page.html.count("<details") > 20 and page.numbers["shown"] <= page.numbers["rows"] and len(page.html) < 200_000
+    )
     assert str(Path.home()) not in page.html
 
 
-# The terminal -------------------------------------------------------------------------------------------------------------------------
+# The terminal
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", [*command.KINDS])

@@ -131,7 +131,9 @@ def test_gradients_are_clipped():
     model = YOLO(2)
     before = [p.detach().clone() for p in model.parameters()]
     train_step(model, DetectionLoss(model), random_batch(), torch.optim.SGD(model.parameters(), lr=1.0), clip=0.01)
-    moved = math.sqrt(sum(float((p.detach() - q).square().sum()) for p, q in zip(model.parameters(), before, strict=True)))
+    moved = math.sqrt(
+        sum(float((p.detach() - q).square().sum()) for p, q in zip(model.parameters(), before, strict=True))
+    )
     assert moved == pytest.approx(0.01, rel=1e-3)
 
 
@@ -204,7 +206,11 @@ def test_two_processes_give_the_gradients_of_one_with_the_doubled_batch(tmp_path
     script = tmp_path / "rank.py"
     script.write_text(RANK_SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = os.environ | {"YOLOSTUDY_USE": "reference", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(data.DATASETS.parent)}
+    environment = os.environ | {
+        "YOLOSTUDY_USE": "reference",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(data.DATASETS.parent),
+    }
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split("WORST")[1]) <= 1e-4

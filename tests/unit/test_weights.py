@@ -1,4 +1,6 @@
-"""Names, shares and refusals, and the words of `yolostudy weights`; that the numbers then agree is tested in tests/parity."""
+"""Names, shares and refusals, and the words of `yolostudy weights`; that the numbers then agree is
+tested in tests/parity.
+"""
 
 import hashlib
 import http.server
@@ -49,8 +51,15 @@ def test_a_layer_number_is_not_taken_for_the_beginning_of_another():
 
 def test_a_whole_transfer_copies_everything_and_keeps_the_models_type():
     source, target = YOLO(3), YOLO(3)
-    report = transfer({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in exported(source).items()}, target)
-    assert report.share == 1 and len(report.matched) == 354 and not (report.missing or report.unexpected or report.wrong_shape)
+    report = transfer(
+        {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in exported(source).items()},
+        target,
+    )
+    assert (
+        report.share == 1
+        and len(report.matched) == 354
+        and not (report.missing or report.unexpected or report.wrong_shape)
+    )
     wanted = source.state_dict()
     for name, tensor in target.state_dict().items():
         assert tensor.dtype == wanted[name].dtype
@@ -73,14 +82,18 @@ def test_other_classes_are_named_as_wrong_shapes():
 
 
 def test_a_shifted_checkpoint_is_an_error_and_changes_nothing():
-    """Museum row 37: a layer inserted, all later names one off, and the log says "162 of 419 transferred"."""
+    """Museum row 37: a layer inserted, all later names one off, and the log says "162 of 419
+    transferred".
+    """
     shifted = {}
     for key, tensor in exported(YOLO(3)).items():
         _, number, rest = key.split(".", 2)
         shifted[f"model.{int(number) + (int(number) > 3)}.{rest}"] = tensor
     target = YOLO(3)
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
-    with pytest.raises(TransferError, match=r"only \d+\.\d% of the weights fit.*First missing: .*part='backbone'") as caught:
+    with pytest.raises(
+        TransferError, match=r"only \d+\.\d% of the weights fit.*First missing: .*part='backbone'"
+    ) as caught:
         transfer(shifted, target)
     assert caught.value.report.share < 0.9 and caught.value.report.missing
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
@@ -103,14 +116,26 @@ def test_whatever_follows_the_number_stays(number, rest):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from(["whole", "missing", "reshaped"]), min_size=6, max_size=6), st.floats(0, 1), st.integers(0, 3))
+@given(
+    st.lists(st.sampled_from(["whole", "missing", "reshaped"]), min_size=6, max_size=6),
+    st.floats(0, 1),
+    st.integers(0, 3),
+)
 def test_every_name_is_accounted_for_once(fates, minimum_share, extra):
-    model = nn.ModuleDict({"backbone": nn.ModuleDict({"stem": nn.BatchNorm2d(3)}), "head": nn.Conv2d(2, 5, 1, bias=False)})
+    model = nn.ModuleDict(
+        {"backbone": nn.ModuleDict({"stem": nn.BatchNorm2d(3)}), "head": nn.Conv2d(2, 5, 1, bias=False)}
+    )
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fate = dict(zip(before, fates, strict=True))
-    table = {name: tensor + 1 if fate[name] == "whole" else torch.ones(7) for name, tensor in before.items() if fate[name] != "missing"}
+    table = {
+        name: tensor + 1 if fate[name] == "whole" else torch.ones(7)
+        for name, tensor in before.items()
+        if fate[name] != "missing"
+    }
     table |= {f"extra.{number}": torch.ones(1) for number in range(extra)}
-    share = sum(tensor.numel() for name, tensor in before.items() if fate[name] == "whole") / sum(t.numel() for t in before.values())
+    share = sum(tensor.numel() for name, tensor in before.items() if fate[name] == "whole") / sum(
+        t.numel() for t in before.values()
+    )
     try:
         report = transfer(table, model, minimum_share=minimum_share)
     except TransferError as error:
@@ -126,7 +151,7 @@ def test_every_name_is_accounted_for_once(fates, minimum_share, extra):
         assert torch.equal(tensor, before[name] + (fate[name] == "whole" and share >= minimum_share))
 
 
-# ---- other classes -----------------------------------------------------------------------------------------------------------------------
+# ---- other classes -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("theirs", [False, True], ids=["our names", "their names"])
@@ -154,7 +179,10 @@ def test_nano_is_as_wide_for_10_classes_as_for_20_and_not_for_80():
 
 def test_class_names_that_do_not_belong_are_refused():
     weights, model = YOLO(3).state_dict(), YOLO(2)
-    with pytest.raises(ValueError, match=r"head.cls.0.2.weight has 3 classes in the weights and 2 in the model, but 2 and 2 class names"):
+    with pytest.raises(
+        ValueError,
+        match=r"head.cls.0.2.weight has 3 classes in the weights and 2 in the model, but 2 and 2 class names",
+    ):
         widen_classes(weights, ["a", "b"], ["a", "b"], model)
     with pytest.raises(ValueError, match=r"but 3 and 1 class names"):
         widen_classes(weights, ["a", "b", "c"], ["a"], model)
@@ -187,7 +215,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
         load_weights(tmp_path / "torn.safetensors")
 
 
-# ---- bringing in and handing out ---------------------------------------------------------------------------------------------------------
+# ---- bringing in and handing out -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -201,7 +229,9 @@ def test_the_first_layer_says_the_size(size):
 
 def test_what_is_no_yolov8_is_said(tmp_path):
     torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="no weights of a YOLOv8: its first convolution has 16 to 80 channels, and this file's has 0"):
+    with pytest.raises(
+        ValueError, match="no weights of a YOLOv8: its first convolution has 16 to 80 channels, and this file's has 0"
+    ):
         word.bring_in(tmp_path / "other.pt")
 
 
@@ -216,7 +246,9 @@ def test_a_backbone_is_brought_in_under_their_names(tmp_path, capsys):
     assert card == {"preset": {"image_size": 640, "size": "n"}, "part": "backbone", "source": "yolov8n.pt"}
     target = YOLO(3)
     transfer(weights, target, "backbone", minimum_share=1.0)
-    assert all(torch.equal(tensor, source.backbone.state_dict()[name]) for name, tensor in target.backbone.state_dict().items())
+    assert all(
+        torch.equal(tensor, source.backbone.state_dict()[name]) for name, tensor in target.backbone.state_dict().items()
+    )
     assert [*out.parent.iterdir()] == [out]
 
 
@@ -224,7 +256,9 @@ def test_halves_stay_halves_and_nothing_else_does(tmp_path):
     half, full = YOLO(2), YOLO(2)
     for tensor in half.state_dict().values():
         tensor.copy_(tensor.half()) if tensor.is_floating_point() else tensor
-    torch.save({key: t.half() if t.is_floating_point() else t for key, t in exported(half).items()}, tmp_path / "half.pt")
+    torch.save(
+        {key: t.half() if t.is_floating_point() else t for key, t in exported(half).items()}, tmp_path / "half.pt"
+    )
     torch.save(exported(full), tmp_path / "full.pt")
     for name, model, megabytes in (("half", half, 6), ("full", full, 12)):
         out, _ = word.bring_in(tmp_path / f"{name}.pt", str(tmp_path / f"{name}.safetensors"))
@@ -245,7 +279,11 @@ def test_shipped_weights_are_shown_and_handed_out(tmp_path, capsys):
     shipped = SHIPPED / "planes-n-mini.safetensors"
     assert main(["weights", "show", str(shipped)]) == 0
     shown = capsys.readouterr().out
-    assert "354 tensors" in shown and "classes      A1, A2" in shown and re.search(r"backbone.sppf +12 +[\d,]+  backbone", shown)
+    assert (
+        "354 tensors" in shown
+        and "classes      A1, A2" in shown
+        and re.search(r"backbone.sppf +12 +[\d,]+  backbone", shown)
+    )
     out = tmp_path / "planes.pt"
     assert main(["weights", "export", str(shipped), str(out)]) == 0
     back, card = checkpoints.load(out)
@@ -262,7 +300,10 @@ def test_shipped_weights_are_shown_and_handed_out(tmp_path, capsys):
         (["show", "nowhere.pt"], r"nowhere.pt: there is no such weights file"),
         (["import", "a.pt", "part=neck", "colour=red"], r"'colour' is unknown. Known keys: out, part, size"),
         (["fetch", "yolov9n"], r"'yolov9n' is not in the table. It has yolov8n, yolov8s"),
-        (["fetch", "yolov8n"], r"nobody has verified a SHA-256 of yolov8n.*v8.4.0/yolov8n.pt was not downloaded.*sha256="),
+        (
+            ["fetch", "yolov8n"],
+            r"nobody has verified a SHA-256 of yolov8n.*v8.4.0/yolov8n.pt was not downloaded.*sha256=",
+        ),
         (["fetch", "yolov8n", "sha256=abc"], r"'abc' is no SHA-256, which has 64 hexadecimal digits"),
     ],
 )
@@ -271,7 +312,7 @@ def test_wrong_words_are_answered(words, sentence, capsys):
     assert re.search(sentence, capsys.readouterr().err)
 
 
-# ---- fetching ----------------------------------------------------------------------------------------------------------------------------
+# ---- fetching ------------------------------------------------------------------------------------
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -279,7 +320,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server():
-    """A file server on this machine that misbehaves as its path says; `asked` has the paths, `begun` is set when a body has begun."""
+    """A file server on this machine that misbehaves as its path says; `asked` has the paths,
+    `begun` is set when a body has begun.
+    """
     asked, begun, over = [], threading.Event(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -385,7 +428,9 @@ def test_an_interrupt_leaves_nothing(server, tmp_path):
 
 
 def test_drafts_of_a_killed_fetch_go_away(server, tmp_path):
-    old, young, other = (tmp_path / name for name in ("small.pt.abc.partial", "small.pt.def.partial", "big.pt.abc.partial"))
+    old, young, other = (
+        tmp_path / name for name in ("small.pt.abc.partial", "small.pt.def.partial", "big.pt.abc.partial")
+    )
     for draft in (old, young, other):
         draft.write_bytes(b"half")
     os.utime(old, (0, 0))
@@ -395,7 +440,9 @@ def test_drafts_of_a_killed_fetch_go_away(server, tmp_path):
 
 
 def test_no_checksum_was_invented():
-    """Whoever fills the table in has verified what is written there; until then nothing is downloaded."""
+    """Whoever fills the table in has verified what is written there; until then nothing is
+    downloaded.
+    """
     for name, source in checkpoints.PUBLIC.items():
         assert source.address == f"https://github.com/ultralytics/assets/releases/download/v8.4.0/{name}.pt"
         assert source.sha256 == "" or re.fullmatch("[0-9a-f]{64}", source.sha256)

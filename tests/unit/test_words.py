@@ -1,4 +1,6 @@
-"""The learner's words in the terminal: what they say, what they write, their exit statuses, and `watch`."""
+"""The learner's words in the terminal: what they say, what they write, their exit statuses, and
+`watch`.
+"""
 
 import json
 import os
@@ -20,11 +22,15 @@ from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercise
 from yolostudy.study.authoring.author import release
 from yolostudy.study.progress import Map, Progress, Row
 
-SIDE = ('raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")\n\n    def area', "self.side = side\n\n    def area")
+SIDE = (
+    'raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")\n\n    def area',
+    "self.side = side\n\n    def area",
+)
 STUB = 'raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")'
 DIAGONAL = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 
-# Runs several words, and edits between them, in one process: a tenth of the time that one process for each would take.
+# Runs several words, and edits between them, in one process: a tenth of the time that one process
+# for each would take.
 DRIVER = """
 import contextlib, io, json, sys
 from pathlib import Path
@@ -51,22 +57,39 @@ print(json.dumps(told))
 @pytest.fixture
 def course(tmp_path):
     course = write_course(tmp_path)
-    shutil.copytree(Path(yolostudy.__file__).parent / "command", course.mine / "command", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(yolostudy.__file__).parent / "command",
+        course.mine / "command",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     write_exercises(course)
     release(course)
     return course
 
 
 def environment(course, use="", columns="") -> dict[str, str]:
-    given = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY") and name not in ("COLUMNS", "NO_COLOR")}
-    given |= {"PYTHONPATH": str(course.root)} | ({"YOLOSTUDY_USE": use} if use else {}) | ({"COLUMNS": columns} if columns else {})
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("YOLOSTUDY") and name not in ("COLUMNS", "NO_COLOR")
+    }
+    given |= (
+        {"PYTHONPATH": str(course.root)}
+        | ({"YOLOSTUDY_USE": use} if use else {})
+        | ({"COLUMNS": columns} if columns else {})
+    )
     return given
 
 
 def say(course, *steps, **more) -> list[tuple[int, str]]:
-    """The exit status of each word and all that it printed. A step that is a table edits my shapes.py; None deletes it."""
+    """The exit status of each word and all that it printed.
+
+    A step that is a table edits my shapes.py; None deletes it.
+    """
     command = [sys.executable, "-c", DRIVER, json.dumps(steps)]
-    done = subprocess.run(command, cwd=course.root, env=environment(course, **more), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=course.root, env=environment(course, **more), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return [(status, out + err) for status, out, err in json.loads(done.stdout)]
 
@@ -75,7 +98,7 @@ RIGHT = {SIDE[0]: SIDE[1], STUB: "return self.side * self.side * unit"}
 WRONG = {SIDE[0]: SIDE[1], STUB: "return self.side * unit"}
 
 
-# ---- check, hint, diff, status -------------------------------------------------------------------------------------------
+# ---- check, hint, diff, status -------------------------------------------------------------------
 
 
 def test_from_the_stub_to_a_right_answer(course):
@@ -95,11 +118,23 @@ def test_from_the_stub_to_a_right_answer(course):
         "solve 1",
         "check shapes",
     )
-    (status, map_), (todo, stub), (fail, wrong), (refused, reason), *hints, (_, table), (passed, right), (same, diff) = said[:-3]
+    (
+        (status, map_),
+        (todo, stub),
+        (fail, wrong),
+        (refused, reason),
+        *hints,
+        (_, table),
+        (passed, right),
+        (same, diff),
+    ) = said[:-3]
     assert (status, todo, fail, refused, passed, same) == (0, 1, 1, 1, 0, 0)
     assert "stage  1  ○○        01_shapes" in map_ and "Next: shapes.Square, in course/01_shapes.ipynb." in map_
     assert "TODO shapes.Square 0/2" in stub
-    assert "Fill it in in course/01_shapes.ipynb, or in yolostudy/shapes.py, line 8." in stub and "About 5 minutes, 2 points" in stub
+    assert (
+        "Fill it in in course/01_shapes.ipynb, or in yolostudy/shapes.py, line 8." in stub
+        and "About 5 minutes, 2 points" in stub
+    )
     assert wrong.splitlines() == [
         f"{'shapes.Square':<73} 0 of 2",
         "  areas: areas[1]: expected 4., yours 2.",
@@ -108,16 +143,24 @@ def test_from_the_stub_to_a_right_answer(course):
         "  `yolostudy hint shapes.Square` says more.",
         "FAIL shapes.Square 0/2",
     ]
-    assert reason.startswith("yolostudy: shapes.Square does not pass yet, and diff shows the reference.") and reason.count("Square") == 1
+    assert (
+        reason.startswith("yolostudy: shapes.Square does not pass yet, and diff shows the reference.")
+        and reason.count("Square") == 1
+    )
     assert [text[:12] for _, text in hints] == ["Hint 1 of 3:", "Hint 2 of 3:", "Hint 3 of 3:", "Hint 3 of 3:"]
     assert "`solve` writes the solution into your file, and `undo` takes it back" in hints[-1][1]
-    assert re.search(r'FAIL shapes.Square 0/2 +"a side is taken for an area"\nTODO shapes.diagonal 0/1\n0 of 2 passed\.', table)
+    assert re.search(
+        r'FAIL shapes.Square 0/2 +"a side is taken for an area"\nTODO shapes.diagonal 0/1\n0 of 2 passed\.', table
+    )
     assert "First to look at: shapes.Square" in table
     assert right.splitlines()[0] == "PASS shapes.Square 2/2"
     assert "-        return side * side * unit" in diff and "+        return self.side * self.side * unit" in diff
     assert "        # BEGIN SOLUTION" not in diff
     (_, one), (_, solved), (everything, last) = said[-3:]
-    assert "● shapes.Square                    2/2\n          ○ shapes.diagonal\n" in one and "1 of 2 exercises, 2 of 3 points." in one
+    assert (
+        "● shapes.Square                    2/2\n          ○ shapes.diagonal\n" in one
+        and "1 of 2 exercises, 2 of 3 points." in one
+    )
     assert solved.count("wrote the reference's shapes.") == 2
     assert everything == 0 and last.endswith("2 of 2 passed.\n")
 
@@ -143,7 +186,8 @@ def test_a_word_that_names_nothing(course):
             "there is no exercise 'rooms.Room'.",
             "there are no exercises of stage 9; there are those of 1.",
             "there is no exercise 'triangle'.",
-            "there is no version 99 of shapes.Square. `yolostudy undo shapes.Square --list` lists those that there are.",
+            "there is no version 99 of shapes.Square. `yolostudy undo shapes.Square --list` lists those that there "
+            "are.",
             "there is no earlier version of shapes.Square",
             "there is no edition 'refrence'.",
         ),
@@ -154,7 +198,15 @@ def test_a_word_that_names_nothing(course):
 
 def test_the_command_itself(course):
     said = say(
-        course, "chek", "undo", "undo Square --to x", "diff Square --against mine", "--help", "undo --help", "use --help", columns="60"
+        course,
+        "chek",
+        "undo",
+        "undo Square --to x",
+        "diff Square --against mine",
+        "--help",
+        "undo --help",
+        "use --help",
+        columns="60",
     )
     assert [status for status, _ in said] == [2, 2, 2, 2, 0, 0, 0]
     for word in ("check", "hint", "solve", "reset", "undo", "diff", "status", "watch", "use"):
@@ -162,20 +214,29 @@ def test_the_command_itself(course):
     assert "--list" in said[5][1] and "--to NUMBER" in said[5][1]
 
 
-# ---- undo ----------------------------------------------------------------------------------------------------------------
+# ---- undo ----------------------------------------------------------------------------------------
 
 
 def test_undo_back_and_forth(course):
     stub = (course.mine / "shapes.py").read_bytes()
     said = say(
-        course, RIGHT, "undo Square --list", "solve Square", "reset Square", "check Square", *["undo Square"] * 4, "undo Square --list"
+        course,
+        RIGHT,
+        "undo Square --list",
+        "solve Square",
+        "reset Square",
+        "check Square",
+        *["undo Square"] * 4,
+        "undo Square --list",
     )
     answers = [text for _, text in said]
     assert [status for status, _ in said] == [0, 0, 0, 1, 0, 0, 1, 1, 0]
     assert "brought version 2 of shapes.Square (solve" in answers[4]
     assert "brought version 1 of shapes.Square (found" in answers[5]
     assert "there is no earlier version" in answers[6]
-    versions = re.findall(r"(?m)^([* ]) +(\d+)  \d{4}-\d\d-\d\d \d\d:\d\d  ([a-z -]+?) +\+(\d+) -(\d+) lines$", answers[-1])
+    versions = re.findall(
+        r"(?m)^([* ]) +(\d+)  \d{4}-\d\d-\d\d \d\d:\d\d  ([a-z -]+?) +\+(\d+) -(\d+) lines$", answers[-1]
+    )
     assert [(mark, number, how) for mark, number, how, _, _ in versions] == [
         (" ", "1", "first seen"),
         (" ", "2", "solve"),
@@ -194,7 +255,8 @@ def test_a_file_that_python_cannot_read_and_one_that_is_gone(course):
     broken = {SIDE[0]: "self.side = (side\n\n    def area", DIAGONAL: "return 1"}
     everything = (course.mine / "shapes.py").read_text()
     said = say(
-        course, "check", broken, "check Square", "check", "status", "reset diagonal", "diff Square --against stub", "reset 1", "check",
+        course, "check", broken, "check Square", "check", "status", "reset diagonal", "diff Square --against "
+                                                                                      "stub", "reset 1", "check",
         RIGHT, "check Square", {everything[:40]: None}, "check Square", "check", "status", "undo Square", "check Square",
     )  # fmt: skip
     _, one, all_, status, refused, diff, mended, stubs, right, gone, all_gone, status_gone, back, again = said
@@ -220,7 +282,7 @@ def test_a_return_outside_its_function_is_named_as_that(course):
     assert done.stdout.strip() == "4.0" and "the reference stands in for all of shapes" in done.stderr
 
 
-# ---- what is in use --------------------------------------------------------------------------------------------------------
+# ---- what is in use ------------------------------------------------------------------------------
 
 
 def test_the_reference_in_use(course):
@@ -241,24 +303,30 @@ def test_use_counts_for_a_folder_until_the_environment_says_otherwise(course):
 
     assert area() == ""
     (_, hybrid), (_, again), (_, status) = say(course, "use hybrid", "use", "status")
-    assert hybrid.startswith("running on the reference (no exercise filled in yet)\n") and "`yolostudy use mine` ends that" in hybrid
+    assert (
+        hybrid.startswith("running on the reference (no exercise filled in yet)\n")
+        and "`yolostudy use mine` ends that" in hybrid
+    )
     assert again == hybrid and "○○" in status
     assert area() == "9.0"
     (_, hybrid), _ = say(course, RIGHT, "use", "use reference:rooms")
     assert hybrid.startswith("running on hybrid: mine shapes.Square; the rest is the reference")
     assert area() == "9.0"
-    assert "YOLOSTUDY_USE=reference in your environment still goes first" in say(course, "use mine", use="reference")[0][1]
+    assert (
+        "YOLOSTUDY_USE=reference in your environment still goes first" in say(course, "use mine", use="reference")[0][1]
+    )
     assert say(course, "use") == [(0, "running on mine\n")]
     assert not (course.state / "use").exists()
 
 
-# ---- how it looks --------------------------------------------------------------------------------------------------------
+# ---- how it looks --------------------------------------------------------------------------------
 
 
 def test_lines_break_at_the_width_and_keep_their_indent(course):
     raising = {
         **WRONG,
-        "return self.side * unit": "print('\\x1b[2J' + 'x' * 70)\n        raise ValueError('a b c ' * 20)  # " + "long " * 20,
+        "return self.side * unit": "print('\\x1b[2J' + 'x' * 70)\n        raise ValueError('a b c ' * 20)  # "
+        + "long " * 20,
     }
     (_, card), (_, many), (_, map_) = say(course, raising, "check Square", "check 1", "status", columns="50")
     lines = card.splitlines()
@@ -288,15 +356,20 @@ def test_colours_are_for_a_terminal(course):
     os.close(ours)
     assert process.wait(10) == 1
     assert b"\x1b[33mFAIL shapes.Square 0/2\x1b[0m" in shown
-    piped = subprocess.run(command, cwd=course.root, env=environment(course) | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    piped = subprocess.run(
+        command, cwd=course.root, env=environment(course) | {"PYTHONIOENCODING": "ascii"}, capture_output=True
+    )
     assert piped.returncode == 1 and b"\x1b" not in piped.stdout
     piped = subprocess.run(
-        [*command[:3], "status"], cwd=course.root, env=environment(course) | {"PYTHONIOENCODING": "ascii"}, capture_output=True
+        [*command[:3], "status"],
+        cwd=course.root,
+        env=environment(course) | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
     )
     assert b"stage  1  /.        01_shapes" in piped.stdout
 
 
-# ---- speed -----------------------------------------------------------------------------------------------------------------
+# ---- speed ---------------------------------------------------------------------------------------
 
 
 def test_only_a_check_imports_torch(course):
@@ -318,7 +391,7 @@ def test_only_a_check_imports_torch(course):
     assert say(course, "check Square") == [("torch was imported", "")]
 
 
-# ---- interrupted -------------------------------------------------------------------------------------------------------------
+# ---- interrupted ---------------------------------------------------------------------------------
 
 
 def start(course, *words) -> subprocess.Popen:
@@ -329,13 +402,16 @@ def start(course, *words) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # what runs in the background may be deaf to it
+        # what runs in the background may be deaf to it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
 def test_ctrl_c_ends_a_check_says_where_it_was_and_keeps_no_verdict(course):
     say(course, RIGHT, "check Square")
-    fill(course, "shapes", "return self.side * self.side * unit", "open('began', 'w').close()\n        while True: pass")
+    fill(
+        course, "shapes", "return self.side * self.side * unit", "open('began', 'w').close()\n        while True: pass"
+    )
     process = start(course, "check")
     try:
         waited = time.monotonic()
@@ -346,7 +422,10 @@ def test_ctrl_c_ends_a_check_says_where_it_was_and_keeps_no_verdict(course):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "interrupted while shapes.Square was being checked. It was in yolostudy/shapes.py:18, area: while True: pass" in shown
+    assert (
+        "interrupted while shapes.Square was being checked. It was in yolostudy/shapes.py:18, area: while True: pass"
+        in shown
+    )
     assert "diagonal" not in shown, "one Ctrl-C ends it all"
     assert shown.splitlines()[-1] == "interrupted; nothing is left half-written."
     fill(course, "shapes", "while True: pass", "return self.side * self.side * unit")
@@ -409,11 +488,14 @@ def test_watch(course):
         watching.process.kill()
 
 
-# ---- the map and the memory ----------------------------------------------------------------------------------------------------
+# ---- the map and the memory ----------------------------------------------------------------------
 
 
 def test_the_map_names_what_is_next():
-    rows = [Row(f"shapes.x{n}", 1 + n // 2, 1, state, n, 4, "<b>") for n, state in enumerate(["passed", "not yet", "not attempted"])]
+    rows = [
+        Row(f"shapes.x{n}", 1 + n // 2, 1, state, n, 4, "<b>")
+        for n, state in enumerate(["passed", "not yet", "not attempted"])
+    ]
     whole = Map(tuple(rows), {1: "01_shapes", 2: "02_<rooms>"})
     assert str(whole).splitlines()[-1] == "Next: shapes.x1, in course/01_shapes.ipynb."
     assert "shapes.x0" not in str(whole) and "shapes.x0" in str(Map(tuple(rows[:2]), {}))
@@ -425,7 +507,15 @@ def test_the_map_names_what_is_next():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"a": 1}', '{"a": {"state": 7, "hints": "x", "passed": null}}', '{"a": {"state": "splendid", "hints": 2}}'],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"a": 1}',
+        '{"a": {"state": 7, "hints": "x", "passed": null}}',
+        '{"a": {"state": "splendid", "hints": 2}}',
+    ],
 )
 def test_a_damaged_memory_is_forgotten(course, text):
     course.state.mkdir()

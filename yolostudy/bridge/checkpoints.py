@@ -1,13 +1,17 @@
-"""Checkpoints of Ultralytics and others: opened without running anything in them, and written so that Ultralytics opens them.
+"""Checkpoints of Ultralytics and others: opened without running anything in them, and written so
+that Ultralytics opens them.
 
-Ultralytics saves the whole network as a pickle: a program that says which classes to make and which functions to call, so that opening
-one runs whatever its author wrote. Torch's `weights_only` reader calls nothing that is not on a list. Putting Ultralytics' classes on
-that list would let their `__setstate__` run and would need them installed. Here each class that a network may be made of stands for an
-inert record instead: it keeps the state that it is given, no method of it is ever called, and nothing is imported. The tensors are then
-collected from those records. Any other name in the file, such as `os.system`, is refused before a byte of the pickle is interpreted.
+Ultralytics saves the whole network as a pickle: a program that says which classes to make and which
+functions to call, so that opening one runs whatever its author wrote. Torch's `weights_only` reader
+calls nothing that is not on a list. Putting Ultralytics' classes on that list would let their
+`__setstate__` run and would need them installed. Here each class that a network may be made of
+stands for an
+inert record instead: it keeps the state that it is given, no method of it is ever called, and
+nothing is imported. The tensors are then collected from those records. Any other name in the file,
+such as `os.system`, is refused before a byte of the pickle is interpreted.
 
-Source: Ultralytics 8.4.190 `nn/tasks.py`, `_SafeLoad` (what its checkpoints name) and `load_checkpoint` (what it wants to find);
-torch `_weights_only_unpickler.py`.
+Source: Ultralytics 8.4.190 `nn/tasks.py`, `_SafeLoad` (what its checkpoints name) and
+`load_checkpoint` (what it wants to find); torch `_weights_only_unpickler.py`.
 """
 
 from __future__ import annotations
@@ -26,14 +30,18 @@ from ..weights import CONSTANTS, export_key
 
 
 class Source(NamedTuple):
-    """Where a public checkpoint lies. Its SHA-256 in hexadecimal is empty as long as nobody has verified one for this table."""
+    """Where a public checkpoint lies.
+
+    Its SHA-256 in hexadecimal is empty as long as nobody has verified one for this table.
+    """
 
     address: str
     size: int | None  # bytes
     sha256: str
 
 
-RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"  # `utils/downloads.py`, attempt_download_asset
+# `utils/downloads.py`, attempt_download_asset
+RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 PUBLIC = {name: Source(f"{RELEASE}/{name}.pt", None, "") for name in (f"yolov8{size}" for size in "nsmlx")}
 KINDS = {"DetectionModel": "detect", "PoseModel": "pose", "SegmentationModel": "segment", "OBBModel": "obb"}
 KINDS |= {"ClassificationModel": "classify"}
@@ -59,38 +67,50 @@ class Inert:
 
 
 class InertMethod(Inert):
-    """Stands for `getattr(layer, "forward")`, which older checkpoints hold. It looks nothing up, and no other use of getattr is real."""
+    """Stands for `getattr(layer, "forward")`, which older checkpoints hold.
+
+    It looks nothing up, and no other use of getattr is real.
+    """
 
     def __init__(self, owner: object = None, name: object = None, *rest: object):
         harmless = isinstance(owner, Inert) or (isinstance(owner, type) and issubclass(owner, Inert))
         if rest or not harmless or name not in ("forward", "forward_fuse"):
-            raise ValueError(f"opening it would call getattr for {name!r}, which no checkpoint of weights needs, so it was not opened")
+            raise ValueError(
+                f"opening it would call getattr for {name!r}, which no checkpoint of weights needs, so it was not "
+                "opened"
+            )
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and card of any file of weights; nothing in it is executed, and Ultralytics need not be installed.
+    """Weights and card of any file of weights; nothing in it is executed, and Ultralytics need not
+    be installed.
 
     Args:
-        path: an Ultralytics checkpoint, a state dict (`.pt`, `.pth`), a `.safetensors`, or a run's `last.pt`. Where there is an average
-            (EMA) of the weights, that is what is read.
+        path: an Ultralytics checkpoint, a state dict (`.pt`, `.pth`), a `.safetensors`, or a run's
+            `last.pt`. Where there is an average (EMA) of the weights, that is what is read.
 
     Returns:
-        The tensors under the file's own names, on the CPU, floats as float32; and a card of plain values. Of an Ultralytics checkpoint
-        it has `classes` (names), `kind` (detect, pose …), `num_classes`, `args` (of its training), and `preset` with `size` and
+        The tensors under the file's own names, on the CPU, floats as float32; and a card of plain
+        values. Of an Ultralytics checkpoint
+        it has `classes` (names), `kind` (detect, pose …), `num_classes`, `args` (of its training),
+        and `preset` with `size` and
         `image_size`; of a `.safetensors` what its card says; of the others nothing.
 
     Errors: FileNotFoundError and ValueError, in one sentence that names what was refused.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such weights file. Train one with `yolostudy train`, or look in datasets/weights/.")
+        raise FileNotFoundError(
+            f"{path}: there is no such weights file. Train one with `yolostudy train`, or look in datasets/weights/."
+        )
     try:
         weights, card = _read_safetensors(path) if path.suffix == ".safetensors" else _interpret(_read_pickle(path))
         weights = {name: _plain(name, tensor) for name, tensor in weights.items()}
     except (Exception, RecursionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"{path}: cannot be read as weights: {reason}. Give a .safetensors file, or a .pt that torch or Ultralytics saved."
+            f"{path}: cannot be read as weights: {reason}. Give a .safetensors file, or a .pt that torch or "
+            "Ultralytics saved."
         ) from error
     return weights, card
 
@@ -103,21 +123,30 @@ def _plain(name: object, tensor: object) -> Tensor:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads((file.metadata() or {}).get("card", "{}"))
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
+            (file.metadata() or {}).get("card", "{}")
+        )
 
 
 def _read_pickle(path: Path) -> object:
-    """The content of a file of `torch.save`, every object in it a tensor, a plain value or an `Inert`."""
+    """The content of a file of `torch.save`, every object in it a tensor, a plain value or an
+    `Inert`.
+    """
     with _only_torchs_own():
         try:
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)  # read from the pickle's text; nothing runs
+            # read from the pickle's text; nothing runs
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except ValueError as error:
             if "torchscript" in str(error):  # a program, not weights
                 raise
             names = []  # no zip file, as before torch 1.6; the reader below refuses every name by itself
-        stands_for = {name: InertMethod if name in ("builtins.getattr", "__builtin__.getattr") else _inert(name) for name in names}
+        stands_for = {
+            name: InertMethod if name in ("builtins.getattr", "__builtin__.getattr") else _inert(name) for name in names
+        }
         if refused := sorted(name for name, inert in stands_for.items() if inert is None):
-            raise ValueError(f"opening it would call {refused[0]}, which no checkpoint of weights needs, so it was not opened")
+            raise ValueError(
+                f"opening it would call {refused[0]}, which no checkpoint of weights needs, so it was not opened"
+            )
         with torch.serialization.safe_globals([(inert, name) for name, inert in stands_for.items()]):
             return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -131,7 +160,10 @@ def _inert(name: str) -> type[Inert] | None:
 
 @contextmanager
 def _only_torchs_own() -> Iterator[None]:
-    """Without what others have put on torch's list: Ultralytics, for one, leaves its own classes there for the whole process."""
+    """Without what others have put on torch's list:
+
+    Ultralytics, for one, leaves its own classes there for the whole process.
+    """
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
@@ -142,7 +174,9 @@ def _only_torchs_own() -> Iterator[None]:
 
 
 def _interpret(content: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Where the weights are in what a file holds: a network, a table around one, a state dict, or a run of this course."""
+    """Where the weights are in what a file holds: a network, a table around one, a state dict, or a
+    run of this course.
+    """
     if not isinstance(content, dict):
         content = {"model": content}
     if averaging := (content.get("hooks") or {}).get("Averaging"):
@@ -156,8 +190,12 @@ def _interpret(content: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _tensors(state: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """What `state_dict` would give, in its order: parameters, then buffers that are saved, then those of the modules inside."""
-    own = state["_parameters"] | {k: v for k, v in state["_buffers"].items() if k not in state.get("_non_persistent_buffers_set", ())}
+    """What `state_dict` would give, in its order: parameters, then buffers that are saved, then
+    those of the modules inside.
+    """
+    own = state["_parameters"] | {
+        k: v for k, v in state["_buffers"].items() if k not in state.get("_non_persistent_buffers_set", ())
+    }
     yield from ((prefix + name, tensor) for name, tensor in own.items() if tensor is not None)
     for name, module in state["_modules"].items():
         if module is not None:
@@ -177,8 +215,11 @@ def _card(network: Inert, content: dict) -> dict[str, Any]:
     return card
 
 
-def make(weights: dict[str, Tensor], class_names: Sequence[str], size: str = "n", image_size: int = 640) -> dict[str, Any]:
-    """The way back: a checkpoint for `torch.save` that the installed Ultralytics opens with `YOLO(path)`.
+def make(
+    weights: dict[str, Tensor], class_names: Sequence[str], size: str = "n", image_size: int = 640
+) -> dict[str, Any]:
+    """The way back: a checkpoint for `torch.save` that the installed Ultralytics opens with
+    `YOLO(path)`.
 
     Args:
         weights: a whole detector's, in this package's names or in Ultralytics'.
@@ -186,7 +227,8 @@ def make(weights: dict[str, Tensor], class_names: Sequence[str], size: str = "n"
         size: n, s, m, l or x.
         image_size: in pixels, that Ultralytics predicts at unless told otherwise.
 
-    Errors: ValueError when the weights are not those of such a network; ImportError where Ultralytics is missing.
+    Errors: ValueError when the weights are not those of such a network; ImportError where
+    Ultralytics is missing.
     """
     from . import ultralytics as bridge
 
@@ -199,9 +241,16 @@ def make(weights: dict[str, Tensor], class_names: Sequence[str], size: str = "n"
         ) from error
     if wrong := [*(set(left.missing_keys) - set(CONSTANTS)), *left.unexpected_keys]:
         raise ValueError(
-            f"the weights are not those of a YOLOv8{size} detector: {len(wrong)} names differ, such as {sorted(wrong)[0]}. "
-            "A backbone alone cannot be exported."
+            f"the weights are not those of a YOLOv8{size} detector: {len(wrong)} names differ, such as "
+            f"{sorted(wrong)[0]}. A backbone alone cannot be exported."
         )
     settings = {"task": "detect", "imgsz": image_size}
     network.names, network.args = dict(enumerate(class_names)), settings
-    return {"epoch": -1, "model": network, "ema": None, "optimizer": None, "train_args": settings, "version": bridge.VERSION}
+    return {
+        "epoch": -1,
+        "model": network,
+        "ema": None,
+        "optimizer": None,
+        "train_args": settings,
+        "version": bridge.VERSION,
+    }

@@ -4,11 +4,14 @@
     teach(trainer, "teacher.safetensors")
     trainer.train()
 
-Ultralytics' model asks its `criterion` for the loss and gives it all that a teacher needs: the batch with its images, and predictions
-that still hold the three maps which the head has read, the outputs of `model.15`, `model.18` and `model.21`. So one callback puts another
-criterion in, when model, average and data are ready. No hook hangs on the student, and nothing of the trainer is replaced.
+Ultralytics' model asks its `criterion` for the loss and gives it all that a teacher needs: the
+batch with its images, and predictions that still hold the three maps which the head has read, the
+outputs of `model.15`, `model.18` and `model.21`. So one callback puts another criterion in, when
+model, average and data are ready. No hook hangs on the student, and nothing of the trainer is
+replaced.
 
-Source: Ultralytics 8.4.190 `nn/tasks.py` BaseModel.loss, `nn/modules/head.py` Detect.forward_head, `engine/trainer.py` _setup_train.
+Source: Ultralytics 8.4.190 `nn/tasks.py` BaseModel.loss, `nn/modules/head.py` Detect.forward_head,
+`engine/trainer.py` _setup_train.
 """
 
 from __future__ import annotations
@@ -36,25 +39,33 @@ def teach(
     feature_gain: float = 10.0,
     response_gain: float = 300.0,
 ) -> Lesson:
-    """Let a teacher take part in a training of Ultralytics'. Its terms are columns of the progress line and of `results.csv`.
+    """Let a teacher take part in a training of Ultralytics'. Its terms are columns of the progress
+    line and of `results.csv`.
 
-    A checkpoint knows no teacher, so a run that is resumed has to be given its teacher again; without, it goes on without.
+    A checkpoint knows no teacher, so a run that is resumed has to be given its teacher again;
+    without, it goes on without.
 
     Args:
         target: a DetectionTrainer before its `train()`, or a `YOLO`.
-        teacher: what `open_teacher` takes. On several graphics cards a file, because each process opens it for itself.
-        feature: (student's list, teacher's list) -> scalar, on the three maps that the head reads; None for none. CWD, for one, asks for a
-            teacher of the student's size.
-        response: (student's class names, teacher's class names) -> a loss on raw maps, such as the class `ResponseLoss` or
-            `partial(ResponseLoss, kind="softmax", temperature=4)`; None for none.
-        feature_gain, response_gain: weights of the two, to the detection loss before Ultralytics multiplies it by the number of images;
-            the terms are multiplied with it. The log shows them not multiplied.
+        teacher: what `open_teacher` takes. On several graphics cards a file, because each process
+            opens it for itself.
+        feature: (student's list, teacher's list) -> scalar, on the three maps that the head reads;
+            None for none. CWD, for one, asks for a teacher of the student's size.
+        response: (student's class names, teacher's class names) -> a loss on raw maps, such as the
+            class `ResponseLoss` or `partial(ResponseLoss, kind="softmax", temperature=4)`; None for
+            none.
+        feature_gain, response_gain: weights of the two, to the detection loss before Ultralytics
+            multiplies it by the number of images; the terms are multiplied with it. The log shows
+            them not multiplied.
 
-    Errors: DistillationError, FileNotFoundError or ValueError for a wrong teacher, before any training.
+    Errors: DistillationError, FileNotFoundError or ValueError for a wrong teacher, before any
+    training.
     """
     lesson = Lesson(teacher, feature, response, feature_gain, response_gain)
     if getattr(target, "ddp", False) and not isinstance(lesson.source, Path):
-        raise DistillationError("training on several graphics cards takes a process for each, which opens the teacher itself: give a file.")
+        raise DistillationError(
+            "training on several graphics cards takes a process for each, which opens the teacher itself: give a file."
+        )
     target.add_callback("on_pretrain_routine_end", lesson)
     return lesson
 
@@ -67,9 +78,13 @@ class Lesson:
         loss: the `DistillationLoss` once training has begun; its `share` may be changed on the way.
     """
 
-    def __init__(self, source, feature: Callable | None, response: Callable | None, feature_gain: float, response_gain: float):
+    def __init__(
+        self, source, feature: Callable | None, response: Callable | None, feature_gain: float, response_gain: float
+    ):
         if not (feature or response):
-            raise DistillationError("neither a feature loss nor a response loss is given, so there is nothing to learn from a teacher.")
+            raise DistillationError(
+                "neither a feature loss nor a response loss is given, so there is nothing to learn from a teacher."
+            )
         self.source = Path(source).resolve() if isinstance(source, str | Path) else source
         self.losses, self.gains = (feature, response), (feature_gain, response_gain)
         self.teacher, self.loss = open_teacher(self.source), None
@@ -88,8 +103,9 @@ class Lesson:
         levels = tuple(getattr(head, "stride", torch.empty(0)).tolist()), getattr(head, "reg_max", None)
         if type(head).__name__ != "Detect" or levels != (bridge.STRIDES, 16) or hasattr(head, "one2one_cv2"):
             raise DistillationError(
-                f"a {type(model).__name__} with a head of type {type(head).__name__} cannot be taught: take a detector with strides 8, 16, "
-                "32, sixteen bins and one head, such as YOLOv8 or YOLO11, and no distill_model= beside it."
+                f"a {type(model).__name__} with a head of type {type(head).__name__} cannot be taught: take a "
+                "detector with strides 8, 16, 32, sixteen bins and one head, such as YOLOv8 or YOLO11, and no "
+                "distill_model= beside it."
             )
         feature, make_response = self.losses
         response = make_response([*model.names.values()], self.teacher.class_names) if make_response else None
@@ -102,8 +118,9 @@ class Lesson:
 class TaughtCriterion:
     """Ultralytics' criterion, and what a teacher adds to it.
 
-    A copy of it, or one out of a pickle, is None, and a model whose criterion is None makes a plain one when it needs one. So neither the
-    average, which is a copy that is validated and saved, nor anything else that is saved ever holds the teacher.
+    A copy of it, or one out of a pickle, is None, and a model whose criterion is None makes a plain
+    one when it needs one. So neither the average, which is a copy that is validated and saved, nor
+    anything else that is saved ever holds the teacher.
     """
 
     def __init__(self, detection: Callable, relay: Relay, loss: DistillationLoss):
@@ -111,7 +128,8 @@ class TaughtCriterion:
 
     def __call__(self, predictions: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images = batch["img"]
-        total, items = self.detection(predictions, batch)  # (3,) box, cls, dfl, each times B; the same not multiplied, detached
+        # (3,) box, cls, dfl, each times B; the same not multiplied, detached
+        total, items = self.detection(predictions, batch)
         maps = self.relay(images, self.detection.parse_output(predictions))
         parts = self.loss(maps, LossParts(total.sum(), *total))
         named = (("feat_loss", self.loss.feature, parts.feature), ("resp_loss", self.loss.response, parts.response))
@@ -124,7 +142,9 @@ class TaughtCriterion:
 
 
 class Relay(nn.Module):
-    """Says again what Ultralytics' student has just computed, under the names `NECK`, where `DistillationLoss` listens."""
+    """Says again what Ultralytics' student has just computed, under the names `NECK`, where
+    `DistillationLoss` listens.
+    """
 
     def __init__(self):
         super().__init__()
@@ -140,10 +160,12 @@ def open_teacher(source: str | Path | nn.Module | Teacher) -> Teacher:
     """A teacher from whatever holds one.
 
     Args:
-        source: weights of a YOLOv8 detector that say their classes and their size: a `.safetensors` of this course, or a `.pt` of
-            Ultralytics', of which nothing is executed; a `DetectionModel`; or a `Teacher` with the layers `NECK`.
+        source: weights of a YOLOv8 detector that say their classes and their size: a `.safetensors`
+            of this course, or a `.pt` of Ultralytics', of which nothing is executed; a
+            `DetectionModel`; or a `Teacher` with the layers `NECK`.
 
-    Errors: FileNotFoundError, ValueError, or DistillationError, in one sentence that says what the file lacks.
+    Errors: FileNotFoundError, ValueError, or DistillationError, in one sentence that says what the
+    file lacks.
     """
     if all(hasattr(source, name) for name in ("model", "class_names", "taps")):  # a Teacher, of whatever edition
         return source
@@ -156,9 +178,9 @@ def open_teacher(source: str | Path | nn.Module | Teacher) -> Teacher:
     classes, size = card.get("classes"), card.get("preset", {}).get("size")
     if card.get("kind", "detect") != "detect" or not classes or size not in SIZES:
         raise DistillationError(
-            f"{where}: cannot be a teacher, which is a YOLOv8 that detects, and says its size and its classes; this says: "
-            f"{card.get('kind', 'detect')}, size {size or 'unknown'}, {len(classes or ())} classes. Take weights that Ultralytics or "
-            "`yolostudy train` wrote."
+            f"{where}: cannot be a teacher, which is a YOLOv8 that detects, and says its size and its classes; this "
+            f"says: {card.get('kind', 'detect')}, size {size or 'unknown'}, {len(classes or ())} classes. Take "
+            "weights that Ultralytics or `yolostudy train` wrote."
         )
     model = YOLO(len(classes), size)
     try:

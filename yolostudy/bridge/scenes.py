@@ -1,9 +1,11 @@
 """One epoch of Ultralytics' own trainers, offline and in seconds: something real to look into.
 
-The pictures are a handful from this course's sample, with four keypoints to each aircraft: nose, tail, left and right wing tip. Nothing
-is downloaded, nothing stays on the disk, and the process is left as it was found.
+The pictures are a handful from this course's sample, with four keypoints to each aircraft: nose,
+tail, left and right wing tip. Nothing is downloaded, nothing stays on the disk, and the process is
+left as it was found.
 
-Source: `engine/trainer.py` BaseTrainer, `models/yolo/pose/train.py` PoseTrainer, `models/yolo/detect/train.py` DetectionTrainer.
+Source: `engine/trainer.py` BaseTrainer, `models/yolo/pose/train.py` PoseTrainer,
+`models/yolo/detect/train.py` DetectionTrainer.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ NETWORKS = {"pose": "yolov8n-pose.yaml", "detect": "yolov8n.yaml"}
 
 
 def write_scene(folder: str | Path, images: int = 4) -> Path:
-    """A data set in YOLO's layout from the first pictures of the sample, as many to train as to validate; gives its `data.yaml`."""
+    """A data set in YOLO's layout from the first pictures of the sample, as many to train as to
+    validate; gives its `data.yaml`.
+    """
     splits = [data.open_set("sample", name) for name in ("train", "validation")]
     few = [replace(split, records=split.records[:images]) for split in splits]
     return data.write(few, Path(folder) / "planes", "yolo")
@@ -32,7 +36,8 @@ def write_scene(folder: str | Path, images: int = 4) -> Path:
 
 @contextmanager
 def trainer(kind: str = "pose", images: int = 4, side: int = 64, **overrides: Any) -> Iterator[Any]:
-    """Ultralytics' own trainer of one epoch, ready for its `train()`. Its files are gone when the block ends.
+    """Ultralytics' own trainer of one epoch, ready for its `train()`. Its files are gone when the
+    block ends.
 
     Args:
         kind: "pose" for PoseTrainer, "detect" for DetectionTrainer.
@@ -68,7 +73,10 @@ def trainer(kind: str = "pose", images: int = 4, side: int = 64, **overrides: An
 
 
 def epoch(kind: str = "pose", images: int = 4, side: int = 64, **overrides: Any) -> dict[str, float]:
-    """Build the trainer, run its one epoch, validate, and return its metrics. About three seconds; arguments as for `trainer`."""
+    """Build the trainer, run its one epoch, validate, and return its metrics.
+
+    About three seconds; arguments as for `trainer`.
+    """
     with trainer(kind, images, side, **overrides) as made:
         made.train()
         return {name: float(value) for name, value in (made.metrics or {}).items()}

@@ -1,7 +1,9 @@
-"""Ultralytics 8.4.190 as an oracle: its network, loss, decoding, NMS and trainer, spoken to in this course's own shapes.
+"""Ultralytics 8.4.190 as an oracle: its network, loss, decoding, NMS and trainer, spoken to in this
+course's own shapes.
 
-Everything that changes between versions of Ultralytics is hidden here: the prediction dict, the factor B in the loss, the normalised
-batch, the callbacks, the way it goes to the network when it is imported. Where in its source each thing lives:
+Everything that changes between versions of Ultralytics is hidden here: the prediction dict, the
+factor B in the loss, the normalised batch, the callbacks, the way it goes to the network when it is
+imported. Where in its source each thing lives:
 
     cfg/models/v8/yolov8.yaml, nn/tasks.py DetectionModel          -> build, state_dict_for
     nn/modules/head.py Detect.forward_head, Detect._inference      -> raw_maps, decode
@@ -10,7 +12,8 @@ batch, the callbacks, the way it goes to the network when it is imported. Where 
     engine/trainer.py BaseTrainer._do_train                        -> fit
     engine/validator.py BaseValidator.__call__                     -> validate
 
-Shapes: B images, A anchors over all levels, C classes, R bins, N objects. Boxes are xyxy in pixels unless the name says otherwise.
+Shapes: B images, A anchors over all levels, C classes, R bins, N objects. Boxes are xyxy in pixels
+unless the name says otherwise.
 """
 
 from __future__ import annotations
@@ -36,29 +39,36 @@ VERSION = "8.4.190"  # outputs differ between versions that share names and keys
 STRIDES = (8, 16, 32)
 
 
-# The framework itself: quiet, offline, and without leaving traces in the process ------------------------------------------------
+# The framework itself: quiet, offline, and without leaving traces in the process
+# ------------------------------------------------
 
 
 def load() -> ModuleType:
     """Import Ultralytics offline and quietly, and return the module.
 
-    Its settings and font lie in a private folder, so that neither the user's own settings nor the network have a say.
+    Its settings and font lie in a private folder, so that neither the user's own settings nor the
+    network have a say.
 
     Raises:
-        ImportError: Ultralytics is missing, or another version than the one that the course was compared with.
+        ImportError: Ultralytics is missing, or another version than the one that the course was
+            compared with.
     """
-    os.environ.update(YOLO_CONFIG_DIR=str(_private_folder()), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    os.environ.update(
+        YOLO_CONFIG_DIR=str(_private_folder()), YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false"
+    )
     try:
         with _process_as_found():
             import ultralytics
     except ModuleNotFoundError as error:
         if error.name != "ultralytics":
             raise
-        raise ImportError(f"Ultralytics is not installed; run `python -m pip install ultralytics=={VERSION}`.") from error
+        raise ImportError(
+            f"Ultralytics is not installed; run `python -m pip install ultralytics=={VERSION}`."
+        ) from error
     if ultralytics.__version__ != VERSION:
         raise ImportError(
-            f"yolostudy is compared with Ultralytics {VERSION}, but {ultralytics.__version__} is installed, whose outputs may differ; "
-            f"run `python -m pip install ultralytics=={VERSION}` and restart Python."
+            f"yolostudy is compared with Ultralytics {VERSION}, but {ultralytics.__version__} is installed, whose "
+            f"outputs may differ; run `python -m pip install ultralytics=={VERSION}` and restart Python."
         )
     reporters = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune")
     if any(ultralytics.settings[name] for name in reporters):
@@ -67,7 +77,9 @@ def load() -> ModuleType:
 
 
 def _private_folder() -> Path:
-    """The folder that stands in for Ultralytics' user configuration, with a font in it so that it does not look for one to download."""
+    """The folder that stands in for Ultralytics' user configuration, with a font in it so that it
+    does not look for one to download.
+    """
     import matplotlib
 
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yolostudy"
@@ -87,11 +99,18 @@ def _private_folder() -> Path:
 
 @contextmanager
 def _process_as_found() -> Iterator[None]:
-    """Undo what Ultralytics changes for the whole process: thread counts, print options, warning filters, `torch.save`.
+    """Undo what Ultralytics changes for the whole process: thread counts, print options, warning
+    filters, `torch.save`.
 
-    On a CPU it sets torch to one thread less than there are cores, which on two cores would halve the speed of all that runs afterwards.
+    On a CPU it sets torch to one thread less than there are cores, which on two cores would halve
+    the speed of all that runs afterwards.
     """
-    omp, torch_threads, cv2_threads, save = os.environ.get("OMP_NUM_THREADS"), torch.get_num_threads(), cv2.getNumThreads(), torch.save
+    omp, torch_threads, cv2_threads, save = (
+        os.environ.get("OMP_NUM_THREADS"),
+        torch.get_num_threads(),
+        cv2.getNumThreads(),
+        torch.save,
+    )
     try:
         with warnings.catch_warnings(), np.printoptions():
             yield
@@ -104,11 +123,13 @@ def _process_as_found() -> Iterator[None]:
         torch.save = save  # its own retries for seconds when the disk is full
 
 
-# The network --------------------------------------------------------------------------------------------------------------------
+# The network
+# --------------------------------------------------------------------------------------------------
 
 
 def build(size: str = "n", num_classes: int = 80, seed: int | None = None) -> nn.Module:
-    """A fresh `DetectionModel` of YOLOv8, in training mode, with the `.args` that a direct `model.loss(batch)` needs.
+    """A fresh `DetectionModel` of YOLOv8, in training mode, with the `.args` that a direct
+    `model.loss(batch)` needs.
 
     Args:
         size: one of n, s, m, l, x.
@@ -130,29 +151,36 @@ def build(size: str = "n", num_classes: int = 80, seed: int | None = None) -> nn
 
 
 def state_dict_for(model: nn.Module | str | Path) -> dict[str, Tensor]:
-    """The weights in Ultralytics' own names (`model.22.cv2.0.0.conv.weight`), as float32 copies on the CPU.
+    """The weights in Ultralytics' own names (`model.22.cv2.0.0.conv.weight`), as float32 copies on
+    the CPU.
 
     Args:
-        model: a `DetectionModel`, or the path of a `.pt` file (a pickle: open only files that you trust).
+        model: a `DetectionModel`, or the path of a `.pt` file (a pickle: open only files that you
+            trust).
     """
     load()
     if not isinstance(model, nn.Module):
         from ultralytics.nn.tasks import load_checkpoint
 
         model, _ = load_checkpoint(str(model))
-    return {name: (t.float() if t.is_floating_point() else t).detach().cpu().clone() for name, t in model.state_dict().items()}
+    return {
+        name: (t.float() if t.is_floating_point() else t).detach().cpu().clone()
+        for name, t in model.state_dict().items()
+    }
 
 
 def raw_maps(model: nn.Module, images: Tensor) -> list[Tensor]:
     """What the three levels of the head give before any decoding.
 
-    The model is run in the mode that it is in: in training mode this updates its running statistics. Gradients flow.
+    The model is run in the mode that it is in: in training mode this updates its running
+    statistics. Gradients flow.
 
     Args:
         images: (B, 3, H, W) float in 0…1, H and W divisible by 32.
 
     Returns:
-        three maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32: box channels first, then class logits, as a concatenated head has them.
+        three maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32: box channels first, then class logits, as
+        a concatenated head has them.
     """
     output = model(images)
     return maps_of(output[1] if isinstance(output, tuple) else output)  # in evaluation mode: (decoded, dict)
@@ -164,7 +192,8 @@ def maps_of(predictions: dict[str, Any]) -> list[Tensor]:
     for feature in predictions["feats"]:
         height, width = feature.shape[2:]
         stop = start + height * width
-        level = torch.cat((predictions["boxes"][..., start:stop], predictions["scores"][..., start:stop]), 1)  # (B, 4·R + C, h·w)
+        # (B, 4·R + C, h·w)
+        level = torch.cat((predictions["boxes"][..., start:stop], predictions["scores"][..., start:stop]), 1)
         maps.append(level.unflatten(2, (height, width)))
         start = stop
     return maps
@@ -173,14 +202,18 @@ def maps_of(predictions: dict[str, Any]) -> list[Tensor]:
 def _predictions(maps: Sequence[Tensor], reg_max: int) -> dict[str, Any]:
     """The inverse of `raw_maps`: maps in the form that Ultralytics' loss and decoder take."""
     flat = torch.cat([level.flatten(2) for level in maps], 2)  # (B, 4·R + C, A)
-    return {"boxes": flat[:, : 4 * reg_max], "scores": flat[:, 4 * reg_max :], "feats": list(maps)}  # of feats, only sizes are read
+    # of feats, only sizes are read
+    return {"boxes": flat[:, : 4 * reg_max], "scores": flat[:, 4 * reg_max :], "feats": list(maps)}
 
 
-# The loss -----------------------------------------------------------------------------------------------------------------------
+# The loss
+# --------------------------------------------------------------------------------------------------
 
 
 class Parts(NamedTuple):
-    """Box, class and DFL loss, each a scalar tensor with its gain applied, not multiplied by the number of images."""
+    """Box, class and DFL loss, each a scalar tensor with its gain applied, not multiplied by the
+    number of images.
+    """
 
     box: Tensor
     cls: Tensor
@@ -194,12 +227,14 @@ class Parts(NamedTuple):
 class Criterion:
     """Ultralytics' `v8DetectionLoss`, called with raw maps and pixel targets.
 
-    The parts carry the default gains (box 7.5, class 0.5, DFL 1.5) and gradients to the maps. Ultralytics' own call returns these numbers
-    multiplied by B, and its trainer backpropagates that: `B · criterion(...).total`.
+    The parts carry the default gains (box 7.5, class 0.5, DFL 1.5) and gradients to the maps.
+    Ultralytics' own call returns these numbers multiplied by B, and its trainer backpropagates
+    that: `B · criterion(...).total`.
 
     Args:
         num_classes, reg_max: C and R of the maps.
-        model: takes strides, gains and device from this `DetectionModel`; without it, YOLOv8's defaults on the CPU.
+        model: takes strides, gains and device from this `DetectionModel`; without it, YOLOv8's
+            defaults on the CPU.
     """
 
     def __init__(self, num_classes: int, reg_max: int = 16, model: nn.Module | None = None):
@@ -210,8 +245,8 @@ class Criterion:
         self.loss = v8DetectionLoss(model if model is not None else _Outline(num_classes, reg_max))
         if (self.loss.nc, self.loss.reg_max) != (num_classes, reg_max):
             raise ValueError(
-                f"The model has {self.loss.nc} classes and {self.loss.reg_max} bins, but {num_classes} and {reg_max} were asked for; "
-                "pass the model's own numbers."
+                f"The model has {self.loss.nc} classes and {self.loss.reg_max} bins, but {num_classes} and {reg_max} "
+                "were asked for; pass the model's own numbers."
             )
 
     def __call__(self, maps: Sequence[Tensor], targets: Tensor, image_size: tuple[int, int]) -> Parts:
@@ -219,8 +254,9 @@ class Criterion:
 
         Args:
             maps: three raw maps (B, 4·R + C, H/s, W/s).
-            targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels. What Ultralytics really sees is `pixel_targets(to_batch(targets))`:
-                the way through normalised centres rounds, by up to about 1e-5 of the image's side.
+            targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels. What Ultralytics really sees
+                is `pixel_targets(to_batch(targets))`: the way through normalised centres rounds, by
+                up to about 1e-5 of the image's side.
             image_size: (H, W) in pixels.
         """
         predictions = _predictions(maps, self.reg_max)
@@ -228,7 +264,9 @@ class Criterion:
 
 
 class _Outline(nn.Module):
-    """As much of a `DetectionModel` as its loss looks at, so that a criterion for any R costs no network."""
+    """As much of a `DetectionModel` as its loss looks at, so that a criterion for any R costs no
+    network.
+    """
 
     def __init__(self, num_classes: int, reg_max: int):
         super().__init__()
@@ -251,7 +289,8 @@ def _head(num_classes: int, reg_max: int) -> nn.Module:
 def to_batch(targets: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
     """Pixel targets as the batch dict of Ultralytics.
 
-    Rows are sorted by image, as its collate function leaves them: its padding counts on that and garbles unsorted rows without a word.
+    Rows are sorted by image, as its collate function leaves them: its padding counts on that and
+    garbles unsorted rows without a word.
 
     Args:
         targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels.
@@ -267,9 +306,11 @@ def to_batch(targets: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def pixel_targets(batch: dict[str, Tensor], image_size: tuple[int, int]) -> Tensor:
-    """A batch dict as (N, 6) pixel targets, by the same operations in the same order as the loss uses, so equal to the last bit.
+    """A batch dict as (N, 6) pixel targets, by the same operations in the same order as the loss
+    uses, so equal to the last bit.
 
-    Feed the result to our loss and the batch to theirs, and a difference is never one of rounding in the boxes.
+    Feed the result to our loss and the batch to theirs, and a difference is never one of rounding
+    in the boxes.
     """
     from ultralytics.utils.ops import xywh2xyxy
 
@@ -282,7 +323,8 @@ def _scale(image_size: tuple[int, int], like: Tensor) -> Tensor:
     return torch.tensor([width, height, width, height], dtype=torch.float32, device=like.device)
 
 
-# From maps to boxes -------------------------------------------------------------------------------------------------------------
+# From maps to boxes
+# --------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -309,13 +351,18 @@ def decode(source: nn.Module | Sequence[Tensor], images: Tensor | None = None, r
 
 
 def nms(
-    decoded: Tensor, score_threshold: float = 0.25, iou_threshold: float = 0.7, max_detections: int = 300, multi_label: bool = False
+    decoded: Tensor,
+    score_threshold: float = 0.25,
+    iou_threshold: float = 0.7,
+    max_detections: int = 300,
+    multi_label: bool = False,
 ) -> list[Tensor]:
     """Ultralytics' per-class non-maximum suppression.
 
     Args:
         decoded: (B, 4 + C, A) from `decode`.
-        multi_label: let one anchor answer for several classes. Its predictor does not, its validator does (with score_threshold=0.001).
+        multi_label: let one anchor answer for several classes. Its predictor does not, its
+            validator does (with score_threshold=0.001).
 
     Returns:
         per image (n, 6): x1 y1 x2 y2 score class, best score first.
@@ -329,7 +376,8 @@ def nms(
     )
 
 
-# Its trainer and validator ------------------------------------------------------------------------------------------------------
+# Its trainer and validator
+# --------------------------------------------------------------------------------------------------
 
 
 class Epoch(NamedTuple):
@@ -360,7 +408,8 @@ class FitResult:
         seconds: from the first batch to the end of the last epoch.
         total_seconds: the same with set-up before and the evaluation of the best weights after.
         weights: `best.pt`.
-        settings: what decides whether a comparison is fair, as it stood in the run: optimizer, threads, workers, …
+        settings: what decides whether a comparison is fair, as it stood in the run: optimizer,
+            threads, workers, …
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -396,8 +445,8 @@ def fit(
 ) -> FitResult:
     """Run Ultralytics' own trainer from random weights on the CPU, with its own defaults.
 
-    Only the plots are off and no weights are loaded. Its learning rate falls over `epochs`, so give the number that a user would and let
-    `stop_at_map50` or `budget_seconds` end the run early.
+    Only the plots are off and no weights are loaded. Its learning rate falls over `epochs`, so give
+    the number that a user would and let `stop_at_map50` or `budget_seconds` end the run early.
 
     Args:
         data_yaml: a data set in YOLO layout.
@@ -406,9 +455,10 @@ def fit(
         size: n, s, m, l or x.
         stop_at_map50: end after the epoch whose validation shows this much.
         budget_seconds: end, with a validation, after the batch that passes this many wall seconds.
-        threads: of torch. None leaves Ultralytics' own choice: one less than there are cores, at most 8.
-        overrides: any of its settings, for example optimizer="SGD", mosaic=0.0, cache="ram". `workers` counts too, though on a CPU
-            Ultralytics itself would set it to 0.
+        threads: of torch. None leaves Ultralytics' own choice: one less than there are cores, at
+            most 8.
+        overrides: any of its settings, for example optimizer="SGD", mosaic=0.0, cache="ram".
+            `workers` counts too, though on a CPU Ultralytics itself would set it to 0.
     """
     begin = time.perf_counter()
     load()
@@ -438,7 +488,10 @@ def fit(
         for event in ("train_start", "train_epoch_start", "train_batch_end", "train_epoch_end", "fit_epoch_end"):
             trainer.add_callback(f"on_{event}", getattr(stopwatch, event))
         trainer.train()
-        result.settings = {name: getattr(trainer.args, name) for name in ("optimizer", "lr0", "workers", "cache", "mosaic", "close_mosaic")}
+        result.settings = {
+            name: getattr(trainer.args, name)
+            for name in ("optimizer", "lr0", "workers", "cache", "mosaic", "close_mosaic")
+        }
         result.settings |= {"threads": torch.get_num_threads(), "amp": trainer.amp, "batch": trainer.batch_size}
     result.weights = trainer.best
     result.total_seconds = time.perf_counter() - begin
@@ -446,10 +499,19 @@ def fit(
 
 
 class _Stopwatch:
-    """Ultralytics' callbacks, each named after its event; they fill a `FitResult` and may set `trainer.stop`."""
+    """Ultralytics' callbacks, each named after its event; they fill a `FitResult` and may set
+    `trainer.stop`.
+    """
 
-    def __init__(self, result: FitResult, callback: Callable | None, stop_at_map50: float | None, budget_seconds: float | None):
-        self.result, self.callback, self.stop_at_map50, self.budget_seconds = result, callback, stop_at_map50, budget_seconds
+    def __init__(
+        self, result: FitResult, callback: Callable | None, stop_at_map50: float | None, budget_seconds: float | None
+    ):
+        self.result, self.callback, self.stop_at_map50, self.budget_seconds = (
+            result,
+            callback,
+            stop_at_map50,
+            budget_seconds,
+        )
         self.images, self.training_seconds, self.open = 0, 0.0, False
 
     def train_start(self, trainer: Any) -> None:
@@ -482,15 +544,21 @@ class _Stopwatch:
 
 
 class Scores(NamedTuple):
-    """Average precision by Ultralytics' validator; `per_class` is name -> AP at 0.50, for the classes that occur."""
+    """Average precision by Ultralytics' validator; `per_class` is name -> AP at 0.50, for the
+    classes that occur.
+    """
 
     map50: float
     map50_95: float
     per_class: dict[str, float]
 
 
-def validate(model: nn.Module | str | Path, data_yaml: str | Path, imgsz: int = 640, batch: int = 16, **overrides: Any) -> Scores:
-    """Average precision of a `DetectionModel` or a `.pt` file on the validation split, by Ultralytics' validator on the CPU."""
+def validate(
+    model: nn.Module | str | Path, data_yaml: str | Path, imgsz: int = 640, batch: int = 16, **overrides: Any
+) -> Scores:
+    """Average precision of a `DetectionModel` or a `.pt` file on the validation split, by
+    Ultralytics' validator on the CPU.
+    """
     load()
     from ultralytics.models.yolo.detect import DetectionValidator
 

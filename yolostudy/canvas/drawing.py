@@ -1,4 +1,6 @@
-"""What several views draw alike: a box, an image as ground, a figure laid out by the pixel, a table, an error in words."""
+"""What several views draw alike: a box, an image as ground, a figure laid out by the pixel, a
+table, an error in words.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from . import style
 
 
 def by_pixel(width: float, height: float) -> tuple[style.StudyFigure, Callable[[float, float, float, float], Axes]]:
-    """A figure of so many pixels, and a function that puts axes into it: left and top from the upper left corner, width and height."""
+    """A figure of so many pixels, and a function that puts axes into it: left and top from the
+    upper left corner, width and height.
+    """
     figure, axes = style.figure(width=width / style.DPI, height=height / style.DPI)
     figure.set_layout_engine("none")
     axes.remove()
@@ -25,7 +29,10 @@ def by_pixel(width: float, height: float) -> tuple[style.StudyFigure, Callable[[
 
 
 def ground(axes: Axes, image: np.ndarray | None, paleness: float = 0.0, interpolation: str = "bicubic") -> None:
-    """The image as ground of a drawing, in pixels, whole and without a grid. `paleness` 1 leaves white paper."""
+    """The image as ground of a drawing, in pixels, whole and without a grid.
+
+    `paleness` 1 leaves white paper.
+    """
     axes.grid(False)
     axes.set_aspect("equal")
     if image is not None:
@@ -42,11 +49,18 @@ def frame(axes: Axes, box: Sequence[float], colour: str, **options) -> None:
 
 def arrow(axes: Axes, start: Sequence[float], tip: Sequence[float], colour: str, linewidth: float, **options) -> None:
     """An arrow that ends exactly at its tip."""
-    axes.annotate("", tip, start, arrowprops=dict(arrowstyle="-|>", color=colour, linewidth=linewidth, shrinkA=0, shrinkB=0, **options))
+    axes.annotate(
+        "",
+        tip,
+        start,
+        arrowprops=dict(arrowstyle="-|>", color=colour, linewidth=linewidth, shrinkA=0, shrinkB=0, **options),
+    )
 
 
 def settle(*panels: Axes) -> None:
-    """Leave what is drawn within some axes out of the search for a layout: it takes no room there, and a third of the time."""
+    """Leave what is drawn within some axes out of the search for a layout: it takes no room there,
+    and a third of the time.
+    """
     for axes in panels:
         for artist in (*axes.patches, *axes.lines, *axes.texts, *axes.collections):
             artist.set_in_layout(False)

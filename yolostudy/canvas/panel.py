@@ -18,14 +18,16 @@ from .drawing import in_words
 class Panel:
     """Controls over a picture. Moving a control draws anew; `numbers` says what is shown now.
 
-    A class built on this makes its controls, calls `_begin`, and gives `_look() -> (numbers, figure)`. Where it shows something other
-    than that figure, it has its own `_draw`, which sets `numbers`; where a stored notebook is to hold another picture, its own `_on_paper`.
+    A class built on this makes its controls, calls `_begin`, and gives `_look() -> (numbers,
+    figure)`. Where it shows something other than that figure, it has its own `_draw`, which sets
+    `numbers`; where a stored notebook is to hold another picture, its own `_on_paper`.
     """
 
     _still = True  # nothing is drawn yet
 
     def _begin(self, rows: Sequence, controls: Sequence, shown=None) -> None:
-        """Show `rows` of widgets over the picture, and draw anew whenever a value of `controls` changes.
+        """Show `rows` of widgets over the picture, and draw anew whenever a value of `controls`
+        changes.
 
         Args:
             shown: a widget in place of the picture.
@@ -69,14 +71,16 @@ class Panel:
             self._draw()
             self.message.value = ""
         except Exception as error:
-            # Inside a widget an exception would be lost, and the picture would silently stay what it was.
+            # Inside a widget an exception would be lost, and the picture would silently stay what
+            # it was.
             self.message.value = f"<b>Not drawn.</b> {html.escape(in_words(error))}"
 
     def __repr__(self) -> str:
         return type(self).__name__
 
     def _repr_mimebundle_(self, **options) -> dict:
-        # A notebook stores the picture, not the widget's state; the plain text holds no number that a CPU could change, nbval compares it.
+        # A notebook stores the picture, not the widget's state; the plain text holds no number that
+        # a CPU could change, nbval compares it.
         paper = {kind: b64encode(content).decode() for kind, content in self._on_paper().items()}
         return {**self.widget._repr_mimebundle_(**options), **paper, "text/plain": repr(self)}
 
@@ -85,7 +89,8 @@ class InPlace:
     """A figure that is drawn again in its place while a cell runs. In a terminal nothing is drawn.
 
     Args:
-        pause: least seconds between two drawings. It grows where drawing is slow, to `patience` times what a drawing takes.
+        pause: least seconds between two drawings. It grows where drawing is slow, to `patience`
+            times what a drawing takes.
     """
 
     def __init__(self, pause: float, patience: float):

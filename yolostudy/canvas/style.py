@@ -1,8 +1,9 @@
 """The one place for colours, sizes and fonts of every picture.
 
-The four colours of a judged detection keep apart for readers with any of the common colour deficiencies (tested with the matrices
-of Machado, Oliveira and Fernandes, 2009), and false alarms are dashed as well. Figures never touch pyplot: they need no screen, leave no
-global state behind, and the bytes of their PNG depend on what is drawn alone.
+The four colours of a judged detection keep apart for readers with any of the common colour
+deficiencies (tested with the matrices of Machado, Oliveira and Fernandes, 2009), and false alarms
+are dashed as well. Figures never touch pyplot: they need no screen, leave no global state behind,
+and the bytes of their PNG depend on what is drawn alone.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ GROUND = "#eef0f4"  # what lies between the pictures of a sheet
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b")
 BAND = {"backbone": "#d6e6f5", "top-down": "#fbe3cf", "bottom-up": "#f3d6e4", "head": "#d3eee2"}
 STRIPE = "#f6f7f9"  # a row of the network map
-HEAT = matplotlib.colormaps["viridis"]  # how much, where nothing is dark: even steps of lightness, legible for colour-blind readers
-HEAT_ON_PAPER = matplotlib.colormaps["YlGnBu"].resampled(9)  # how much, where nothing is pale; few steps survive the palette of a small PNG
+# how much, where nothing is dark: even steps of lightness, legible for colour-blind readers
+HEAT = matplotlib.colormaps["viridis"]
+# how much, where nothing is pale; few steps survive the palette of a small PNG
+HEAT_ON_PAPER = matplotlib.colormaps["YlGnBu"].resampled(9)
 
 WIDTH = 9.0  # inches; 900 pixels at DPI, what a notebook's column shows without scaling
 ROW_HEIGHT = 2.9  # inches for one row of axes
@@ -69,14 +72,17 @@ RC = {
 
 
 house = functools.partial(matplotlib.rc_context, RC)
-"""The house style for as long as a function draws: `@style.house()` above it, or `with style.house():`. It leaves no trace outside."""
+"""The house style while a function draws: `@style.house()` above it, or `with style.house():`."""
 
 
 class StudyFigure(Figure):
-    """A figure that shows itself in a notebook as the same PNG that `as_png` gives, whether or not pyplot is in use."""
+    """A figure that shows itself in a notebook as the same PNG that `as_png` gives, whether or not
+    pyplot is in use.
+    """
 
     def _ipython_display_(self) -> None:
-        # This hook goes before the formatter that pyplot registers for every Figure; the plain text holds no number, nbval compares it.
+        # This hook goes before the formatter that pyplot registers for every Figure; the plain text
+        # holds no number, nbval compares it.
         from IPython.display import display
 
         display({"image/png": as_png(self), "text/plain": "Figure"}, raw=True)
@@ -85,7 +91,8 @@ class StudyFigure(Figure):
 def figure(
     rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float | None = None, **subplots
 ) -> tuple[StudyFigure, np.ndarray]:
-    """A figure of `rows` × `columns` axes. Titles, legends and texts added to it take the house style inside `house()` only.
+    """A figure of `rows` × `columns` axes. Titles, legends and texts added to it take the house
+    style inside `house()` only.
 
     Args:
         width, height: inches; the height defaults to ROW_HEIGHT for each row.
@@ -95,13 +102,17 @@ def figure(
         the figure, and its axes as `Figure.subplots` gives them: one, or an array.
     """
     with house():
-        made = StudyFigure(figsize=(width, ROW_HEIGHT * rows if height is None else height), dpi=DPI, layout="constrained")
+        made = StudyFigure(
+            figsize=(width, ROW_HEIGHT * rows if height is None else height), dpi=DPI, layout="constrained"
+        )
         FigureCanvasAgg(made)
         return made, made.subplots(rows, columns, **subplots)
 
 
 def as_png(made: Figure) -> bytes:
-    """The figure as PNG of at most MAX_BYTES: full colour if it fits, else a palette, else fewer pixels. Same figure, same bytes."""
+    """The figure as PNG of at most MAX_BYTES: full colour if it fits, else a palette, else fewer
+    pixels. Same figure, same bytes.
+    """
     return image_as_png(_rendered(made))
 
 
@@ -117,16 +128,25 @@ def _rendered(made: Figure) -> Image.Image:
 
 
 def image_as_png(image: np.ndarray | Image.Image) -> bytes:
-    """An image, (H, W, 3) uint8, as PNG of at most MAX_BYTES. For a photograph `as_jpeg` shows more in the same space."""
+    """An image, (H, W, 3) uint8, as PNG of at most MAX_BYTES.
+
+    For a photograph `as_jpeg` shows more in the same space.
+    """
 
     def save(picture: Image.Image, colours: int | None) -> bytes:
-        return _saved(picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True)
+        return _saved(
+            picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True
+        )
 
-    return _first_that_fits(image if isinstance(image, Image.Image) else Image.fromarray(image), save, (None, 256, 128, 64))
+    return _first_that_fits(
+        image if isinstance(image, Image.Image) else Image.fromarray(image), save, (None, 256, 128, 64)
+    )
 
 
 class Picture:
-    """An image as the last value of a cell, (H, W, 3) uint8, RGB, and its numbers where it has some."""
+    """An image as the last value of a cell, (H, W, 3) uint8, RGB, and its numbers where it has
+    some.
+    """
 
     def __init__(self, image: np.ndarray, numbers: Mapping | None = None):
         self.image, self.numbers = image, numbers
@@ -139,23 +159,31 @@ class Picture:
 
 
 def as_jpeg(image: np.ndarray) -> bytes:
-    """A photograph, (H, W, 3) uint8, as JPEG of at most MAX_BYTES: the best quality that fits, else fewer pixels."""
+    """A photograph, (H, W, 3) uint8, as JPEG of at most MAX_BYTES: the best quality that fits, else
+    fewer pixels.
+    """
 
     def save(picture: Image.Image, choice: tuple[int, int]) -> bytes:
         return _saved(picture, "JPEG", quality=choice[0], subsampling=choice[1])
 
     # Full colour resolution for as long as it fits, because thin coloured lines smear without it.
-    return _first_that_fits(Image.fromarray(image), save, ((92, 0), (85, 0), (75, 0), (65, 0), (75, 2), (65, 2), (55, 2), (45, 2)))
+    return _first_that_fits(
+        Image.fromarray(image), save, ((92, 0), (85, 0), (75, 0), (65, 0), (75, 2), (65, 2), (55, 2), (45, 2))
+    )
 
 
 def _first_that_fits(picture: Image.Image, save: Callable[[Image.Image, object], bytes], choices: Sequence) -> bytes:
-    """What the first choice gives that keeps within MAX_BYTES; where none does, of a smaller picture."""
+    """What the first choice gives that keeps within MAX_BYTES; where none does, of a smaller
+    picture.
+    """
     while True:
         for choice in choices:
             content = save(picture, choice)
             if len(content) <= MAX_BYTES or picture.width <= 16:
                 return content
-        picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS)
+        picture = picture.resize(
+            (max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)), Image.Resampling.LANCZOS
+        )
 
 
 def _saved(picture: Image.Image, kind: str, **options) -> bytes:
@@ -183,7 +211,9 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 def luminance(colour: str) -> float:
     """Relative luminance 0…1 of sRGB (WCAG 2.2)."""
-    red, green, blue = (value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in np.array(rgb(colour)) / 255)
+    red, green, blue = (
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in np.array(rgb(colour)) / 255
+    )
     return float(0.2126 * red + 0.7152 * green + 0.0722 * blue)
 
 

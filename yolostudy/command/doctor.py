@@ -1,4 +1,5 @@
-"""`yolostudy doctor`: what is installed, what this machine has, what will run where, and each problem with its remedy.
+"""`yolostudy doctor`: what is installed, what this machine has, what will run where, and each
+problem with its remedy.
 
 It needs none of what it looks for: without torch it says that torch is missing.
 """
@@ -25,7 +26,12 @@ PYTHONS = ((3, 11), (3, 14))  # from, below; pyproject.toml says the same
 
 RUNTIME = ["torch", "torchvision", "ultralytics", "numpy", "opencv-python", "matplotlib", "safetensors", "psutil"]
 COURSE = ["jupyterlab", "ipywidgets", "ipykernel"]
-OPTIONAL = {"jupytext": "building notebooks", "nbval": "grading and tests", "dask": "grading on many machines", "onnxruntime": "stage 12"}
+OPTIONAL = {
+    "jupytext": "building notebooks",
+    "nbval": "grading and tests",
+    "dask": "grading on many machines",
+    "onnxruntime": "stage 12",
+}
 EXACT = "ultralytics"  # parity is a test, and its versions differ where no key shows it
 
 GB = 1024**3
@@ -46,20 +52,34 @@ class Row:
 
 
 def report(file: TextIO | None = None) -> int:
-    """Print what there is to `file` (standard output), problems last. Returns the exit status: 0 when there is no problem."""
+    """Print what there is to `file` (standard output), problems last.
+
+    Returns the exit status: 0 when there is no problem.
+    """
     file = file or sys.stdout
     try:
         from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
     except ImportError:
-        print(f"{sys.executable} has not the packages of this course. Run `make setup`, then `.venv/bin/yolostudy doctor`.", file=file)
+        print(
+            f"{sys.executable} has not the packages of this course. Run `make setup`, then `.venv/bin/yolostudy "
+            "doctor`.",
+            file=file,
+        )
         return 1
 
     console = Console(file=file, highlight=False, emoji=False)
     problems: list[Row] = []
-    for title, rows in (("Versions", versions()), ("Machine", machine()), ("What will run where", plans()), ("Course", course())):
-        table = Table(box=None, show_header=False, title=title, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    for title, rows in (
+        ("Versions", versions()),
+        ("Machine", machine()),
+        ("What will run where", plans()),
+        ("Course", course()),
+    ):
+        table = Table(
+            box=None, show_header=False, title=title, title_justify="left", title_style="bold", padding=(0, 2, 0, 0)
+        )
         table.add_column(width=16)
         table.add_column(overflow="fold")
         for row in rows:
@@ -76,15 +96,20 @@ def report(file: TextIO | None = None) -> int:
     return 1
 
 
-# Versions -----------------------------------------------------------------------------------------------------------------------------
+# Versions
+# --------------------------------------------------------------------------------------------------
 
 
 def versions() -> Iterator[Row]:
-    """Python and the packages that matter, each with what requirements.lock names where that differs."""
+    """Python and the packages that matter, each with what requirements.lock names where that
+    differs.
+    """
     here = sys.version_info[:2]
     first, last = f"{PYTHONS[0][0]}.{PYTHONS[0][1]}", f"{PYTHONS[1][0]}.{PYTHONS[1][1] - 1}"
     wrong = (
-        "" if PYTHONS[0] <= here < PYTHONS[1] else f"This is Python {platform.python_version()}, and the course needs {first} to {last}."
+        ""
+        if PYTHONS[0] <= here < PYTHONS[1]
+        else f"This is Python {platform.python_version()}, and the course needs {first} to {last}."
     )
     yield Row(
         "python",
@@ -97,7 +122,9 @@ def versions() -> Iterator[Row]:
         found, pinned = installed(name), locked.get(name, [])
         if found is None:
             need = f"{name} is not installed." if name not in OPTIONAL else ""
-            yield Row(name, "missing" + (f" (for {OPTIONAL[name]})" if name in OPTIONAL else ""), need, "Run `make setup`.")
+            yield Row(
+                name, "missing" + (f" (for {OPTIONAL[name]})" if name in OPTIONAL else ""), need, "Run `make setup`."
+            )
         elif name == EXACT and pinned and found not in pinned:
             what = f"{name} is {found}, and the course equals {pinned[0]}: other versions compute something else."
             yield Row(name, f"{found}, locked is {pinned[0]}", what, "Run `make setup`.")
@@ -117,20 +144,27 @@ def installed(name: str) -> str | None:
 
 
 def locked_versions(lock: Path = ROOT / "requirements.lock") -> dict[str, list[str]]:
-    """Package -> the versions that the lock names for it: more than one where they depend on Python."""
+    """Package -> the versions that the lock names for it: more than one where they depend on
+    Python.
+    """
     table: dict[str, list[str]] = {}
-    for name, version in re.findall(r"(?m)^([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", lock.read_text("utf-8") if lock.exists() else ""):
+    for name, version in re.findall(
+        r"(?m)^([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", lock.read_text("utf-8") if lock.exists() else ""
+    ):
         table.setdefault(name, []).append(version)
     return table
 
 
-# The machine --------------------------------------------------------------------------------------------------------------------------
+# The machine
+# --------------------------------------------------------------------------------------------------
 
 
 def machine() -> Iterator[Row]:
     cores, units = os.cpu_count() or 1, bf16_units()
     yield Row(
-        "processor", f"{processor()}, {cores} core{'s' if cores > 1 else ''}, {f'bf16 units ({units})' if units else 'no bf16 units'}"
+        "processor",
+        f"{processor()}, {cores} core{'s' if cores > 1 else ''}, "
+        f"{f'bf16 units ({units})' if units else 'no bf16 units'}",
     )
     yield from accelerator()
     for name, package in (("opencv", "cv2"), ("torchvision", "torchvision")):
@@ -138,7 +172,9 @@ def machine() -> Iterator[Row]:
         if failure and installed({"cv2": "opencv-python"}.get(package, package)):  # what is missing has been said
             missing = re.search(r"(lib\S+\.so\S*?):", failure)
             remedy = (
-                f"Install the system library {missing[1]} (Debian: apt install libgl1 libglib2.0-0)." if missing else "Run `make setup`."
+                f"Install the system library {missing[1]} (Debian: apt install libgl1 libglib2.0-0)."
+                if missing
+                else "Run `make setup`."
             )
             yield Row(name, "does not import", f"{name} does not import: {failure}.", remedy)
     psutil, failure = attempt("psutil")
@@ -154,7 +190,12 @@ def machine() -> Iterator[Row]:
     shared = Path("/dev/shm")
     if shared.exists() and (size := shutil.disk_usage(shared).total) < LEAST_SHARED:
         what = f"Shared memory (/dev/shm) is {size / GB * 1024:.0f} MB, and loader workers crash when it is full."
-        yield Row("shared memory", f"{size / GB * 1024:.0f} MB", what, "Start the container with --shm-size=1g, or train with workers=0.")
+        yield Row(
+            "shared memory",
+            f"{size / GB * 1024:.0f} MB",
+            what,
+            "Start the container with --shm-size=1g, or train with workers=0.",
+        )
     yield home()
 
 
@@ -185,7 +226,11 @@ def attempt(name: str) -> tuple[ModuleType | None, str]:
 def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return named[1] if named else said("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    return (
+        named[1]
+        if named
+        else said("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    )
 
 
 def bf16_units() -> str:
@@ -208,14 +253,17 @@ def accelerator() -> Iterator[Row]:
     torch, failure = attempt("torch")
     if failure:
         if installed("torch"):  # that it is missing has been said
-            yield Row("torch", "does not import", f"torch does not import: {failure}.", "Remove .venv and run `make setup`.")
+            yield Row(
+                "torch", "does not import", f"torch does not import: {failure}.", "Remove .venv and run `make setup`."
+            )
         return
     driver = said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(index)
             value = (
-                f"{card.name}, {card.total_memory / GB:.1f} GB, CUDA {torch.version.cuda}, driver {driver.rpartition(', ')[2] or 'unknown'}"
+                f"{card.name}, {card.total_memory / GB:.1f} GB, CUDA {torch.version.cuda}, driver "
+                f"{driver.rpartition(', ')[2] or 'unknown'}"
             )
             yield Row(f"cuda:{index}", value)
     elif driver:
@@ -232,7 +280,8 @@ def accelerator() -> Iterator[Row]:
         yield Row("mps", "Apple's GPU is there; device=mps asks for it (nothing was measured on one)")
 
 
-# What will run where ------------------------------------------------------------------------------------------------------------------
+# What will run where
+# --------------------------------------------------------------------------------------------------
 
 
 def plans() -> Iterator[Row]:
@@ -260,7 +309,8 @@ def plans() -> Iterator[Row]:
     yield Row("notebooks", f"profile {preset.profile} {place}")
 
 
-# The course ---------------------------------------------------------------------------------------------------------------------------
+# The course
+# --------------------------------------------------------------------------------------------------
 
 
 def course() -> Iterator[Row]:
@@ -279,7 +329,9 @@ def course() -> Iterator[Row]:
         yield Row("solutions/", f"{len(here.names)} reference modules")
         yield from filled_in(here)
     weights = sorted((ROOT / "datasets" / "weights").glob("*.safetensors"))
-    yield Row("weights", ", ".join(file.stem for file in weights) or "none shipped; `yolostudy train planes.nano` makes some")
+    yield Row(
+        "weights", ", ".join(file.stem for file in weights) or "none shipped; `yolostudy train planes.nano` makes some"
+    )
     sets = sorted(folder.name for folder in (ROOT / "datasets").glob("*/") if folder.name != "weights")
     yield Row("data", ", ".join(sets) or "none yet; planes are made when they are first asked for")
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -287,7 +339,9 @@ def course() -> Iterator[Row]:
 
 
 def filled_in(here) -> Iterator[Row]:
-    """The learner's own definitions; a file that is missing, or that Python cannot read, is a problem."""
+    """The learner's own definitions; a file that is missing, or that Python cannot read, is a
+    problem.
+    """
     mine: list[str] = []
     missing: list[str] = []
     for name in here.names:
@@ -297,8 +351,15 @@ def filled_in(here) -> Iterator[Row]:
             missing.append(f"yolostudy/{name}.py")
         except SyntaxError as error:
             what = f"yolostudy/{name}.py:{error.lineno}: {error.msg}."
-            yield Row(f"{name}.py", f"line {error.lineno}: {error.msg}", what, "Mend that line; until then the reference stands in.")
+            yield Row(
+                f"{name}.py",
+                f"line {error.lineno}: {error.msg}",
+                what,
+                "Mend that line; until then the reference stands in.",
+            )
     if missing:
         files = " ".join(missing)
-        yield Row("missing", files, f"Missing of your modules: {files}.", f"`git restore {files}` brings the stubs back.")
+        yield Row(
+            "missing", files, f"Missing of your modules: {files}.", f"`git restore {files}` brings the stubs back."
+        )
     yield Row("filled in", ", ".join(mine) or "nothing yet")

@@ -26,7 +26,7 @@ PLAIN = str.maketrans({"●": "x", "◐": "/", "○": ".", "…": "~"})  # where
 HOW = {"found": "first seen", "fill": "notebook", "restore": "undo --to"}  # the other events are called what they are
 
 
-# ---- printing ----------------------------------------------------------------------------------------------------------
+# ---- printing ------------------------------------------------------------------------------------
 
 
 def columns() -> int:
@@ -37,19 +37,27 @@ def columns() -> int:
 
 
 def wrapped(text: str) -> str:
-    """Its lines, broken at the terminal's width and with their indent kept. What is indented by four or more is code and stays."""
+    """Its lines, broken at the terminal's width and with their indent kept.
+
+    What is indented by four or more is code and stays.
+    """
     lines = []
     for line in text.splitlines():
         indent = line[: len(line) - len(line.lstrip())]
         if not columns() or len(line) <= columns() or len(indent) >= 4:
             lines.append(line)
         else:
-            lines += textwrap.wrap(line, columns(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+            lines += textwrap.wrap(
+                line, columns(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            )
     return "\n".join(lines)
 
 
 def show(text: str) -> None:
-    """Prints lines as they are, in colours where a terminal shows them. What would steer a terminal, or has no place in it, is masked."""
+    """Prints lines as they are, in colours where a terminal shows them.
+
+    What would steer a terminal, or has no place in it, is masked.
+    """
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", text)
     coding = sys.stdout.encoding or "utf-8"
     try:
@@ -64,7 +72,9 @@ def show(text: str) -> None:
 
     console = Console(soft_wrap=True, highlight=False)
     for line in text.splitlines():
-        console.print(Text(line, style=next((colour for start, colour in COLOURS.items() if line.startswith(start)), "")))
+        console.print(
+            Text(line, style=next((colour for start, colour in COLOURS.items() if line.startswith(start)), ""))
+        )
 
 
 def say(text: str) -> None:
@@ -89,12 +99,13 @@ def how_to_change() -> str:
     """Who said which edition is in use, and how to say something else."""
     if os.environ.get(edition_in_use.VARIABLE):
         return (
-            f"{edition_in_use.VARIABLE}={edition_in_use.using()} in your environment says so: `unset {edition_in_use.VARIABLE}` ends that."
+            f"{edition_in_use.VARIABLE}={edition_in_use.using()} in your environment says so: `unset "
+            f"{edition_in_use.VARIABLE}` ends that."
         )
     return f"`yolostudy use {edition_in_use.using()}` said so: `yolostudy use mine` ends that."
 
 
-# ---- check -------------------------------------------------------------------------------------------------------------
+# ---- check ---------------------------------------------------------------------------------------
 
 
 def check(word: str) -> int:
@@ -125,7 +136,10 @@ def summarise(verdicts: list[Verdict]) -> None:
     for problem in {verdict.exercise.module: verdict.problem for verdict in verdicts[::-1] if verdict.problem}.values():
         say(problem)
     passed = sum(map(bool, verdicts))
-    say(f"{passed} of {len(verdicts)} passed." + ("" if passed == len(verdicts) else " `yolostudy check EXERCISE` says more about one."))
+    say(
+        f"{passed} of {len(verdicts)} passed."
+        + ("" if passed == len(verdicts) else " `yolostudy check EXERCISE` says more about one.")
+    )
     if attempted := [v for v in verdicts if v.state not in (PASSED, NOT_ATTEMPTED)]:
         say(f"First to look at: {attempted[0].exercise.name}")
 
@@ -150,7 +164,9 @@ def report(verdict: Verdict) -> str:
     lines = [f"{name:<{(columns() or 80) - len(count) - 1}} {count}", *body]
     if verdict.results:  # else nothing could be looked at, and no hint helps
         shown = max(1, Progress(edition_in_use.course()).get(name)["hints"])
-        lines += [f"  Hint {n} of {len(exercise.hints)}: {hint}" for n, hint in enumerate(exercise.hints[:shown], start=1)]
+        lines += [
+            f"  Hint {n} of {len(exercise.hints)}: {hint}" for n, hint in enumerate(exercise.hints[:shown], start=1)
+        ]
         lines += [f"  `yolostudy hint {name}` says more."] * (shown < len(exercise.hints))
     return "\n".join([*lines, verdict.line])
 
@@ -167,13 +183,15 @@ def place(name: str) -> str:
     return ""
 
 
-# ---- hint, solve, reset, undo, diff, status, use --------------------------------------------------------------------------
+# ---- hint, solve, reset, undo, diff, status, use -------------------------------------------------
 
 
 def each(word: str, act: Callable[[str], str], tell: Callable[[str], None] = say, again: bool = False) -> int:
-    """Does something to every exercise that a word names, and prints what each says; 1 if one was refused.
+    """Does something to every exercise that a word names, and prints what each says; 1 if one was
+    refused.
 
-    again: what was refused is tried once more after the others, because one of them may have mended the file.
+    again: what was refused is tried once more after the others, because one of them may have mended
+    the file.
     """
     names = left = [exercise.name for exercise in learner.judge().select(word)]
     while left:
@@ -191,7 +209,10 @@ def each(word: str, act: Callable[[str], str], tell: Callable[[str], None] = say
 
 
 def write(verb: str, word: str, versions: bool = False, to: int | None = None) -> int:
-    """`solve`, `reset` or `undo`. For `undo` a module is its whole file, not all of its exercises."""
+    """`solve`, `reset` or `undo`.
+
+    For `undo` a module is its whole file, not all of its exercises.
+    """
     whole = verb == "undo" and word in edition_in_use.course().names
     modules = {word} if whole else {exercise.module for exercise in learner.judge().select(word)}
     if not versions and (given := sorted(filter(learner.uses_reference, modules))):
@@ -220,7 +241,10 @@ def history(name: str) -> str:
         when = datetime.fromisoformat(version.when).astimezone()
         more, less = changed(before, version.text)
         mark = "*" if version is now else " "
-        lines.append(f"{mark}{version.number:>5}  {when:%Y-%m-%d %H:%M}  {HOW.get(version.how, version.how):<10}  +{more} -{less} lines")
+        lines.append(
+            f"{mark}{version.number:>5}  {when:%Y-%m-%d %H:%M}  {HOW.get(version.how, version.how):<10}  +{more} "
+            f"-{less} lines"
+        )
         before = version.text
     back = now.back if now else versions[-1].number if versions else None
     lines.append("* is what the file holds." if now else "The file holds none of them now.")
@@ -230,7 +254,9 @@ def history(name: str) -> str:
 
 
 def current(name: str, versions: list[Version]) -> Version | None:
-    """The newest one, if the file still holds it: it may have been deleted, or Python cannot read the file."""
+    """The newest one, if the file still holds it: it may have been deleted, or Python cannot read
+    the file.
+    """
     module, _, definition = name.partition(".")
     with contextlib.suppress(SyntaxError, FileNotFoundError):
         mine = edition_in_use.course().module("mine", module)
@@ -279,7 +305,10 @@ def unreadable(module: str) -> str:
     try:
         course.module("mine", module)
     except SyntaxError as error:
-        return f"Python cannot read {file}, line {error.lineno}: {error.msg}. Mend it, or go back: `yolostudy undo {module}`."
+        return (
+            f"Python cannot read {file}, line {error.lineno}: {error.msg}. Mend it, or go back: `yolostudy undo "
+            f"{module}`."
+        )
     except FileNotFoundError:
         return f"{file} is missing. `yolostudy undo {module}` brings it back."
     return ""
@@ -292,13 +321,15 @@ def use(word: str) -> int:
     say(edition_in_use.describe())
     if (said := os.environ.get(edition_in_use.VARIABLE)) and said != edition_in_use.using():
         variable = edition_in_use.VARIABLE
-        say(f"{variable}={said} in your environment still goes first: `unset {variable}` lets this folder's word count.")
+        say(
+            f"{variable}={said} in your environment still goes first: `unset {variable}` lets this folder's word count."
+        )
     elif edition_in_use.using() != "mine":
         say(how_to_change())
     return 0
 
 
-# ---- watch -------------------------------------------------------------------------------------------------------------
+# ---- watch ---------------------------------------------------------------------------------------
 
 
 def watch() -> int:
@@ -313,7 +344,10 @@ def watch() -> int:
         learner.judge().check(exercises[-1], learner.judge().reference)  # the same for what the reference needs
     stamps = {file: stamp(file) for file in files}
     answers = {file: answers_in(file.stem) for file in files}
-    say(f"Watching {len(files)} files in {course.package}/. Save one, and what you changed in it is checked. Ctrl-C ends this.")
+    say(
+        f"Watching {len(files)} files in {course.package}/. Save one, and what you changed in it is checked. Ctrl-C "
+        "ends this."
+    )
     try:
         while True:
             time.sleep(LOOK_EVERY)
@@ -343,7 +377,9 @@ def settled(file: Path) -> tuple[int, int] | None:
 
 
 def saved(file: Path, before: dict[str, str]) -> dict[str, str]:
-    """Tells what has become of a file, with a card for each definition that changed; returns its answers."""
+    """Tells what has become of a file, with a card for each definition that changed; returns its
+    answers.
+    """
     if problem := unreadable(file.stem):
         say(f"{datetime.now():%H:%M:%S} {problem}")
         return before
@@ -363,7 +399,10 @@ def answers_in(module: str) -> dict[str, str]:
     judge, answers = learner.judge(), {}
     if unreadable(module):
         return answers
-    mine, stub = Edition({module: edition_in_use.course().module("mine", module)}), Edition({module: judge.stub[module]})
+    mine, stub = (
+        Edition({module: edition_in_use.course().module("mine", module)}),
+        Edition({module: judge.stub[module]}),
+    )
     for exercise in judge.exercises.values():
         if exercise.module == module:
             answers[exercise.name] = ""

@@ -1,4 +1,6 @@
-"""`yolostudy trace`: run something, and print who called whom in it, or write the tree for another program to read."""
+"""`yolostudy trace`: run something, and print who called whom in it, or write the tree for another
+program to read.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ from pathlib import Path
 
 from ..lens.calls import tree as call_tree
 
-KINDS = {".txt": call_tree.as_text, ".json": call_tree.as_json, ".mmd": call_tree.as_mermaid, ".trace": call_tree.as_chrome}
+KINDS = {
+    ".txt": call_tree.as_text,
+    ".json": call_tree.as_json,
+    ".mmd": call_tree.as_mermaid,
+    ".trace": call_tree.as_chrome,
+}
 KEYS = "packages=torch.nn,mine depth=4 from=NAME to=NAME find=TEXT out=FILE" + "".join(f"|{kind}" for kind in KINDS)
 SCENES = {"ultralytics-pose": "pose", "ultralytics-detect": "detect"}
 
@@ -53,11 +60,14 @@ def our_trainer(images: int = 4, side: int = 64):
 
 
 def named(what: str) -> Callable:
-    """`package.module:function` or `package.module:Class.method`; what is in the working directory can be named too."""
+    """`package.module:function` or `package.module:Class.method`; what is in the working directory
+    can be named too.
+    """
     module, colon, path = what.partition(":")
     if not colon or not path:
         raise ValueError(
-            f"trace: {what!r} is none of {', '.join(SCENES)}, ours. Of your own code, write MODULE:CALLABLE, such as mine:main."
+            f"trace: {what!r} is none of {', '.join(SCENES)}, ours. Of your own code, write MODULE:CALLABLE, such as "
+            "mine:main."
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -66,7 +76,9 @@ def named(what: str) -> Callable:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise ValueError(f"trace: there is no module {module!r}. It is looked for where Python imports from, and in this folder.") from None
+        raise ValueError(
+            f"trace: there is no module {module!r}. It is looked for where Python imports from, and in this folder."
+        ) from None
     for name in path.split("."):
         if not hasattr(found, name):
             raise ValueError(f"trace: {module} has no {path}.")
@@ -77,7 +89,10 @@ def named(what: str) -> Callable:
 
 
 def run(what: str, settings: dict[str, str], rest: Sequence[str] = ()) -> int:
-    """Record, print, write. An interrupt or an exception ends the recording; what there is so far is shown all the same."""
+    """Record, print, write.
+
+    An interrupt or an exception ends the recording; what there is so far is shown all the same.
+    """
     from .. import trace
     from ..runs.presets import number
 
@@ -85,7 +100,9 @@ def run(what: str, settings: dict[str, str], rest: Sequence[str] = ()) -> int:
     if unknown:
         raise ValueError(f"trace: {unknown[0]!r} is unknown. Known keys: {KEYS}.")
     if ("from" in settings) != ("to" in settings):
-        raise ValueError("trace: from= and to= belong together, such as from=BaseTrainer._do_train to=v8PoseLoss.__call__.")
+        raise ValueError(
+            "trace: from= and to= belong together, such as from=BaseTrainer._do_train to=v8PoseLoss.__call__."
+        )
     out = Path(settings["out"]) if "out" in settings else None
     if out and out.suffix not in KINDS:
         raise ValueError(f"trace: out={out} must end in one of {', '.join(KINDS)}.")
@@ -114,11 +131,16 @@ def report(tree, depth: int, settings: dict[str, str], chain: Sequence) -> str:
     lines = []
     for level, call in enumerate(chain):
         lines.append(f"{'   ' * level}{call_tree.fold(call).name}  {call_tree.place(call)}")
-        lines += [f"{'   ' * level}       {name} = {call_tree.say(value, 400)}" for name, value in call.arguments.items()]
+        lines += [
+            f"{'   ' * level}       {name} = {call_tree.say(value, 400)}" for name, value in call.arguments.items()
+        ]
     if "from" in settings:
         return "\n".join(lines) or f"No call of {settings['to']} was made inside a {settings['from']}."
     if "find" in settings:
         found = call_tree.find(root, settings["find"])
-        lines = [f"{row.name} × {row.count}  {row.place}\n    below {' > '.join(r.name for r in above[1:])}" for row, above in found]
+        lines = [
+            f"{row.name} × {row.count}  {row.place}\n    below {' > '.join(r.name for r in above[1:])}"
+            for row, above in found
+        ]
         return "\n".join(lines) or f"No call has {settings['find']!r} in its name or place."
     return f"{call_tree.as_text(root, depth)}\n{root.total - 1} calls"

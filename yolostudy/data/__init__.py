@@ -23,7 +23,8 @@ DATASETS = Path(__file__).resolve().parents[2] / "datasets"  # the repository's;
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set lies and what is said about it: one of datasets/*.yaml, or what a folder or file tells by itself.
+    """Where a set lies and what is said about it: one of datasets/*.yaml, or what a folder or file
+    tells by itself.
 
     Attributes:
         path: what the format's reader opens: a folder, a COCO json or a data.yaml.
@@ -39,15 +40,19 @@ class Source:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def open_set(spec: str | Path, split: str = "train", *, classes: str | Sequence[str] | None = None, on_bad: str = "fail") -> DetectionSet:
+def open_set(
+    spec: str | Path, split: str = "train", *, classes: str | Sequence[str] | None = None, on_bad: str = "fail"
+) -> DetectionSet:
     """Read and check one split of a set.
 
     Args:
-        spec: a name under datasets/ ("planes-mini", "mar20"), a folder, a description, a COCO json, or a YOLO data.yaml.
+        spec: a name under datasets/ ("planes-mini", "mar20"), a folder, a description, a COCO json,
+            or a YOLO data.yaml.
         split: train, validation, test or small.
-        classes: the classes to keep, renumbered in this order: names, "A1,A2", or a group of the description ("base"). Images that show
-            none of them are left out.
-        on_bad: "fail" raises `DataError` at the first problem; "skip" leaves bad objects and images out and lists them in `.problems`.
+        classes: the classes to keep, renumbered in this order: names, "A1,A2", or a group of the
+            description ("base"). Images that show none of them are left out.
+        on_bad: "fail" raises `DataError` at the first problem; "skip" leaves bad objects and images
+            out and lists them in `.problems`.
     """
     source = describe(spec)
     options = {"on_bad": on_bad, "class_names": source.class_names or None}
@@ -60,7 +65,10 @@ def open_set(spec: str | Path, split: str = "train", *, classes: str | Sequence[
     if not chosen.records:
         from .records import DataError
 
-        raise DataError(f"{source.path}: none of the {len(found)} images of {split} shows {', '.join(classes)}. Choose other classes.")
+        raise DataError(
+            f"{source.path}: none of the {len(found)} images of {split} shows {', '.join(classes)}. Choose other "
+            "classes."
+        )
     return chosen
 
 
@@ -71,7 +79,10 @@ def splits(spec: str | Path) -> list[str]:
 
 
 def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path, format: str) -> Path:
-    """Write one set or several splits of it into a new folder as voc, coco or yolo. Returns what `open_set` and others open."""
+    """Write one set or several splits of it into a new folder as voc, coco or yolo.
+
+    Returns what `open_set` and others open.
+    """
     if format not in FORMATS:
         from .records import DataError
 
@@ -92,8 +103,16 @@ def describe(spec: str | Path) -> Source:
             refuse(spec, *misplaced(str(spec), Path.cwd()))
         there = [file for shelf in shelves for file in (*shelf.glob("*.yaml"), *shelf.glob("planes-*"))]
         known = sorted({file.stem for file in there})
-        make = f"Make it: yolostudy data planes profile={path.name.removeprefix('planes-')}. " if path.name.startswith("planes-") else ""
-        refuse(spec, "there is no such set, folder or file", f"{make}Known under datasets/: {', '.join(known) or 'nothing'}.")
+        make = (
+            f"Make it: yolostudy data planes profile={path.name.removeprefix('planes-')}. "
+            if path.name.startswith("planes-")
+            else ""
+        )
+        refuse(
+            spec,
+            "there is no such set, folder or file",
+            f"{make}Known under datasets/: {', '.join(known) or 'nothing'}.",
+        )
     if found.suffix in (".yaml", ".yml"):
         from .formats.yolo import load_yaml
 
@@ -109,7 +128,9 @@ def _reader(format: str):
 
 
 def _described(file: Path, stated: dict) -> Source:
-    """The source of a description; its root is the first that exists, beside it or under datasets/ of the working directory."""
+    """The source of a description; its root is the first that exists, beside it or under datasets/
+    of the working directory.
+    """
     from .records import misplaced, refuse
 
     if stated["format"] not in FORMATS:
@@ -119,7 +140,9 @@ def _described(file: Path, stated: dict) -> Source:
         for base in (file.parent, Path("datasets")):
             if (base / root).exists():
                 return _source(base / root, stated)
-    what, remedy = misplaced(roots[0], file.parent) if roots else ("it has no root", "Add `root:`, the folder of the data.")
+    what, remedy = (
+        misplaced(roots[0], file.parent) if roots else ("it has no root", "Add `root:`, the folder of the data.")
+    )
     refuse(file, what, f"{remedy} The comments in this file say how to get the data.")
 
 

@@ -2,11 +2,14 @@
 
 What counts as wrong is decided here once, for all formats:
 
-- a box may reach one pixel over the border and is clipped (labels are often rounded); further out is a mistake;
+- a box may reach one pixel over the border and is clipped (labels are often rounded); further out
+  is a mistake;
 - a box must be wider and higher than nothing; two equal objects in one image are a mistake;
-- a keypoint that can be seen lies in the image; one with visibility 0 has no place, and its coordinates become 0;
-- an image is opened for its size only. One whose file does not end as its format does is decoded, so that a torn download is found
-  without decoding the sound ones; `decode` decodes them all. Neither finds every damage within a JPEG: libjpeg paints over much of it.
+- a keypoint that can be seen lies in the image; one with visibility 0 has no place, and its
+  coordinates become 0;
+- an image is opened for its size only. One whose file does not end as its format does is decoded,
+  so that a torn download is found without decoding the sound ones; `decode` decodes them all.
+  Neither finds every damage within a JPEG: libjpeg paints over much of it.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ def progress(items: Iterable, what: str, total: int | None = None) -> tqdm:
 
 
 def image_size(path: Path, problems: Problems) -> tuple[int, int] | None:
-    """(width, height) in pixels as a decoder will give them; None, and a problem, for a file that is no sound image."""
+    """(width, height) in pixels as a decoder will give them; None, and a problem, for a file that
+    is no sound image.
+    """
     try:
         with path.open("rb") as file, Image.open(file) as image:
             width, height = image.size
@@ -45,7 +50,10 @@ def image_size(path: Path, problems: Problems) -> tuple[int, int] | None:
             if ending and not _ends_with(path, ending):
                 Image.open(path).load()
             return (height, width) if turned else (width, height)
-    except (UnidentifiedImageError, ImportError):  # once Ultralytics is imported, its Image.open looks for a decoder that may be missing
+    except (
+        UnidentifiedImageError,
+        ImportError,
+    ):  # once Ultralytics is imported, its Image.open looks for a decoder that may be missing
         what = "this file is empty" if path.stat().st_size == 0 else "this is not an image in a format that can be read"
         problems.add(path, what, REPLACE)
     except (OSError, SyntaxError, ValueError) as error:
@@ -54,7 +62,10 @@ def image_size(path: Path, problems: Problems) -> tuple[int, int] | None:
 
 
 def _ends_with(path: Path, ending: bytes) -> bool:
-    """Whether the file ends as its format does. One that ends in nothing but zeros is refused: decoders paint the missing part grey."""
+    """Whether the file ends as its format does.
+
+    One that ends in nothing but zeros is refused: decoders paint the missing part grey.
+    """
     with path.open("rb") as file:
         file.seek(-len(ending), 2)
         last = file.read()
@@ -89,7 +100,8 @@ def keep_good(
         boxes (m, 4) float32, classes (m,) int64, keypoints (m, K, 3) float32 or None.
     """
     corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)  # (n, 4)
-    points = np.array(keypoints, dtype=np.float64).reshape(-1, keypoint_count, 3) if keypoint_count else None  # (n, K, 3)
+    # (n, K, 3)
+    points = np.array(keypoints, dtype=np.float64).reshape(-1, keypoint_count, 3) if keypoint_count else None
     good, first_seen = [], {}
     for i, corner in enumerate(corners):
         identity = (classes[i], *corner)
@@ -108,7 +120,11 @@ def keep_good(
         points[..., :2] = np.clip(points[..., :2], 0, limit[:2])
         points[points[..., 2] == 0] = 0
         points = points.astype(np.float32)
-    return np.clip(corners[good], 0, limit).astype(np.float32), np.array([classes[i] for i in good], dtype=np.int64), points
+    return (
+        np.clip(corners[good], 0, limit).astype(np.float32),
+        np.array([classes[i] for i in good], dtype=np.int64),
+        points,
+    )
 
 
 def _box_complaint(corner: np.ndarray, size: tuple[int, int]) -> tuple[str, str] | None:
@@ -116,10 +132,16 @@ def _box_complaint(corner: np.ndarray, size: tuple[int, int]) -> tuple[str, str]
     width, height = size
     box = f"the box {x1:g} {y1:g} {x2:g} {y2:g} (x1 y1 x2 y2 in pixels)"
     if not np.isfinite(corner).all():
-        return f"{box} has a coordinate that is not a finite number", "Write the number that belongs there, or delete the object."
+        return (
+            f"{box} has a coordinate that is not a finite number",
+            "Write the number that belongs there, or delete the object.",
+        )
     if x2 <= x1 or y2 <= y1:
         kind = "inverted" if x2 < x1 or y2 < y1 else "empty"
-        return f"{box} is {kind}", "x2 must exceed x1, and y2 exceed y1 (width and height positive); correct it, or delete the object."
+        return (
+            f"{box} is {kind}",
+            "x2 must exceed x1, and y2 exceed y1 (width and height positive); correct it, or delete the object.",
+        )
     clip = "Clip it to the image, or check that this annotation belongs to this image."
     if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
         return f"{box} lies wholly outside the image, which is {width} × {height}", clip
@@ -137,16 +159,24 @@ def _point_complaint(points: np.ndarray, size: tuple[int, int]) -> tuple[str, st
     for number, (x, y, visible) in enumerate(points.tolist(), start=1):
         point = f"keypoint {number} ({x:g} {y:g}, visibility {visible:g})"
         if not np.isfinite([x, y, visible]).all():
-            return f"{point} has a value that is not a finite number", "Write the number that belongs there, or set its visibility to 0."
+            return (
+                f"{point} has a value that is not a finite number",
+                "Write the number that belongs there, or set its visibility to 0.",
+            )
         if visible not in (0, 1, 2):
             return f"{point} has an unknown visibility", "Write 0 for absent, 1 for hidden, 2 for visible."
         if visible and not (-BORDER <= x <= width + BORDER and -BORDER <= y <= height + BORDER):
-            return f"{point} lies outside the image, which is {width} × {height}", "Correct it, or set its visibility to 0."
+            return (
+                f"{point} lies outside the image, which is {width} × {height}",
+                "Correct it, or set its visibility to 0.",
+            )
     return None
 
 
 def decode(detection_set: DetectionSet) -> list[Problem]:
-    """Decode every image of a set and say which cannot be decoded to the end: minutes, where reading the set takes seconds."""
+    """Decode every image of a set and say which cannot be decoded to the end: minutes, where
+    reading the set takes seconds.
+    """
 
     def attempt(path: Path) -> Problem | None:
         try:
@@ -162,18 +192,25 @@ def decode(detection_set: DetectionSet) -> list[Problem]:
 
 
 def report(detection_set: DetectionSet, *, most_problems: int = 20) -> str:
-    """What a person asks first of a set: how much is in it, how it is spread, how large the objects are, and what is wrong."""
+    """What a person asks first of a set: how much is in it, how it is spread, how large the objects
+    are, and what is wrong.
+    """
     records = detection_set.records
     per_image = np.array([len(record.classes) for record in records], dtype=np.int64)
     classes = np.concatenate([record.classes for record in records]) if records else np.empty(0, np.int64)
     boxes = np.concatenate([record.boxes for record in records]) if records else np.empty((0, 4), np.float32)
     sizes = Counter(record.size for record in records)
     names = detection_set.class_names
-    lines = [f"{detection_set.name}, {detection_set.split}: {len(records)} images, {len(classes)} objects, {len(names)} classes"]
+    lines = [
+        f"{detection_set.name}, {detection_set.split}: {len(records)} images, {len(classes)} objects, {len(names)} "
+        "classes"
+    ]
     common = ", ".join(f"{width} × {height} ({count})" for (width, height), count in sizes.most_common(3))
     lines.append(f"  image size      {common}{f', and {len(sizes) - 3} more' if len(sizes) > 3 else ''}")
     unlabelled = sum(record.source is None for record in records)
-    lines.append(f"  without object  {int((per_image == 0).sum())} images, {unlabelled} of them without an annotation file")
+    lines.append(
+        f"  without object  {int((per_image == 0).sum())} images, {unlabelled} of them without an annotation file"
+    )
     if len(classes):
         sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
         lines.append(f"  objects/image   {_quantiles(per_image)}")
@@ -184,10 +221,15 @@ def report(detection_set: DetectionSet, *, most_problems: int = 20) -> str:
         for name, count in zip(names, counts.tolist(), strict=True):
             lines.append(f"    {name:<{wide}} {count:>6} {'█' * round(30 * count / counts.max())}")
     if detection_set.keypoint_names:
-        lines.append(f"  keypoints       {', '.join(detection_set.keypoint_names)}; flip index {list(detection_set.flip_index)}")
+        lines.append(
+            f"  keypoints       {', '.join(detection_set.keypoint_names)}; flip index {list(detection_set.flip_index)}"
+        )
         named_by_side = any("left" in name or "right" in name for name in detection_set.keypoint_names)
         if named_by_side and detection_set.flip_index == tuple(range(len(detection_set.keypoint_names))):
-            lines.append("    the flip index exchanges nothing although some keypoints are left or right: mirrored images get wrong labels")
+            lines.append(
+                "    the flip index exchanges nothing although some keypoints are left or right: mirrored images get "
+                "wrong labels"
+            )
     problems = detection_set.problems
     lines.append(f"  problems        {len(problems)}{', left out:' if problems else ''}")
     lines += [f"    {problem}" for problem in problems[:most_problems]]

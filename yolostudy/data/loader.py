@@ -1,11 +1,14 @@
-"""From a `DetectionSet` to batches: a RAM cache, augmentation, and an order that can be repeated, resumed and shared among processes.
+"""From a `DetectionSet` to batches: a RAM cache, augmentation, and an order that can be repeated,
+resumed and shared among processes.
 
-What a sample looks like depends on (seed, epoch, index) and on nothing else, so neither the number of workers nor a restart changes a
-picture. Which samples make batch k depends on (seed, epoch); with `world_size` processes, batch k of all ranks together is batch k of one
-process with `world_size` times the batch size.
+What a sample looks like depends on (seed, epoch, index) and on nothing else, so neither the number
+of workers nor a restart changes a picture. Which samples make batch k depends on (seed, epoch);
+with `world_size` processes, batch k of all ranks together is batch k of one process with
+`world_size` times the batch size.
 
-Images are uint8 until they are on the device: a quarter of the traffic of float32. They have the shape (B, 3, H, W) and lie in memory
-channels last, (B, H, W, 3), as OpenCV writes them and as convolutions with bf16 read them fastest.
+Images are uint8 until they are on the device: a quarter of the traffic of float32. They have the
+shape (B, 3, H, W) and lie in memory channels last, (B, H, W, 3), as OpenCV writes them and as
+convolutions with bf16 read them fastest.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ PREFETCH = 2  # batches that each worker prepares ahead
 
 
 class Sample(NamedTuple):
-    """One augmented item, the record it came from, and where the unaugmented image lies in its letterbox."""
+    """One augmented item, the record it came from, and where the unaugmented image lies in its
+    letterbox.
+    """
 
     item: Item
     record: Record
@@ -49,8 +54,9 @@ class Batch:
         images: (B, 3, H, W) uint8, RGB, channels-last memory format.
         targets: (N, 6) float32: image index, class, x1 y1 x2 y2 in pixels of `images`.
         records: the B records as they were read.
-        placements: B placements; `placements[i].to_original(boxes)` takes predictions back to pixels of the stored image. They describe
-            the letterbox, so they hold for batches without augmentation.
+        placements: B placements; `placements[i].to_original(boxes)` takes predictions back to
+            pixels of the stored image. They describe the letterbox, so they hold for batches
+            without augmentation.
         keypoints: (N, K, 3) float32, rows as in `targets`, or None.
     """
 
@@ -77,7 +83,10 @@ class Batch:
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size -> Batch. The only copy of the pixels after the transforms is made here."""
+    """Samples of one size -> Batch.
+
+    The only copy of the pixels after the transforms is made here.
+    """
     items = [sample.item for sample in samples]
     images = np.empty((len(items), *items[0].image.shape), np.uint8)  # (B, H, W, 3)
     for row, item in zip(images, items, strict=True):
@@ -87,7 +96,9 @@ def collate(samples: list[Sample]) -> Batch:
     targets[:, 0] = np.repeat(np.arange(len(items)), counts)
     targets[:, 1] = np.concatenate([item.classes for item in items])
     targets[:, 2:] = np.concatenate([item.boxes for item in items])
-    keypoints = None if items[0].keypoints is None else torch.from_numpy(np.concatenate([item.keypoints for item in items]))
+    keypoints = (
+        None if items[0].keypoints is None else torch.from_numpy(np.concatenate([item.keypoints for item in items]))
+    )
     return Batch(
         torch.from_numpy(images).permute(0, 3, 1, 2),
         torch.from_numpy(targets),
@@ -98,7 +109,10 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(h, w, 3) uint8, RGB, turned as its EXIF tag says. Raises DataError when there is no readable image."""
+    """(h, w, 3) uint8, RGB, turned as its EXIF tag says.
+
+    Raises DataError when there is no readable image.
+    """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         what = "this is not a readable image" if Path(path).exists() else "there is no such image"
@@ -109,15 +123,16 @@ def read_image(path: Path) -> np.ndarray:
 class DetectionDataset(Dataset):
     """The samples of a DetectionSet at one size.
 
-    `dataset[epoch, index]` is a `Sample`; `dataset[index]` means epoch 0. Without an augmentation the image is the plain letterbox, with
-    every box, however small. Samples may be views of the cache: copy before you draw on one.
+    `dataset[epoch, index]` is a `Sample`; `dataset[index]` means epoch 0. Without an augmentation
+    the image is the plain letterbox, with every box, however small. Samples may be views of the
+    cache: copy before you draw on one.
 
     Args:
         detection_set: what a reader returned.
         image_size: side in pixels, or (height, width).
         augmentation: None leaves images as they are.
-        cache: "ram" decodes and letterboxes every image once into one array; "none" decodes at each use; "auto" takes RAM when it fits
-            in a quarter of the free memory.
+        cache: "ram" decodes and letterboxes every image once into one array; "none" decodes at each
+            use; "auto" takes RAM when it fits in a quarter of the free memory.
         seed: of all chance in the samples.
     """
 
@@ -131,16 +146,22 @@ class DetectionDataset(Dataset):
         seed: int = 0,
     ) -> None:
         if not detection_set.records:
-            raise DataError(f"{detection_set.name}: there are no images to load. Check the split and the selected classes.")
+            raise DataError(
+                f"{detection_set.name}: there are no images to load. Check the split and the selected classes."
+            )
         if cache not in ("auto", "ram", "none"):
             raise ValueError(f"cache={cache!r} is unknown. Use auto, ram or none.")
         self.detection_set, self.records, self.seed = detection_set, detection_set.records, seed
         self.size = as_size(image_size)
-        self.placements, self.inner = zip(*(fit_inside(*record.size, self.size) for record in self.records), strict=True)
+        self.placements, self.inner = zip(
+            *(fit_inside(*record.size, self.size) for record in self.records), strict=True
+        )
         border = np.float32([*self.size[::-1], *self.size[::-1]])  # rounding may put a box 1e-5 pixels over it
         pairs = zip(self.placements, self.records, strict=True)
         self.boxes = [np.clip(placement.to_letterbox(record.boxes), 0, border) for placement, record in pairs]
-        self.keypoints = [self._place_keypoints(index) for index in range(len(self))] if detection_set.keypoint_names else None
+        self.keypoints = (
+            [self._place_keypoints(index) for index in range(len(self))] if detection_set.keypoint_names else None
+        )
         self.set_augmentation(augmentation)
         fits = len(self) * self.size[0] * self.size[1] * 3 * RAM_SHARE <= free_memory()
         self.images = self._fill_cache() if cache == "ram" or (cache == "auto" and fits) else None  # (n, H, W, 3) uint8
@@ -165,7 +186,9 @@ class DetectionDataset(Dataset):
         return Sample(item, self.records[index], self.placements[index])
 
     def letterboxed(self, index: int) -> Item:
-        """Item `index` at the size of the data set, gray where the image does not reach, not augmented."""
+        """Item `index` at the size of the data set, gray where the image does not reach, not
+        augmented.
+        """
         image = self._decode(index) if self.images is None else self.images[index]
         keypoints = None if self.keypoints is None else self.keypoints[index]
         return Item(image, self.boxes[index], self.records[index].classes, keypoints)
@@ -184,7 +207,10 @@ class DetectionDataset(Dataset):
         record, placement = self.records[index], self.placements[index]
         if record.keypoints is None:  # one file of a pose set may have none: all absent
             return np.zeros((len(record.classes), len(self.detection_set.keypoint_names), 3), np.float32)
-        scale, pad = np.float32([placement.scale_x, placement.scale_y, 1]), np.float32([placement.pad_x, placement.pad_y, 0])
+        scale, pad = (
+            np.float32([placement.scale_x, placement.scale_y, 1]),
+            np.float32([placement.pad_x, placement.pad_y, 0]),
+        )
         return record.keypoints * scale + pad
 
     def _decode(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -209,9 +235,14 @@ class DetectionDataset(Dataset):
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys for one rank. The order of epoch e depends on (seed, e) only."""
+    """Batches of (epoch, index) keys for one rank.
 
-    def __init__(self, count: int, batch_size: int, *, shuffle: bool, seed: int, drop_last: bool, rank: int, world_size: int) -> None:
+    The order of epoch e depends on (seed, e) only.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, shuffle: bool, seed: int, drop_last: bool, rank: int, world_size: int
+    ) -> None:
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.epoch = self.skip = 0
@@ -219,10 +250,14 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.length = whole + (rest > 0 and not drop_last)
         if not drop_last and 0 < rest < world_size:
             raise DataError(
-                f"The last batch has {rest} image(s) for {world_size} processes. Use drop_last=True, another batch size or fewer processes."
+                f"The last batch has {rest} image(s) for {world_size} processes. Use drop_last=True, another batch "
+                "size or fewer processes."
             )
         if self.length == 0:
-            raise DataError(f"{count} images do not fill one batch of {batch_size} for {world_size} process(es). Use a smaller batch size.")
+            raise DataError(
+                f"{count} images do not fill one batch of {batch_size} for {world_size} process(es). Use a smaller "
+                "batch size."
+            )
 
     def __len__(self) -> int:
         """Batches of a whole epoch, also when the next one begins in its middle."""
@@ -233,7 +268,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         return iter([self._batch(indices) for indices in self._global_batches()[self.skip :]])
 
     def _global_batches(self) -> list[np.ndarray]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count) if self.shuffle else np.arange(self.count)
+        order = (
+            np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+            if self.shuffle
+            else np.arange(self.count)
+        )
         step = self.batch_size * self.world_size
         return [order[start : start + step] for start in range(0, self.length * step, step)]
 
@@ -243,21 +282,30 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
 
 class Loader(DataLoader):
-    """A torch DataLoader that knows its epoch. `len()` is the number of batches in a whole epoch."""
+    """A torch DataLoader that knows its epoch.
+
+    `len()` is the number of batches in a whole epoch.
+    """
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """The next pass is epoch `epoch`, from its batch `skip` on: what a resumed run calls."""
         if not 0 <= skip <= len(self):
-            raise ValueError(f"skip={skip}, but an epoch has {len(self)} batches. Use the number of batches that were already trained on.")
+            raise ValueError(
+                f"skip={skip}, but an epoch has {len(self)} batches. Use the number of batches that were already "
+                "trained on."
+            )
         self.batch_sampler.epoch, self.batch_sampler.skip = epoch, skip
 
     def __iter__(self):
         batches = super().__iter__()
-        self.batch_sampler.skip = 0  # it holds for one pass; only here, because torch asks the sampler twice when workers start
+        # it holds for one pass; only here, because torch asks the sampler twice when workers start
+        self.batch_sampler.skip = 0
         return batches
 
     def set_augmentation(self, augmentation: Augmentation | None) -> None:
-        """Change the augmentation from the next pass on, for example to end with some epochs without mosaic."""
+        """Change the augmentation from the next pass on, for example to end with some epochs
+        without mosaic.
+        """
         self.dataset.set_augmentation(augmentation)
         self._iterator = None  # persistent workers hold the data set as it was; the next pass starts new ones
 
@@ -284,13 +332,17 @@ def make_loader(
         batch_size: images per batch and process.
         shuffle: a new order each epoch; call `set_epoch` before each.
         seed: of the order and of the samples.
-        workers: processes that prepare batches; "auto" is none when images are cached and only flipped or turned, else one per core.
+        workers: processes that prepare batches; "auto" is none when images are cached and only
+            flipped or turned, else one per core.
         drop_last: leave out the last batch when it is not full.
-        rank, world_size: which of how many processes this is; each gets its share of every global batch.
+        rank, world_size: which of how many processes this is; each gets its share of every global
+            batch.
         pin_memory: None pins when there is a CUDA device to copy to.
     """
     dataset = DetectionDataset(detection_set, image_size, augmentation=augmentation, cache=cache, seed=seed)
-    batches = EpochBatches(len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, rank=rank, world_size=world_size)
+    batches = EpochBatches(
+        len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, rank=rank, world_size=world_size
+    )
     if workers == "auto":
         workers = _choose_workers(dataset, batch_size, len(batches), world_size)
     return Loader(
@@ -310,7 +362,8 @@ def _choose_workers(dataset: DetectionDataset, batch_size: int, batches: int, wo
     if dataset.images is not None and (dataset.augmentation is None or dataset.augmentation.light):
         return 0
     workers = min(max(available_cores() // world_size, 1), MAX_WORKERS, batches)
-    # Batches travel through shared memory, of which a container has 64 MB unless told otherwise; too little of it kills workers.
+    # Batches travel through shared memory, of which a container has 64 MB unless told otherwise;
+    # too little of it kills workers.
     if os.path.isdir("/dev/shm"):
         batch_bytes = batch_size * dataset.size[0] * dataset.size[1] * 3
         workers = min(workers, int(shutil.disk_usage("/dev/shm").free // (world_size * batch_bytes * (PREFETCH + 1))))

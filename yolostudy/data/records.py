@@ -1,7 +1,9 @@
-"""What every reader returns and every exporter takes: images, and the objects that were seen in them.
+"""What every reader returns and every exporter takes: images, and the objects that were seen in
+them.
 
-Boxes are `xyxy` in pixels of the stored image, float32; classes are indices into `class_names`. Readers live in `voc.py`, `coco.py`
-and `yolo.py`; each checks what it reads and raises `DataError` in one sentence that names file, line and remedy.
+Boxes are `xyxy` in pixels of the stored image, float32; classes are indices into `class_names`.
+Readers live in `voc.py`, `coco.py` and `yolo.py`; each checks what it reads and raises `DataError`
+in one sentence that names file, line and remedy.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ from typing import NoReturn
 import numpy as np
 
 # One split, the names that people give its file. The first is ours.
-SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",), "small": ("small",)}
+SPLIT_NAMES = {
+    "train": ("train",),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test",),
+    "small": ("small",),
+}
 
 
 class DataError(ValueError):
@@ -32,7 +39,8 @@ class Record:
         size: (width, height) in pixels.
         boxes: (n, 4) float32, x1 y1 x2 y2 in pixels.
         classes: (n,) int64, indices into the set's class names.
-        keypoints: (n, K, 3) float32, x y in pixels and visibility (0 absent, 1 occluded, 2 visible), or None.
+        keypoints: (n, K, 3) float32, x y in pixels and visibility (0 absent, 1 occluded, 2
+            visible), or None.
         source: the annotation file that this was read from.
     """
 
@@ -67,11 +75,12 @@ def refuse(where: Path | str, what: str, remedy: str, *, line: int | None = None
 
 
 class Problems:
-    """Collects what is wrong while a set is read, so that a reader can finish and say how much there is.
+    """Collects what is wrong while a set is read, so that a reader can finish and say how much
+    there is.
 
     Args:
-        on_bad: "fail" makes `close` raise on the first problem; "skip" hands the list back, and the reader has left the object or the
-            image out.
+        on_bad: "fail" makes `close` raise on the first problem; "skip" hands the list back, and the
+            reader has left the object or the image out.
     """
 
     def __init__(self, on_bad: str = "fail"):
@@ -84,7 +93,9 @@ class Problems:
         self.found.append(Problem(place(where, line), what, remedy))
 
     def close(self) -> list[Problem]:
-        """The problems, or, with `on_bad="fail"`, one sentence on the first and the number of the others."""
+        """The problems, or, with `on_bad="fail"`, one sentence on the first and the number of the
+        others.
+        """
         if self.found and self.on_bad == "fail":
             others = len(self.found) - 1
             count = f"{others} more problem{'s' if others > 1 else ''}"
@@ -113,10 +124,14 @@ class DetectionSet:
         return sum(len(record.classes) for record in self.records)
 
     def select(self, names: list[str] | tuple[str, ...], *, keep_empty: bool = False) -> DetectionSet:
-        """Keep only the named classes, renumbered in the order given, and, unless `keep_empty`, only images that show one of them."""
+        """Keep only the named classes, renumbered in the order given, and, unless `keep_empty`,
+        only images that show one of them.
+        """
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
-            raise DataError(f"{self.name}: unknown class {', '.join(unknown)}. Known classes: {', '.join(self.class_names)}.")
+            raise DataError(
+                f"{self.name}: unknown class {', '.join(unknown)}. Known classes: {', '.join(self.class_names)}."
+            )
         number = np.full(len(self.class_names), -1)
         number[[self.class_names.index(name) for name in names]] = np.arange(len(names))
         records = []
@@ -124,11 +139,16 @@ class DetectionSet:
             chosen = number[record.classes] >= 0
             if chosen.any() or keep_empty:
                 keypoints = None if record.keypoints is None else record.keypoints[chosen]
-                records.append(replace(record, boxes=record.boxes[chosen], classes=number[record.classes[chosen]], keypoints=keypoints))
+                records.append(
+                    replace(
+                        record, boxes=record.boxes[chosen], classes=number[record.classes[chosen]], keypoints=keypoints
+                    )
+                )
         return replace(self, class_names=tuple(names), records=records)
 
 
-# --- names -----------------------------------------------------------------------------------------------------------------------------
+# --- names
+# --------------------------------------------------------------------------------------------------
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
@@ -155,7 +175,9 @@ def split_names(name: str) -> tuple[str, ...]:
 
 
 def mirror(keypoint_names: Sequence[str]) -> tuple[int, ...]:
-    """Which keypoint takes whose place in a mirrored image, told from `left` and `right` in their names."""
+    """Which keypoint takes whose place in a mirrored image, told from `left` and `right` in their
+    names.
+    """
     swap = {"left": "right", "right": "left"}
     mirrored = [re.sub("left|right", lambda found: swap[found[0]], name) for name in keypoint_names]
     return tuple(keypoint_names.index(name) if name in keypoint_names else k for k, name in enumerate(mirrored))
@@ -168,13 +190,16 @@ def checked_flip(where: Path | str, flip: Sequence[int], keypoint_names: Sequenc
         refuse(
             where,
             f"the flip index {list(flip)} does not pair {len(keypoint_names)} keypoints",
-            "It lists, for each keypoint, the one whose place it takes in a mirrored image; flipping twice must change nothing.",
+            "It lists, for each keypoint, the one whose place it takes in a mirrored image; flipping twice must "
+            "change nothing.",
         )
     return flip
 
 
 def read_text(path: Path, problems: Problems | None = None) -> str | None:
-    """The text of a file, whichever line ends it has, with or without a byte order mark; None for what is no text, if it may be skipped."""
+    """The text of a file, whichever line ends it has, with or without a byte order mark; None for
+    what is no text, if it may be skipped.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -189,15 +214,22 @@ def read_text(path: Path, problems: Problems | None = None) -> str | None:
 def sort_splits(names: Iterable[str]) -> list[str]:
     """Our names of splits, train first."""
     order = [*SPLIT_NAMES]
-    return sorted({canonical_split(name) for name in names}, key=lambda name: (order.index(name) if name in order else len(order), name))
+    return sorted(
+        {canonical_split(name) for name in names},
+        key=lambda name: (order.index(name) if name in order else len(order), name),
+    )
 
 
 def misplaced(text: str, root: Path) -> tuple[str, str]:
-    """What to say of a path in a list or description that leads nowhere below `root`: (what, remedy)."""
+    """What to say of a path in a list or description that leads nowhere below `root`: (what,
+    remedy).
+    """
     remedy = "correct the path, or put the file there"
     if text.startswith(("/", "\\")):
         found = (root / text.lstrip("/\\")).exists()
         remedy = (
-            f"remove the leading {text[0]}" if found else "this one is absolute, perhaps from another machine: write it relative to that"
+            f"remove the leading {text[0]}"
+            if found
+            else "this one is absolute, perhaps from another machine: write it relative to that"
         )
     return f"'{text}' is not there", f"Paths here are looked up relative to {root}; {remedy}."

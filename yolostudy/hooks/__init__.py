@@ -1,8 +1,9 @@
 """What takes part in training besides the loop: each hook one small class, given ready.
 
-`learning` changes how the model learns (schedule, averaging, freezing), `judging` measures it (validation, early stop), `watching`
-shows and guards (progress, results, TensorBoard, NaN guard), `keeping` saves and resumes. Hooks run in the order given; put
-`Checkpoint` last, so that it keeps what the others have just noted.
+`learning` changes how the model learns (schedule, averaging, freezing), `judging` measures it
+(validation, early stop), `watching` shows and guards (progress, results, TensorBoard, NaN guard),
+`keeping` saves and resumes. Hooks run in the order given; put `Checkpoint` last, so that it keeps
+what the others have just noted.
 """
 
 from .judging import EarlyStop, Validation

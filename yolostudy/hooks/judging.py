@@ -13,12 +13,14 @@ from ..training import Precision, validate
 
 
 class Validation(Hook):
-    """Measures average precision after every `every` epochs, and, near the end of training and at its end, after each.
+    """Measures average precision after every `every` epochs, and, near the end of training and at
+    its end, after each.
 
     Args:
         model: what to measure; the average, where there is one.
         loader: validation batches.
-        seconds_between: do not measure again before that much time has passed, so that short epochs do not spend their time on it.
+        seconds_between: do not measure again before that much time has passed, so that short epochs
+            do not spend their time on it.
 
     Attributes:
         evaluation: the last one, with curves and classes.
@@ -70,7 +72,9 @@ class EarlyStop(Hook):
         if trainer.metrics.get("map50_95", -math.inf) > self.best:
             self.best, self.best_epoch = trainer.metrics["map50_95"], trainer.epoch
         elif trainer.epoch - self.best_epoch >= self.patience:
-            trainer.stop_reason = f"no better mAP50-95 than {self.best:.3f} of epoch {self.best_epoch} in {self.patience} epochs"
+            trainer.stop_reason = (
+                f"no better mAP50-95 than {self.best:.3f} of epoch {self.best_epoch} in {self.patience} epochs"
+            )
 
     def state_dict(self) -> dict:
         return {"best": self.best, "best_epoch": self.best_epoch}

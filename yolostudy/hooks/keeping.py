@@ -1,7 +1,8 @@
 """Saving and resuming. A file is either the old one or the new one, whatever happens in between.
 
-`last.pt` holds all that an interrupted run needs to go on as if nothing had happened; it contains tensors and plain values only, so
-it opens with `weights_only`. `best.safetensors` and `last.safetensors` hold the averaged weights and a card.
+`last.pt` holds all that an interrupted run needs to go on as if nothing had happened; it contains
+tensors and plain values only, so it opens with `weights_only`. `best.safetensors` and
+`last.safetensors` hold the averaged weights and a card.
 """
 
 from __future__ import annotations
@@ -35,8 +36,14 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         os.replace(draft, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        kept = f"The file of that name from before is untouched: {path}." if path.exists() else "There was no file of that name before."
-        raise SaveError(f"{path}: could not be written ({error}). {kept} Free some disk space, then go on with --resume.") from error
+        kept = (
+            f"The file of that name from before is untouched: {path}."
+            if path.exists()
+            else "There was no file of that name before."
+        )
+        raise SaveError(
+            f"{path}: could not be written ({error}). {kept} Free some disk space, then go on with --resume."
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -48,7 +55,10 @@ def save_weights(path: Path, model: nn.Module, card: dict, half: bool = False) -
         half: store floating-point weights as float16: half the size, and 3 digits instead of 7.
     """
     tensors = {
-        name: tensor.detach().cpu().to(torch.float16 if half and tensor.is_floating_point() else tensor.dtype).contiguous()
+        name: tensor.detach()
+        .cpu()
+        .to(torch.float16 if half and tensor.is_floating_point() else tensor.dtype)
+        .contiguous()
         for name, tensor in bare(model).state_dict().items()
     }
     data = safetensors_bytes(tensors, metadata={"card": json.dumps(card)})
@@ -56,13 +66,16 @@ def save_weights(path: Path, model: nn.Module, card: dict, half: bool = False) -
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Weights and card of a file that `save_weights` wrote; the card of another's safetensors is empty.
+    """Weights and card of a file that `save_weights` wrote; the card of another's safetensors is
+    empty.
 
     Errors: FileNotFoundError and ValueError, in one sentence. Nothing in the file is ever executed.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such weights file. Train one with `yolostudy train`, or look in datasets/weights/.")
+        raise FileNotFoundError(
+            f"{path}: there is no such weights file. Train one with `yolostudy train`, or look in datasets/weights/."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {}).get("card", "{}"))
@@ -70,7 +83,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{path}: cannot be read as weights ({reason}). Give a .safetensors file; `yolostudy weights import` makes one of a .pt."
+            f"{path}: cannot be read as weights ({reason}). Give a .safetensors file; `yolostudy weights import` "
+            "makes one of a .pt."
         ) from error
 
 
@@ -81,7 +95,8 @@ class Checkpoint(Hook):
         folder: of the run.
         model: what is kept as best; the average, where there is one.
         card: plain values that travel with the weights: preset, class names, size.
-        every_seconds: at most one `last.pt` in that time, except at the end; short epochs would spend theirs on writing.
+        every_seconds: at most one `last.pt` in that time, except at the end; short epochs would
+            spend theirs on writing.
     """
 
     def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0):
@@ -115,17 +130,27 @@ def snapshot(trainer: Trainer) -> dict:
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.precision.scaler.state_dict(),
         "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
-        "trainer": {"epoch": trainer.epoch, "steps": trainer.steps, "seconds": trainer.seconds, "metrics": dict(trainer.metrics)},
+        "trainer": {
+            "epoch": trainer.epoch,
+            "steps": trainer.steps,
+            "seconds": trainer.seconds,
+            "metrics": dict(trainer.metrics),
+        },
         "random": torch.get_rng_state(),
     }
 
 
 def resume(trainer: Trainer, path: Path) -> None:
-    """Put a trainer where a checkpoint stood. Its model, optimizer and hooks must have been made as they were then."""
+    """Put a trainer where a checkpoint stood.
+
+    Its model, optimizer and hooks must have been made as they were then.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run anew.") from error
+        raise ValueError(
+            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run anew."
+        ) from error
     bare(trainer.model).load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.precision.scaler.load_state_dict(state["scaler"])

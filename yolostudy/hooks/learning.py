@@ -15,7 +15,9 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 class Schedule(Hook):
-    """Sets the learning rate before each step: the rate each group was made with, times the schedule's factor."""
+    """Sets the learning rate before each step: the rate each group was made with, times the
+    schedule's factor.
+    """
 
     def __init__(self, schedule: WarmupCosine):
         self.schedule = schedule
@@ -28,7 +30,9 @@ class Schedule(Hook):
 
 
 class Plateau(Hook):
-    """Halves the learning rate when mAP50 has not risen for `patience` validations; after `warmup_steps` of rising to it."""
+    """Halves the learning rate when mAP50 has not risen for `patience` validations; after
+    `warmup_steps` of rising to it.
+    """
 
     def __init__(self, factor: float = 0.5, patience: int = 5, warmup_steps: int = 60):
         self.factor, self.patience, self.warmup_steps = factor, patience, warmup_steps
@@ -59,7 +63,9 @@ class Plateau(Hook):
 
 
 class Averaging(Hook):
-    """Keeps the exponential moving average; `average.model` is what validation measures and what is kept as best."""
+    """Keeps the exponential moving average; `average.model` is what validation measures and what is
+    kept as best.
+    """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, ramp: float = 200.0):
         self.average = ExponentialMovingAverage(bare(model), decay, ramp)
@@ -76,7 +82,9 @@ class Averaging(Hook):
 
 
 class Fading(Hook):
-    """Lets the teacher's share of a distillation loss fall along half a cosine to `final`, as YOLOv6 does."""
+    """Lets the teacher's share of a distillation loss fall along half a cosine to `final`, as
+    YOLOv6 does.
+    """
 
     def __init__(self, final: float = 0.01):
         self.schedule = WarmupCosine(warmup_steps=0, final=final)

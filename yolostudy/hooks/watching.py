@@ -25,7 +25,10 @@ COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", *TAU
 
 
 class NonFiniteLoss(FloatingPointError):
-    """A loss became NaN or infinite. The message says where; `path` is the batch that was kept, `parts` its losses."""
+    """A loss became NaN or infinite.
+
+    The message says where; `path` is the batch that was kept, `parts` its losses.
+    """
 
     def __init__(self, message: str, path: Path | None, parts: LossParts):
         super().__init__(message)
@@ -33,10 +36,11 @@ class NonFiniteLoss(FloatingPointError):
 
 
 class NaNGuard(Hook):
-    """Stops training at the first loss that is not finite, before its backward pass: the weights are still those from before.
+    """Stops training at the first loss that is not finite, before its backward pass: the weights
+    are still those from before.
 
-    The batch and those weights are kept in the run folder, for a replay:
-        kept = torch.load(path, weights_only=True); loss(model(to_unit(kept["images"], "cpu")), kept["targets"])
+    The batch and those weights are kept in the run folder, for a replay: kept = torch.load(path,
+        weights_only=True); loss(model(to_unit(kept["images"], "cpu")), kept["targets"])
 
     Args:
         folder: where to keep the batch; None keeps nothing.
@@ -57,24 +61,38 @@ class NaNGuard(Hook):
         if torch.isfinite(parts.total):
             return
         values = {name: value.item() for name, value in parts._asdict().items()}
-        broken = [f"{name} loss {value}" for name, value in values.items() if not torch.isfinite(torch.tensor(value)) and name != "total"]
+        broken = [
+            f"{name} loss {value}"
+            for name, value in values.items()
+            if not torch.isfinite(torch.tensor(value)) and name != "total"
+        ]
         batch, path = trainer.batch, None
         images = [str(record.image) for record in getattr(batch, "records", [])]
         if self.folder is not None:
             path = self.folder / "nan_batch.pt"
-            kept = {"images": batch.images, "targets": batch.targets, "names": images, "epoch": trainer.epoch, "step": trainer.steps}
+            kept = {
+                "images": batch.images,
+                "targets": batch.targets,
+                "names": images,
+                "epoch": trainer.epoch,
+                "step": trainer.steps,
+            }
             kept |= {"losses": values, "model": bare(trainer.model).state_dict()}
             replace_file(path, lambda draft: torch.save(kept, draft))
         where = f"epoch {trainer.epoch + 1}, step {trainer.steps + 1}"
         kept_as = f" The batch and the weights before it are kept in {path}." if path else ""
         listed = ", ".join(images[:4]) + (f" and {len(images) - 4} more" if len(images) > 4 else "")
         raise NonFiniteLoss(
-            f"{where}: {', '.join(broken) or 'the sum of the losses is not finite'}. Images: {listed}.{kept_as}", path, parts
+            f"{where}: {', '.join(broken) or 'the sum of the losses is not finite'}. Images: {listed}.{kept_as}",
+            path,
+            parts,
         )
 
 
 class Results(Hook):
-    """Fills `trainer.metrics` with the epoch's means, and writes one row an epoch to `results.csv`, the whole file anew each time."""
+    """Fills `trainer.metrics` with the epoch's means, and writes one row an epoch to `results.csv`,
+    the whole file anew each time.
+    """
 
     def __init__(self, path: Path | None):
         self.path = None if path is None else Path(path)
@@ -92,7 +110,13 @@ class Results(Hook):
     def after_epoch(self, trainer: Trainer) -> None:
         means = dict(zip(("loss", *trainer.parts._fields[1:]), (self.sums / self.steps).tolist(), strict=True))
         lr = trainer.optimizer.param_groups[0]["lr"]
-        trainer.metrics |= {"epoch": trainer.epoch, "seconds": trainer.seconds, "images": self.images, "lr": lr, **means}
+        trainer.metrics |= {
+            "epoch": trainer.epoch,
+            "seconds": trainer.seconds,
+            "images": self.images,
+            "lr": lr,
+            **means,
+        }
         self.rows.append({name: trainer.metrics[name] for name in COLUMNS if name in trainer.metrics})
         self.write()
 
@@ -113,14 +137,19 @@ class Results(Hook):
 
 
 class TensorBoard(Hook):
-    """Writes the losses of every tenth step, and each epoch's row, for `tensorboard --logdir runs`; and, after each validation, two
-    pictures: the batch that was trained on last with its truth, and what the model finds in the first images of the validation.
+    """Writes the losses of every tenth step, and each epoch's row, for `tensorboard --logdir runs`;
+    and, after each validation, two
+    pictures: the batch that was trained on last with its truth, and what the model finds in the
+    first images of the validation.
 
     Args:
-        model: the one that is validated. loader: its validation batches. Without them there are no pictures of predictions.
+        model: the one that is validated. loader: its validation batches. Without them there are no
+            pictures of predictions.
     """
 
-    def __init__(self, folder: Path, model: nn.Module | None = None, loader=None, class_names: Sequence[str] | None = None):
+    def __init__(
+        self, folder: Path, model: nn.Module | None = None, loader=None, class_names: Sequence[str] | None = None
+    ):
         self.folder, self.model, self.loader, self.class_names = folder, model, loader, class_names
         self.writer = None
 
@@ -158,7 +187,9 @@ class TensorBoard(Hook):
         def painted(index: int):
             truth = batch.targets[batch.targets[:, 0] == index, 1:].numpy()
             found = None if predictions is None else predictions[index].numpy()
-            return painter.paint(batch.images[index].permute(1, 2, 0).contiguous().numpy(), found, truth, self.class_names, side=320)
+            return painter.paint(
+                batch.images[index].permute(1, 2, 0).contiguous().numpy(), found, truth, self.class_names, side=320
+            )
 
         picture = painter.sheet(map(painted, range(min(PICTURED, len(batch.images)))), columns=4)
         self.writer.add_image(name, picture, step, dataformats="HWC")
@@ -185,9 +216,14 @@ class Progress(Hook):
     def after_epoch(self, trainer: Trainer) -> None:
         self.bar.close()
         row = trainer.metrics
-        figures = "".join(f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row)
+        figures = "".join(
+            f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row
+        )
         parts = " ".join(f"{name} {row[name]:.2f}" for name in ("box", "cls", "dfl", *TAUGHT) if name in row)
-        tqdm.write(f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} ({parts}){figures}")
+        tqdm.write(
+            f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} "
+            f"({parts}){figures}"
+        )
 
     def after_train(self, trainer: Trainer) -> None:
         if hasattr(self, "bar"):

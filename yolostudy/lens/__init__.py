@@ -1,4 +1,5 @@
-"""Lenses for any torch code: who called whom, where a NaN was born, in which layer two networks part, what memory holds.
+"""Lenses for any torch code: who called whom, where a NaN was born, in which layer two networks
+part, what memory holds.
 
 Nothing is imported until it is asked for, so `import yolostudy.lens` costs nothing.
 """

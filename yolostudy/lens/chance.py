@@ -1,4 +1,6 @@
-"""The random generators of torch, Python and NumPy: what they stand at, and a stretch of program that begins from a seed."""
+"""The random generators of torch, Python and NumPy: what they stand at, and a stretch of program
+that begins from a seed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The calls of modules while a network runs: what shape table, first divergence and memory have in common.
+"""The calls of modules while a network runs: what shape table, first divergence and memory have in
+common.
 
 Importing this file needs no torch.
 """
@@ -13,7 +14,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of a module: `name` as its caller knows it, `parent` the call that it happened in. `leaf`: it called no module in turn."""
+    """One call of a module:
+
+    `name` as its caller knows it, `parent` the call that it happened in. `leaf`: it called no
+    module in turn.
+    """
 
     name: str
     module: object
@@ -23,7 +28,9 @@ class Call:
 
 
 class Calls:
-    """The calls that are `running`, outermost first; and `broken`, the innermost one that the last exception ended."""
+    """The calls that are `running`, outermost first; and `broken`, the innermost one that the last
+    exception ended.
+    """
 
     def __init__(self):
         self.running: list[Call] = []
@@ -36,7 +43,10 @@ class Calls:
         return self.running[-1].name if self.running else ""
 
     def _ended(self, call: Call) -> bool:
-        """Whether a call came to its end. One that an exception left is noted, for the forward of a caller may catch it and go on."""
+        """Whether a call came to its end.
+
+        One that an exception left is noted, for the forward of a caller may catch it and go on.
+        """
         error = sys.exc_info()[1]
         if error is call.handled:
             return True
@@ -46,7 +56,10 @@ class Calls:
 
 
 class _Names:
-    """What the modules of a network are called. One activation may serve many places; each time it goes by its caller's name for it."""
+    """What the modules of a network are called.
+
+    One activation may serve many places; each time it goes by its caller's name for it.
+    """
 
     def __init__(self, model):
         self.all: dict = {}
@@ -71,15 +84,19 @@ def as_written() -> contextlib.AbstractContextManager:
 
 @contextlib.contextmanager
 def watched(model, enter: Callable | None = None, leave: Callable | None = None) -> Iterator[Calls]:
-    """Hooks on every module: `enter(call, (args, kwargs))` as a call begins, `leave(call, output)` as it ends, not where it raises.
+    """Hooks on every module: `enter(call, (args, kwargs))` as a call begins, `leave(call, output)`
+    as it ends, not where it raises.
 
-    What is compiled runs as it was written meanwhile. Errors: TypeError for a scripted model, which has no calls that could be seen; a
-    scripted module within a model counts as a part of its caller.
+    What is compiled runs as it was written meanwhile. Errors: TypeError for a scripted model, which
+    has no calls that could be seen; a scripted module within a model counts as a part of its
+    caller.
     """
     import torch
 
     if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError("a scripted or traced model does not show the calls of its modules; give the model that it was made from")
+        raise TypeError(
+            "a scripted or traced model does not show the calls of its modules; give the model that it was made from"
+        )
     names, calls = _Names(model), Calls()
 
     def before(module, args, kwargs) -> None:
@@ -108,14 +125,20 @@ def watched(model, enter: Callable | None = None, leave: Callable | None = None)
 
 @contextlib.contextmanager
 def in_mode(model, training: bool) -> Iterator[None]:
-    """The model in one mode; afterwards modes and buffers as before, also those that the forward pass put others in the place of."""
+    """The model in one mode; afterwards modes and buffers as before, also those that the forward
+    pass put others in the place of.
+    """
     import torch
     from torch.nn.parameter import is_lazy
 
     kept = []
     for module in model.modules():
         held = {} if isinstance(module, torch.jit.ScriptModule) else module._buffers
-        values = {name: (buffer, buffer.clone()) for name, buffer in held.items() if buffer is not None and not is_lazy(buffer)}
+        values = {
+            name: (buffer, buffer.clone())
+            for name, buffer in held.items()
+            if buffer is not None and not is_lazy(buffer)
+        }
         kept.append((module, module.training, values))
     try:
         model.train(training)

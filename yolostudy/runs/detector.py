@@ -1,4 +1,6 @@
-"""`yolostudy predict`: a trained detector at work on images, with the truth beside it where there is one."""
+"""`yolostudy predict`: a trained detector at work on images, with the truth beside it where there
+is one.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,20 @@ SHIPPED = data.DATASETS / "weights"
 
 
 class Detector:
-    """A network with weights, class names and an image size: images in, detections in pixels of those images out.
+    """A network with weights, class names and an image size: images in, detections in pixels of
+    those images out.
 
     Args:
-        weights: a file that `yolostudy train` or Ultralytics wrote; it says which network, classes and image size.
+        weights: a file that `yolostudy train` or Ultralytics wrote; it says which network, classes
+            and image size.
         image_size: pixels of the letterbox; the size it was trained at where none is given.
     """
 
     def __init__(self, weights: str | Path, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"):
         state, card = checkpoints.load(weights)
         if not card.get("classes"):
-            raise ValueError(f"{weights}: its classes are not known. Use a file that `yolostudy train` or Ultralytics wrote.")
+            raise ValueError(f"{weights}: its classes are not known. Use a file that `yolostudy train` or Ultralytics "
+                             "wrote.")
         self.card, self.class_names = card, tuple(card["classes"])
         self.image_size = image_size or card["preset"]["image_size"]
         self.precision = Precision(device, precision)
@@ -59,7 +64,8 @@ def default_weights() -> Path:
     shipped = SHIPPED / "planes-n-mini.safetensors"
     if not shipped.is_file():
         raise FileNotFoundError(
-            f"{SHIPPED}: no weights are shipped here. Train some with `yolostudy train planes.nano` and give weights=FILE."
+            f"{SHIPPED}: no weights are shipped here. Train some with `yolostudy train planes.nano` and give "
+            "weights=FILE."
         )
     return shipped
 
@@ -75,19 +81,23 @@ def new_folder(asked: str | None) -> Path:
 
 
 def find_images(places: Sequence[str]) -> list[Path]:
-    """The images that files and folders name, in order; folders give what lies in them, or in their `images`."""
+    """The images that files and folders name, in order; folders give what lies in them, or in their
+    `images`.
+    """
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
             inside = [path for folder in (place, place / "images") if folder.is_dir() for path in sorted(folder.iterdir())]
             images = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
             if not images:
-                raise DataError(f"{place}: there is no image in this folder. Images end in {', '.join(IMAGE_SUFFIXES)}.")
+                raise DataError(f"{place}: there is no image in this folder. Images end in "
+                                f"{', '.join(IMAGE_SUFFIXES)}.")
             found += images
         elif place.is_file():
             found.append(place)
         else:
-            raise DataError(f"{place}: there is no such image or folder. Check the path; relative ones start at {Path.cwd()}.")
+            raise DataError(f"{place}: there is no such image or folder. Check the path; relative ones start at "
+                            f"{Path.cwd()}.")
     return found
 
 

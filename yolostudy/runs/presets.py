@@ -1,7 +1,8 @@
 """What to train, as a dataclass put together from tags: `planes.nano.pretrained.cuda@0.batch@16`.
 
-The first tag names the data; every other sets one thing; `key=value` has the last word. An unknown tag or key is an error that
-lists the known ones. The idea of dotted tags is the founding assignment's.
+The first tag names the data; every other sets one thing; `key=value` has the last word. An unknown
+tag or key is an error that lists the known ones. The idea of dotted tags is the founding
+assignment's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import asdict, dataclass, fields, replace
 BASE, NOVEL = (tuple(f"A{number}" for number in numbers) for numbers in (range(1, 11), range(11, 21)))
 
 PROFILES = {
-    # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter turns and flips are all it needs
+    # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter
+    # turns and flips are all it needs
     "mini": {
         "image_size": 160,
         "batch": 16,
@@ -76,21 +78,30 @@ class Preset:
     Attributes:
         data: "planes", "mar20", or a path: a folder, a description, a COCO json, a YOLO data.yaml.
         profile: "mini", "laptop", or "auto": laptop where there is a CUDA card, else mini.
-        split: of the training images. classes: names to keep; none keeps all. on_bad: "fail" or "skip" bad entries.
-        size: n, s, m, l or x. image_size, batch: pixels, images a step. accumulate: steps an update.
-        epochs, minutes: when to stop; minutes, if given, decide, and the schedule follows the clock.
-        optimizer, rate, weight_decay, warmup, final, clip, cls_gain: the recipe; warmup in steps, final as a share of the rate, the gain of
-            the class loss.
+        split: of the training images. classes: names to keep; none keeps all. on_bad: "fail" or
+            "skip" bad entries.
+        size: n, s, m, l or x. image_size, batch: pixels, images a step. accumulate: steps an
+            update.
+        epochs, minutes: when to stop; minutes, if given, decide, and the schedule follows the
+            clock.
+        optimizer, rate, weight_decay, warmup, final, clip, cls_gain: the recipe; warmup in steps,
+            final as a share of the rate, the gain of the class loss.
         schedule: "cosine" or "plateau". ema, ema_ramp: decay of the averaged weights, 0 for none.
         patience: epochs without a better mAP50-95 before an early stop; 0 for never.
         precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
-        weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long the backbone stays frozen.
-        teacher: a file with the weights of a teacher, which the student also starts from, unless `weights` says otherwise.
-        feature: loss on maps of the network: "cwd", "attention", or "" for none. feature_gain, feature_temperature: its weight and τ.
+        weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long
+            the backbone stays frozen.
+        teacher: a file with the weights of a teacher, which the student also starts from, unless
+            `weights` says otherwise.
+        feature: loss on maps of the network: "cwd", "attention", or "" for none. feature_gain,
+            feature_temperature: its weight and τ.
         layers: the submodules whose maps the feature loss compares.
-        response: loss on the class logits: "bernoulli", "softmax", or "" for none. response_gain, response_temperature: its weight and τ.
-        distill_final: share of both at the end of training, reached along half a cosine; 1 keeps them.
-        validate_seconds, save_seconds: at least that long between two validations, two checkpoints. workers, cache: of the loader.
+        response: loss on the class logits: "bernoulli", "softmax", or "" for none. response_gain,
+            response_temperature: its weight and τ.
+        distill_final: share of both at the end of training, reached along half a cosine; 1 keeps
+            them.
+        validate_seconds, save_seconds: at least that long between two validations, two checkpoints.
+            workers, cache: of the loader.
     """
 
     data: str = "planes"

@@ -48,10 +48,12 @@ class Run:
 
 
 def keep_freed_memory() -> None:
-    """Let freed tensors stay with the process, so that a step need not ask the system for the same memory again.
+    """Let freed tensors stay with the process, so that a step need not ask the system for the same
+    memory again.
 
-    Sixty steps of `planes mini` then make 161,000 page faults instead of 733,000, and a step takes one to nine percent less.
-    Only glibc has these switches (malloc/malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD); elsewhere nothing happens.
+    Sixty steps of `planes mini` then make 161,000 page faults instead of 733,000, and a step takes
+    one to nine percent less. Only glibc has these switches (malloc/malloc.h: M_MMAP_MAX,
+    M_TRIM_THRESHOLD); elsewhere nothing happens.
     """
     if sys.platform == "linux":
         change = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -79,11 +81,12 @@ def open_data(preset: Preset, split: str) -> DetectionSet:
 
 
 def build_model(preset: Preset, class_names: Sequence[str], minimum_share: float = 0.9) -> nn.Module:
-    """The network on its device, seeded, with the preset's weights if it names any; what they know of a class goes to its namesake.
+    """The network on its device, seeded, with the preset's weights if it names any; what they know
+    of a class goes to its namesake.
 
     Args:
-        minimum_share: of the weights that have to fit. To train on, the class layer may be another; to measure (1), nothing may be
-            missing, no class either.
+        minimum_share: of the weights that have to fit. To train on, the class layer may be another;
+            to measure (1), nothing may be missing, no class either.
     """
     torch.manual_seed(preset.seed)
     model = YOLO(len(class_names), preset.size)
@@ -95,7 +98,10 @@ def build_model(preset: Preset, class_names: Sequence[str], minimum_share: float
             remedy = f"Add classes={','.join(known)} to measure what they know."
             raise PresetError(f"weights {source}: they do not know {', '.join(unknown)}. {remedy}")
         if (size := card.get("preset", {}).get("size", preset.size)) != preset.size:
-            remedy = f"Add size={size}" + ("" if preset.weights else f", or weights=FILE of size {preset.size} to start from instead")
+            remedy = f"Add size={size}" + ("" if preset.weights else (f", or weights=FILE of size {preset.size} to "
+                                                                      "start "
+                                                                      "from "
+                                                                     "instead"))
             raise PresetError(f"{source}: weights of size {size}, and the model has size {preset.size}. {remedy}.")
         if preset.part == "all" and list(known) != list(class_names):
             state = widen_classes(state, known, class_names, model)
@@ -107,13 +113,16 @@ def build_model(preset: Preset, class_names: Sequence[str], minimum_share: float
 
 
 def build_teacher(preset: Preset, device: torch.device) -> Teacher:
-    """The preset's teacher, on a device: weights of this course or of Ultralytics that say their size and their classes."""
+    """The preset's teacher, on a device: weights of this course or of Ultralytics that say their
+    size and their classes.
+    """
     opened = open_teacher(preset.teacher)
     known = [name for name, _ in opened.model.named_modules() if name]
     if wrong := [name for name in preset.layers if name not in known]:
         close = difflib.get_close_matches(wrong[0], known, n=3)
         raise PresetError(
-            f"layers={','.join(preset.layers)}: the network has no {wrong[0]}. It has {', '.join(close or known[:3])} and others."
+            f"layers={','.join(preset.layers)}: the network has no {wrong[0]}. It has "
+            f"{', '.join(close or known[:3])} and others."
         )
     return Teacher(opened.model.to(device, memory_format=torch.channels_last), opened.class_names, preset.layers)
 
@@ -123,7 +132,8 @@ def build_loss(preset: Preset, model: nn.Module, class_names: Sequence[str]) -> 
     loss = DetectionLoss(model, cls_gain=preset.cls_gain)
     if not preset.teacher:
         if preset.feature or preset.response:
-            raise PresetError("distillation needs a teacher: add teacher=FILE. `yolostudy train planes.nano.teacher` trains one.")
+            raise PresetError("distillation needs a teacher: add teacher=FILE. `yolostudy train planes.nano.teacher` "
+                              "trains one.")
         return loss
     teacher = build_teacher(preset, device_of(preset))
     feature = choose("feature", preset.feature, {"cwd": ChannelWiseLoss(preset.feature_temperature), "attention": attention_loss})
@@ -143,7 +153,8 @@ def device_of(preset: Preset) -> torch.device:
     if preset.device != "auto":
         device = torch.device(preset.device)
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise PresetError(f"device={preset.device}: this machine has no CUDA card. Leave the key out, or take the tag cpu.")
+            raise PresetError(f"device={preset.device}: this machine has no CUDA card. Leave the key out, or take the "
+                              "tag cpu.")
         return device
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
 
@@ -182,17 +193,20 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence = ()) -> Run:
     keep_freed_memory()
     rank, world_size = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     if world_size > 1 and preset.minutes:
-        raise PresetError("minutes= works with one process, because each process has its own clock; give epochs= under torchrun.")
+        raise PresetError("minutes= works with one process, because each process has its own clock; give epochs= under "
+                          "torchrun.")
     train_set, val_set = (open_data(preset, split) for split in (preset.split, "validation"))
     if train_set.class_names != val_set.class_names:
         raise DataError(
-            f"{train_set.name}: the training split has classes {train_set.class_names}, the validation split {val_set.class_names}."
+            f"{train_set.name}: the training split has classes {train_set.class_names}, the validation split "
+            f"{val_set.class_names}."
         )
     model = build_model(preset, train_set.class_names)
     device = device_of(preset)
     precision = Precision(device, preset.precision)
     optimizer = build_optimizer(model, preset.rate, preset.weight_decay, preset.optimizer)
-    averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None  # a copy, made before anything listens
+    # a copy, made before anything listens
+    averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None
     loss = build_loss(preset, model, train_set.class_names)
     judged = averaging.average.model if averaging else model
     if world_size > 1:
@@ -243,7 +257,8 @@ def find_run(preset: Preset | None, folder: str) -> Path:
     if folder:
         found = next((path for path in (Path(folder), runs_folder() / folder) if (path / "preset.json").is_file()), None)
         if found is None:
-            raise PresetError(f"{folder}: this is no run folder; a run has a preset.json. Runs live under {runs_folder()}.")
+            raise PresetError(f"{folder}: this is no run folder; a run has a preset.json. Runs live under "
+                              f"{runs_folder()}.")
         return found
     name = preset.run_name if preset else ""
     candidates = [path.parent for path in runs_folder().glob(f"{name}*/preset.json")]
@@ -255,8 +270,8 @@ def find_run(preset: Preset | None, folder: str) -> Path:
 def train(preset: Preset, folder: Path | None = None, extra_hooks: Sequence = ()) -> Run:
     """Train as a preset says; in a folder that holds a run already, go on with it.
 
-    Returns the finished run. `run.evaluation` has its figures; the folder has `best.safetensors`, `last.safetensors`, `last.pt`,
-    `results.csv`, `preset.json` and TensorBoard's files.
+    Returns the finished run. `run.evaluation` has its figures; the folder has `best.safetensors`,
+    `last.safetensors`, `last.pt`, `results.csv`, `preset.json` and TensorBoard's files.
     """
     distributed = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized()
     if distributed:
@@ -289,7 +304,8 @@ def read_preset(folder: Path) -> Preset:
 def val(preset: Preset, split: str = "validation") -> tuple[Evaluation, DetectionSet]:
     """Average precision of the preset's weights on a split of its data."""
     if not preset.weights:
-        raise PresetError("val needs weights: add weights=FILE, such as runs/NAME/best.safetensors or one of datasets/weights/.")
+        raise PresetError("val needs weights: add weights=FILE, such as runs/NAME/best.safetensors or one of "
+                          "datasets/weights/.")
     detection_set = open_data(preset, split)
     model = build_model(preset, detection_set.class_names, minimum_share=1.0)
     return validate(
@@ -310,7 +326,7 @@ def table(evaluation: Evaluation, detection_set: DetectionSet, title: str) -> st
 def summary(run: Run) -> str:
     """What a finished run came to, and what to do with it."""
     trainer, reason = run.trainer, f" ({run.trainer.stop_reason})" if run.trainer.stop_reason else ""
-    figures = "mAP50 {map50:.3f}, mAP50-95 {map50_95:.3f}".format(**trainer.metrics) if "map50" in trainer.metrics else "not measured"
+    figures = ("mAP50 {map50:.3f}, mAP50-95 {map50_95:.3f}").format(**trainer.metrics) if "map50" in trainer.metrics else "not measured"
     best = run.folder / "best.safetensors"
     return (
         f"{trainer.epoch} epochs in {trainer.seconds:.0f} s{reason}: {figures}. Weights and curves: {run.folder}\n"

@@ -1,7 +1,9 @@
-"""`yolostudy study-table planes`: the runs that this course leads up to, over several seeds, in one table.
+"""`yolostudy study-table planes`: the runs that this course leads up to, over several seeds, in one
+table.
 
-Each run has a process of its own, for its peak memory, and a folder of its own with the answer in `result.json`. What is there already is
-not run again, and a run that was interrupted goes on. The table is written anew after each run.
+Each run has a process of its own, for its peak memory, and a folder of its own with the answer in
+`result.json`. What is there already is not run again, and a run that was interrupted goes on. The
+table is written anew after each run.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Row:
         name: in the table, and of the folders.
         tags: of its preset, after data and size. overrides: its other settings.
         length: which number of epochs it has, "full", "teacher" or "student".
-        teacher: "" for none; "start" from the weights of the seed's teacher; "learn" from it as well.
+        teacher: "" for none; "start" from the weights of the seed's teacher; "learn" from it as
+            well.
     """
 
     name: str
@@ -57,7 +60,9 @@ ROWS = (
     Row("CWD + KL", "distillation", {}, "student", "learn"),
     Row("CWD + KL without EMA", "distillation", {"ema": 0.0}, "student", "learn"),
 )
-EPOCHS = {  # of the laptop profile the founding assignment's; but from scratch has the 120 of pretrained, not its 200, for equal epochs
+# of the laptop profile the founding assignment's; but from scratch has the 120 of pretrained, not
+# its 200, for equal epochs
+EPOCHS = {
     "mini": {"full": 8, "teacher": 16, "student": 60},
     "laptop": {"full": 120, "teacher": 150, "student": 150},
 }
@@ -109,7 +114,8 @@ def result(folder: Path) -> dict | None:
 def execute(folder: Path, preset: Preset, threads: int | None) -> None:
     """One run in a process of its own, which goes on where an earlier one stopped.
 
-    Errors: PresetError where the folder holds a run with other settings, or the run failed, with its last words.
+    Errors: PresetError where the folder holds a run with other settings, or the run failed, with
+    its last words.
     """
     described = folder / "preset.json"
     if described.is_file():
@@ -143,7 +149,9 @@ def run_here(folder: Path, preset: Preset) -> None:
 
 
 def peak_memory(device) -> float:
-    """Bytes at most: of tensors on a graphics card, of the whole process on a CPU, where the system tells."""
+    """Bytes at most: of tensors on a graphics card, of the whole process on a CPU, where the system
+    tells.
+    """
     import torch
 
     if device.type == "cuda":
@@ -222,7 +230,11 @@ def shipped_backbone() -> Path:
 
 
 def run(data: str, settings: dict[str, str]) -> int:
-    """The whole table. `settings`: seeds=, rows=, out=, jobs=, threads=, weights= of the pretrained backbone, and any key of a preset."""
+    """The whole table.
+
+    `settings`: seeds=, rows=, out=, jobs=, threads=, weights= of the pretrained backbone, and any
+    key of a preset.
+    """
     if data not in ("planes", "mar20"):
         raise PresetError(f"study-table: unknown data {data!r}; choose planes or mar20.")
     settings = dict(settings)
@@ -239,7 +251,8 @@ def run(data: str, settings: dict[str, str]) -> int:
     runs = plan(data, seeds, [known[name] for name in names], out, backbone, settings)
     for folder in {run.folder.parent for run in runs}:
         folder.mkdir(parents=True, exist_ok=True)
-    title = f"{data}, {runs[0].preset.profile}, YOLOv8 nano, validation, {len(seeds)} seed(s): mean ± standard deviation"
+    title = (f"{data}, {runs[0].preset.profile}, YOLOv8 nano, validation, {len(seeds)} seed(s): mean ± standard "
+            "deviation")
     with tqdm(total=len(runs), unit="run") as bar:
         for needs_teacher in (False, True):
             phase = [run for run in runs if bool(run.row.teacher) == needs_teacher]

@@ -1,4 +1,6 @@
-"""`yolostudy weights`: fetch public weights, look into a file of them, bring them into the house, and hand ours to Ultralytics."""
+"""`yolostudy weights`: fetch public weights, look into a file of them, bring them into the house,
+and hand ours to Ultralytics.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,15 @@ def folder() -> Path:
     return (data.DATASETS if data.DATASETS.is_dir() else Path("datasets")) / "weights"
 
 
-# Fetching -----------------------------------------------------------------------------------------------------------------------------
+# Fetching
+# --------------------------------------------------------------------------------------------------
 
 
 def fetch(
     name: str, out: str = "", sha256: str = "", address: str = "", known: Mapping[str, checkpoints.Source] = checkpoints.PUBLIC
 ) -> Path:
-    """Download public weights, unless they are there already; only a file with the right checksum is ever put in place.
+    """Download public weights, unless they are there already; only a file with the right checksum
+    is ever put in place.
 
     Args:
         name: one of the table.
@@ -45,21 +49,24 @@ def fetch(
         address: to take it from instead, such as a copy in a class room's own network.
         known: the table.
 
-    Errors: ValueError for an unknown name or checksum and for a file that is torn or changed; OSError when the server does not deliver.
+    Errors: ValueError for an unknown name or checksum and for a file that is torn or changed;
+    OSError when the server does not deliver.
     """
     if name not in known:
         raise ValueError(f"weights fetch: {name!r} is not in the table. It has {', '.join(known)}.")
     address, expected = address or known[name].address, (sha256 or known[name].sha256).lower()
     if not expected:
         raise ValueError(
-            f"weights fetch: nobody has verified a SHA-256 of {name} for this course yet, so {address} was not downloaded: a changed file "
-            "could not be told from the real one. Look the checksum up where you trust it, and add sha256=… ; or download the file by "
-            "other means and give it to `yolostudy weights import FILE`, which runs nothing that is in it."
+            f"weights fetch: nobody has verified a SHA-256 of {name} for this course yet, so {address} was not "
+            "downloaded: a changed file could not be told from the real one. Look the checksum up where you trust "
+            "it, and add sha256=… ; or download the file by other means and give it to `yolostudy weights import "
+            "FILE`, which runs nothing that is in it."
         )
     if not re.fullmatch("[0-9a-f]{64}", expected):
         raise ValueError(f"weights fetch: sha256={expected!r} is no SHA-256, which has 64 hexadecimal digits.")
     if not re.match("https?://[^/]", address):
-        raise ValueError(f"weights fetch: from={address!r} is no address of a file, which begins with https:// or http://.")
+        raise ValueError(f"weights fetch: from={address!r} is no address of a file, which begins with https:// or "
+                         "http://.")
     path = Path(out) if out else folder() / f"{name}.pt"
     if path.is_file() and _digest(path) == expected:
         print(f"{path}: already there, and its checksum is right")
@@ -69,15 +76,18 @@ def fetch(
         if time.time() - draft.stat().st_mtime > 3600:  # of a fetch that was killed; a younger one may be at work
             draft.unlink()
     try:
-        with _patience(PATIENCE):  # writes beside the place, compares the checksum, then moves; removes its draft whatever happens
+        # writes beside the place, compares the checksum, then moves; removes its draft whatever
+        # happens
+        with _patience(PATIENCE):
             torch.hub.download_url_to_file(address, str(path), hash_prefix=expected, progress=sys.stderr.isatty())
     except RuntimeError as error:
         raise ValueError(
-            f"{address}: what came is torn or has been changed ({error}). Nothing of it was kept. Try again; if it happens twice, the file "
-            "there is another one than the checksum is of."
+            f"{address}: what came is torn or has been changed ({error}). Nothing of it was kept. Try again; if it "
+            "happens twice, the file there is another one than the checksum is of."
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise OSError(f"{address}: could not be downloaded ({error or type(error).__name__}). Nothing was kept; try again.") from error
+        raise OSError(f"{address}: could not be downloaded ({error or type(error).__name__}). Nothing was kept; try "
+                      "again.") from error
     print(f"{path}: downloaded, and its checksum is right. Next: yolostudy weights import {path}")
     return path
 
@@ -97,7 +107,8 @@ def _patience(seconds: float):
         socket.setdefaulttimeout(before)
 
 
-# Reading, bringing in, handing out ----------------------------------------------------------------------------------------------------
+# Reading, bringing in, handing out
+# --------------------------------------------------------------------------------------------------
 
 
 def size_of(weights: Mapping[str, Tensor]) -> str:
@@ -105,7 +116,8 @@ def size_of(weights: Mapping[str, Tensor]) -> str:
     stem = next((tensor for key, tensor in weights.items() if rename_key(key) == "backbone.stem.conv.weight"), torch.empty(0))
     sizes = [size for size, scale in SIZES.items() if scale_channels(64, scale.width) == len(stem)]
     if not sizes:
-        raise ValueError(f"these are no weights of a YOLOv8: its first convolution has 16 to 80 channels, and this file's has {len(stem)}.")
+        raise ValueError("these are no weights of a YOLOv8: its first convolution has 16 to 80 channels, and this "
+                         f"file's has {len(stem)}.")
     return sizes[0]
 
 
@@ -115,7 +127,9 @@ def classes_of(weights: Mapping[str, Tensor]) -> int:
 
 
 def describe(path: str | Path) -> str:
-    """What is in a file of weights, as text: its card, and each layer with its tensors, numbers and place here."""
+    """What is in a file of weights, as text: its card, and each layer with its tensors, numbers and
+    place here.
+    """
     weights, card = checkpoints.load(path)
     lines = [f"{path}: {len(weights)} tensors, {sum(tensor.numel() for tensor in weights.values()):,} numbers"]
     for key, value in card.items():
@@ -134,11 +148,13 @@ def describe(path: str | Path) -> str:
 
 
 def bring_in(path: str | Path, out: str = "", part: str = "all", size: str = "") -> tuple[Path, TransferReport]:
-    """Write a checkpoint's weights as safetensors under Ultralytics' names, if they fit the network of this course.
+    """Write a checkpoint's weights as safetensors under Ultralytics' names, if they fit the network
+    of this course.
 
     Args:
         path: any file that `bridge.checkpoints.load` opens.
-        out: the file; `datasets/weights/STEM.safetensors` by default, for a part `STEM-backbone.safetensors`.
+        out: the file; `datasets/weights/STEM.safetensors` by default, for a part
+            `STEM-backbone.safetensors`.
         part: "all" or "backbone".
         size: of the network, where the weights do not say it.
 
@@ -151,7 +167,8 @@ def bring_in(path: str | Path, out: str = "", part: str = "all", size: str = "")
     fitting = {None, *report.matched} if part == "all" else {*report.matched}
     kept = {export_key(key): tensor for key, tensor in weights.items() if rename_key(key) in fitting}
     if all(torch.equal(tensor.half().float(), tensor) for tensor in kept.values() if tensor.is_floating_point()):
-        kept = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}  # nothing is lost
+        # nothing is lost
+        kept = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in kept.items()}
     card["preset"] = {"image_size": 640} | card.get("preset", {}) | {"size": size}
     card |= {"part": part, "source": Path(path).name}
     card.pop("args", None)  # they name folders of the machine that trained it
@@ -164,7 +181,9 @@ def bring_in(path: str | Path, out: str = "", part: str = "all", size: str = "")
 
 
 def hand_out(path: str | Path, out: str | Path) -> Path:
-    """Write a detector's weights as a checkpoint that the installed Ultralytics opens with `YOLO(path)`."""
+    """Write a detector's weights as a checkpoint that the installed Ultralytics opens with
+    `YOLO(path)`.
+    """
     out = Path(out)
     if out.suffix != ".pt":
         raise ValueError(f"{out}: Ultralytics opens only files whose name ends in .pt. Give such a name.")
@@ -179,10 +198,12 @@ def run(kind: str, places: list[str], settings: dict[str, str]) -> int:
     """The words of `yolostudy weights`."""
     known = {"fetch": {"out", "sha256", "from"}, "import": {"out", "part", "size"}}.get(kind, set())
     if unknown := sorted(settings.keys() - known):
-        raise ValueError(f"weights {kind}: {unknown[0]!r} is unknown. Known keys: {', '.join(sorted(known)) or 'none'}.")
+        raise ValueError(f"weights {kind}: {unknown[0]!r} is unknown. Known keys: "
+                         f"{', '.join(sorted(known)) or 'none'}.")
     if (needed := 2 if kind == "export" else 1) != len(places):
         raise ValueError(
-            f"weights {kind}: give {'a file and the .pt to write' if needed == 2 else 'one name' if kind == 'fetch' else 'one file'}."
+            f"weights {kind}: give "
+            f"{'a file and the .pt to write' if needed == 2 else 'one name' if kind == 'fetch' else 'one file'}."
         )
     if kind == "fetch":
         fetch(places[0], settings.get("out", ""), settings.get("sha256", ""), settings.get("from", ""))

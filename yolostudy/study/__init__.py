@@ -1,8 +1,10 @@
-"""The course machine. To it, exercise modules are sources and observations are data: it could carry another course.
+"""The course machine. To it, exercise modules are sources and observations are data: it could carry
+another course.
 
-`edition` (a set of sources) <- `course` (where they lie) <- `edition_in_use` (`use`), `authoring` (release, build, check);
-`edition` <- `exercise` (probe, misconception) <- `judge` (observe, compare, diagnose) <- `learner` (check, hint, solve) <- `notebook`;
-`desk` (fill, solve, reset, undo, history) stands on `edition` alone.
+`edition` (a set of sources) <- `course` (where they lie) <- `edition_in_use` (`use`), `authoring`
+(release, build, check); `edition` <- `exercise` (probe, misconception) <- `judge` (observe,
+compare, diagnose) <- `learner` (check, hint, solve) <- `notebook`; `desk` (fill, solve, reset,
+undo, history) stands on `edition` alone.
 """
 
 import importlib

@@ -1,6 +1,8 @@
-"""The card under an exercise cell: what passed, where it first differs, which mistake it is, what to do next.
+"""The card under an exercise cell: what passed, where it first differs, which mistake it is, what
+to do next.
 
-HTML with its own few styles, in the colours of JupyterLab's theme. The card of a passed exercise is the same everywhere: nbval compares it.
+HTML with its own few styles, in the colours of JupyterLab's theme. The card of a passed exercise is
+the same everywhere: nbval compares it.
 """
 
 import difflib
@@ -14,13 +16,13 @@ from .judge import NOT_ATTEMPTED, PASSED, Verdict
 from .observation import Difference
 
 GREEN, AMBER, GREY = "#00874e", "#b35c00", "#8b93a3"
-COLD, WARM = ((236, 243, 250), (8, 48, 107)), ((243, 243, 243), (150, 70, 0))  # the ends of the two scales of a heat map
+# the ends of the two scales of a heat map
+COLD, WARM = ((236, 243, 250), (8, 48, 107)), ((243, 243, 243), (150, 70, 0))
 SIDE = 14  # positions of a heat map at most
 STYLE = (
-    "border:1px solid var(--jp-border-color1,#c3c9d4);border-left:6px solid {colour};border-radius:4px;"
-    "padding:8px 14px;margin:4px 0;max-width:62em;"
-    "font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5;color:var(--jp-ui-font-color1,#1f2430);"
-    "background:var(--jp-layout-color1,#fff)"
+    "border:1px solid var(--jp-border-color1,#c3c9d4);border-left:6px solid {colour};border-radius:4px;padding:8px "
+    "14px;margin:4px "
+    "0;max-width:62em;font-family:var(--jp-ui-font-family,sans-serif);font-size:13px;line-height:1.5;color:var(--jp-ui-font-color1,#1f2430);background:var(--jp-layout-color1,#fff)"
 )
 CODE = "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-space:pre-wrap;margin:4px 0"
 
@@ -50,7 +52,10 @@ def card(verdict: Verdict, change: Change | None = None) -> str:
     if verdict.problem:
         parts.append(_line(verdict.problem))
     if first := verdict.first:
-        parts.append(f"<div><b>{html.escape(first.probe)}</b>: {html.escape(str(first.difference))}</div>{_drawn(first.difference)}")
+        parts.append(
+            f"<div><b>{html.escape(first.probe)}</b>: "
+            f"{html.escape(str(first.difference))}</div>{_drawn(first.difference)}"
+        )
         frames = first.error.frames if first.error else ()
         if frames:
             lines = "\n".join(f"{f.file}:{f.line} in {f.function}\n    {f.code}" for f in frames)
@@ -61,7 +66,9 @@ def card(verdict: Verdict, change: Change | None = None) -> str:
             f"<b>“{html.escape(wrong.name)}”</b> does. {prose(wrong.because)}</div>"
         )
     if verdict.printed:
-        parts.append(f'<div>Printed while it was checked:</div><pre style="{CODE}">{html.escape(verdict.printed)}</pre>')
+        parts.append(
+            f'<div>Printed while it was checked:</div><pre style="{CODE}">{html.escape(verdict.printed)}</pre>'
+        )
     parts += [_line(note) for note in verdict.notes]
     if state == PASSED:
         parts.append(_line(f'diff("{exercise.name}") shows yours beside the reference.', faint=True))
@@ -91,9 +98,9 @@ def side_by_side(mine: str, reference: str, name: str) -> str:
         f'<div style="{CODE};white-space:pre">{"".join(column)}</div></div>'
         for title, column in zip(("yours", "the reference"), columns)
     )
-    return _box(GREEN, [_head(name, GREEN), f'<div style="display:flex;gap:16px;flex-wrap:wrap">{cells}</div>']).replace(
-        "max-width:62em;", ""
-    )
+    return _box(
+        GREEN, [_head(name, GREEN), f'<div style="display:flex;gap:16px;flex-wrap:wrap">{cells}</div>']
+    ).replace("max-width:62em;", "")
 
 
 def _box(colour: str, parts: list[str]) -> str:
@@ -107,7 +114,8 @@ def prose(text: str) -> str:
 
 def _head(name: str, colour: str, middle: str = "", right: str = "") -> str:
     return (
-        f'<div style="display:flex;gap:12px;align-items:center"><b style="font-size:14px">{html.escape(name)}</b>{middle}'
+        '<div style="display:flex;gap:12px;align-items:center"><b '
+        f'style="font-size:14px">{html.escape(name)}</b>{middle}'
         f'<span style="margin-left:auto;color:{colour};font-weight:600">{html.escape(right)}</span></div>'
     )
 
@@ -121,7 +129,8 @@ def _bar(verdict: Verdict) -> str:
         edge = GREEN if right else GREY if not verdict.results else AMBER
         tip = html.escape(f"{probe.name}: {'passed' if right else 'not yet'}", quote=True)
         squares.append(
-            f'<span title="{tip}" style="display:inline-block;width:22px;height:9px;border:1.5px solid {edge};background:{fill}"></span>'
+            f'<span title="{tip}" style="display:inline-block;width:22px;height:9px;border:1.5px solid '
+            f'{edge};background:{fill}"></span>'
         )
     return f'<span style="display:inline-flex;gap:3px">{"".join(squares)}</span>'
 
@@ -133,12 +142,14 @@ def _line(text: str, faint: bool = False) -> str:
 def _coloured(diff: str) -> str:
     grounds = {"+": "rgba(0,179,104,.16)", "-": "rgba(230,120,0,.16)"}
     return "\n".join(
-        f'<span style="background:{grounds[line[0]]}">{html.escape(line)}</span>' if line[:1] in grounds else html.escape(line)
+        f'<span style="background:{grounds[line[0]]}">{html.escape(line)}</span>'
+        if line[:1] in grounds
+        else html.escape(line)
         for line in diff.splitlines()
     )
 
 
-# ---- the first difference, drawn -------------------------------------------------------------------------------------------
+# ---- the first difference, drawn -----------------------------------------------------------------
 
 
 def _drawn(difference: Difference) -> str:
@@ -162,18 +173,25 @@ def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
             width = 18 + 90 * length / longest
             same = axis < min(len(one), len(other)) and len(one) == len(other) and one[axis] == other[axis]
             parts.append(
-                f'<rect x="{x}" y="{place * 28 + 3}" width="{width:.0f}" height="18" rx="2" fill="{GREY if same else AMBER}"/>'
-                f'<text x="{x + width / 2:.0f}" y="{place * 28 + 16}" font-size="11" text-anchor="middle" fill="white">{length}</text>'
+                f'<rect x="{x}" y="{place * 28 + 3}" width="{width:.0f}" height="18" rx="2" '
+                f'fill="{GREY if same else AMBER}"/>'
+                f'<text x="{x + width / 2:.0f}" y="{place * 28 + 16}" font-size="11" text-anchor="middle" '
+                f'fill="white">{length}</text>'
             )
             x += width + 6
             widest = max(widest, x)
         rows.append("".join(parts))
-    head = f'<svg width="{widest:.0f}" height="58" role="img" aria-label="the two shapes" style="display:block;margin:4px 0">'
+    head = (
+        f'<svg width="{widest:.0f}" height="58" role="img" aria-label="the two shapes" '
+        'style="display:block;margin:4px 0">'
+    )
     return f"{head}{''.join(rows)}</svg>"
 
 
 def _heat(one: np.ndarray, other: np.ndarray) -> str:
-    """The two-dimensional slice around the first difference, expected, yours and where they differ, side by side."""
+    """The two-dimensional slice around the first difference, expected, yours and where they differ,
+    side by side.
+    """
     with np.errstate(all="ignore"):
         return _panels(one, other)
 
@@ -192,20 +210,28 @@ def _panels(one: np.ndarray, other: np.ndarray) -> str:
     cell = 10
     width = one.shape[1] * cell
     panels = []
-    apart = np.where(np.isclose(other, one, 1e-4, 1e-5, equal_nan=True), 0, np.nan_to_num(np.abs(one - other), nan=np.inf))
+    apart = np.where(
+        np.isclose(other, one, 1e-4, 1e-5, equal_nan=True), 0, np.nan_to_num(np.abs(one - other), nan=np.inf)
+    )
     most = np.max(apart, where=np.isfinite(apart), initial=0.0)
     for number, (title, values) in enumerate((("expected", one), ("yours", other), ("how far apart", apart))):
         squares = []
         for (row, column), value in np.ndenumerate(values):
             fill = _shade(value, low, high) if number < 2 else _shade(value, 0, most, WARM)
-            squares.append(f'<rect x="{column * cell}" y="{row * cell + 14}" width="{cell}" height="{cell}" fill="{fill}"/>')
+            squares.append(
+                f'<rect x="{column * cell}" y="{row * cell + 14}" width="{cell}" height="{cell}" fill="{fill}"/>'
+            )
         caption = f'<text y="10" font-size="11" fill="currentColor">{title}</text>'
         panels.append(f'<g transform="translate({number * (max(width, 84) + 18)},0)">{caption}{"".join(squares)}</g>')
     total = 3 * (max(width, 84) + 18)
-    note = f"light {low:.3g}, dark {high:.3g}" + (", red: NaN or infinite" if finite.size < one.size + other.size else "")
+    note = f"light {low:.3g}, dark {high:.3g}" + (
+        ", red: NaN or infinite" if finite.size < one.size + other.size else ""
+    )
     return (
-        f'<svg width="{total}" height="{one.shape[0] * cell + 16}" role="img" aria-label="expected and yours as heat maps" '
-        f'style="display:block;margin:4px 0">{"".join(panels)}</svg><div style="opacity:.75;font-size:11px">{note}</div>'
+        f'<svg width="{total}" height="{one.shape[0] * cell + 16}" role="img" aria-label="expected and yours as heat '
+        'maps" '
+        f'style="display:block;margin:4px 0">{"".join(panels)}</svg><div '
+        f'style="opacity:.75;font-size:11px">{note}</div>'
     )
 
 
@@ -213,6 +239,7 @@ def _shade(value: float, low: float, high: float, ends: tuple = COLD) -> str:
     """From light to dark; red for what is no number."""
     if not np.isfinite(value):
         return "#d62728"
-    share = min(1.0, max(0.0, (value / 2 - low / 2) / (high / 2 - low / 2))) if high > low else 0.0  # high - low may overflow
+    # high - low may overflow
+    share = min(1.0, max(0.0, (value / 2 - low / 2) / (high / 2 - low / 2))) if high > low else 0.0
     light, dark = ends
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark))

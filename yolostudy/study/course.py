@@ -1,4 +1,7 @@
-"""Where the sources of a course lie, and its editions by word: `mine`, `reference`, `stub`, `hybrid`."""
+"""Where the sources of a course lie, and its editions by word:
+
+`mine`, `reference`, `stub`, `hybrid`.
+"""
 
 import re
 import tomllib
@@ -10,13 +13,16 @@ from pathlib import Path
 
 from .edition import CourseError, Edition, Module, module_names, read_module, strip, transplant
 
-REST = {"mine": "hybrid", "reference": "mine"}  # "reference:losses" is the reference for losses; what the other modules are
+# "reference:losses" is the reference for losses; what the other modules are
+REST = {"mine": "hybrid", "reference": "mine"}
 WORDS = '"mine", "reference", "hybrid", "reference:losses,assigner" (the rest mine) or "mine:losses" (the rest hybrid)'
 
 
 @dataclass(frozen=True)
 class Course:
-    """A repository with `solutions/`, the package that a learner fills in, and `course/course.toml`."""
+    """A repository with `solutions/`, the package that a learner fills in, and
+    `course/course.toml`.
+    """
 
     root: Path
     package: str  # the import package, and its folder under `root`
@@ -48,7 +54,9 @@ class Course:
 
     @property
     def key(self) -> Path:
-        """In a sealed course: what the probes saw of the reference and of each mistake, in the place of solutions."""
+        """In a sealed course: what the probes saw of the reference and of each mistake, in the
+        place of solutions.
+        """
         return self.root / "course" / "key.json"
 
     @property
@@ -62,7 +70,9 @@ class Course:
 
     @cached_property
     def exercise_names(self) -> list[str]:
-        """Every exercise that a file of `exercises` names: read, not imported, because those files import what they look at."""
+        """Every exercise that a file of `exercises` names: read, not imported, because those files
+        import what they look at.
+        """
         texts = [file.read_text("utf-8") for file in sorted(self.exercises.glob("[!_.]*.py"))]
         return [name for text in texts for name in re.findall(r"\bExercise\(\s*\"(\w+\.\w+)\"", text)]
 
@@ -83,10 +93,14 @@ class Course:
         if kind not in ("mine", "reference", "hybrid", "stub") or (colon and kind not in REST):
             raise CourseError(f"there is no edition {word!r}. Write {WORDS}.")
         if unknown := [name for name in chosen if name not in self.names]:
-            raise CourseError(f"{word!r} names no exercise module with {unknown[0]!r}. They are {', '.join(self.names) or 'none'}.")
+            raise CourseError(
+                f"{word!r} names no exercise module with {unknown[0]!r}. They are {', '.join(self.names) or 'none'}."
+            )
         plan = {name: kind if name in chosen else REST[kind] for name in self.names}
         if {*plan.values(), kind} != {"mine"} and not self.solutions.is_dir() and not (self.sealed and kind == "stub"):
-            raise CourseError(f"{word!r} needs the reference, and there is no folder {self.solutions}. Only 'mine' can be used here.")
+            raise CourseError(
+                f"{word!r} needs the reference, and there is no folder {self.solutions}. Only 'mine' can be used here."
+            )
         return plan
 
     def module(self, kind: str, name: str, accept: Callable[[str, str], bool] | None = None) -> Module:
@@ -102,14 +116,20 @@ class Course:
         return stub[name] if kind == "stub" else self._hybrid(name, reference, stub, accept)[name]
 
     def filled_in(self, name: str) -> list[str]:
-        """The definitions of one module that are no longer the stub's. Raises SyntaxError for a file that cannot be read."""
+        """The definitions of one module that are no longer the stub's.
+
+        Raises SyntaxError for a file that cannot be read.
+        """
         mine, stub = self.module("mine", name), self.module("stub", name)
         return [d for d in dict.fromkeys(stub.definitions) if (own := mine.find(d)) and not own.same_as(stub.find(d))]
 
-    def _hybrid(self, name: str, reference: Edition, stub: Edition, accept: Callable[[str, str], bool] | None) -> Edition:
+    def _hybrid(
+        self, name: str, reference: Edition, stub: Edition, accept: Callable[[str, str], bool] | None
+    ) -> Edition:
         """The reference, with each definition of mine in its place that is filled in and accepted.
 
-        accept: takes module and definition, says whether mine is good enough (the judge, once there is one).
+        accept: takes module and definition, says whether mine is good enough (the judge, once there
+        is one).
         """
         file = self.mine / f"{name}.py"
         try:
@@ -117,7 +137,9 @@ class Course:
         except (SyntaxError, FileNotFoundError) as error:
             reason = error.msg if isinstance(error, SyntaxError) else "the file is missing"
             line = getattr(error, "lineno", None) or 1
-            warnings.warn_explicit(f"{reason}; the reference stands in for all of {name}", EditionWarning, str(file), line)
+            warnings.warn_explicit(
+                f"{reason}; the reference stands in for all of {name}", EditionWarning, str(file), line
+            )
             return reference
         hybrid = reference
         for definition in dict.fromkeys(stub[name].definitions):

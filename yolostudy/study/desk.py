@@ -1,8 +1,9 @@
 """The desk: what writes into the learner's files. Nothing is ever lost there.
 
-Every version of a file that was written or seen lies byte for byte in `.yolostudy/history/MODULE/`, named by its hash, and
-`log.jsonl` beside it says in one line for each when it came and how. The log is written before the file, so a process that
-dies at any moment leaves no version behind that the log does not know. The versions of one definition are read out of
+Every version of a file that was written or seen lies byte for byte in `.yolostudy/history/MODULE/`,
+named by its hash, and `log.jsonl` beside it says in one line for each when it came and how. The log
+is written before the file, so a process that dies at any moment leaves no version behind that the
+log does not know. The versions of one definition are read out of
 these files: they are stored nowhere else.
 """
 
@@ -32,12 +33,16 @@ try:
 except ImportError:  # Windows: nothing stops two kernels that write at the same moment
     fcntl = None
 
-# A line at the left margin that begins something else: there a definition ends that Python cannot read.
+# A line at the left margin that begins something else: there a definition ends that Python cannot
+# read.
 NEXT = re.compile(r"@|(?:async\s+def|def|class|from|import|if\s+__name__)\b|[^\W\d][\w.,\s]*(?::[^=]+)?=(?!=)")
 
 
 class Refusal(CourseError):
-    """Nothing was written. The message says what was wrong, where, and what to do; `diff` what would be overwritten."""
+    """Nothing was written.
+
+    The message says what was wrong, where, and what to do; `diff` what would be overwritten.
+    """
 
     def __init__(self, message: str, diff: str = ""):
         super().__init__(message)
@@ -58,7 +63,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Version:
-    """A definition as it once stood in the learner's file, below the learner's own helpers that it uses; or a whole module."""
+    """A definition as it once stood in the learner's file, below the learner's own helpers that it
+    uses; or a whole module.
+    """
 
     number: int  # of the event in the log that brought it
     when: str  # UTC
@@ -75,12 +82,13 @@ class Desk:
         self.course = course
 
     def fill(self, name: str, text: str, writer: str = "") -> Change:
-        """Puts `module.Name` of a notebook cell into its file, with the learner's own helpers and imports that it uses.
+        """Puts `module.Name` of a notebook cell into its file, with the learner's own helpers and
+        imports that it uses.
 
         Args:
             text: the cell.
-            writer: the notebook. What it did not write itself is overwritten only when the same cell comes a second time;
-                the first time raises Refusal with the diff.
+            writer: the notebook. What it did not write itself is overwritten only when the same
+                cell comes a second time; the first time raises Refusal with the diff.
         """
         with self._open(name) as page:
             cell = _read_cell(page.definition, text)
@@ -91,9 +99,17 @@ class Desk:
             merged, own = page.merge(cell), {n for s in page.parts(cell)[:-1] for n in s.binds - page.given - {"*"}}
             page.ask_once(merged, writer)
             said = f"wrote {name} into {page.shown}" + (f", with {', '.join(sorted(own))}" if own else "")
-            left = {n for s in page.foreign(cell) for n in s.binds & page.given if (kept := merged.find(n)) and not kept.same_as(s)}
+            left = {
+                n
+                for s in page.foreign(cell)
+                for n in s.binds & page.given
+                if (kept := merged.find(n)) and not kept.same_as(s)
+            }
             if left:
-                said += f"; {', '.join(sorted(left))} stayed as the file has it: a fill writes one definition and your own helpers"
+                said += (
+                    f"; {', '.join(sorted(left))} stayed as the file has it: a fill writes one definition and your "
+                    "own helpers"
+                )
             return page.write("fill", merged, said, writer=writer)
 
     def solve(self, name: str) -> Change:
@@ -108,7 +124,8 @@ class Desk:
             return page.write("reset", page.merge(page.stub), f"put the stub of {name} back into {page.shown}")
 
     def undo(self, name: str) -> Change:
-        """One version back, and with each further call one further. A module's name means its whole file.
+        """One version back, and with each further call one further. A module's name means its whole
+        file.
 
         What is written after an undo goes on from the version that undo had reached.
         """
@@ -126,11 +143,16 @@ class Desk:
         """Brings any version back."""
         with self._open(name, whole=True) as page:
             if number not in page.versions:
-                raise Refusal(f"there is no version {number} of {name}. `yolostudy undo {name} --list` lists those that there are.")
+                raise Refusal(
+                    f"there is no version {number} of {name}. `yolostudy undo {name} --list` lists those that there "
+                    "are."
+                )
             return page.bring("restore", page.versions[number])
 
     def versions(self, name: str) -> list[Version]:
-        """Every version of a definition, or of a module, that was ever written or seen; oldest first."""
+        """Every version of a definition, or of a module, that was ever written or seen; oldest
+        first.
+        """
         with self._open(name, whole=True) as page:
             return [*page.versions.values()]
 
@@ -141,7 +163,9 @@ class Desk:
             history.see()
 
     def diff(self, name: str, other: str = "reference") -> str:
-        """What makes mine out of the "reference", the "stub", or the version before ("last"), as a unified diff."""
+        """What makes mine out of the "reference", the "stub", or the version before ("last"), as a
+        unified diff.
+        """
         with self._open(name) as page:
             if other == "last":
                 newest = page.newest
@@ -167,7 +191,16 @@ class Desk:
                 raise Refusal(f"{module} has no definition {definition!r}. There are: {known}.")
             content = history.see()
             mine = stub if content is None else history.module(_hash(content))
-            yield _Page(name, module, definition, history, history.file.relative_to(self.course.root).as_posix(), content, stub, mine)
+            yield _Page(
+                name,
+                module,
+                definition,
+                history,
+                history.file.relative_to(self.course.root).as_posix(),
+                content,
+                stub,
+                mine,
+            )
 
 
 class History:
@@ -221,7 +254,13 @@ class History:
     def add(self, content: bytes, how: str, name: str, **more) -> None:
         """One more line in the log, on disk before this returns."""
         number = max((event["number"] for event in self.events()), default=0) + 1
-        event = {"number": number, "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "how": how, "name": name, "sha": _hash(content)}
+        event = {
+            "number": number,
+            "when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "how": how,
+            "name": name,
+            "sha": _hash(content),
+        }
         cut = self.log.exists() and not self.log.read_bytes().endswith(b"\n")
         with open(self.log, "ab") as log:
             log.write(b"\n" * cut + json.dumps(event | more).encode() + b"\n")
@@ -253,7 +292,9 @@ class _Page:
 
     @cached_property
     def base(self) -> Module:
-        """What is written into: the file, with the stub's definition in the place of one that Python cannot read."""
+        """What is written into: the file, with the stub's definition in the place of one that
+        Python cannot read.
+        """
         if not self.error:
             return self.mine
         with suppress(SyntaxError, ValueError):
@@ -262,8 +303,9 @@ class _Page:
                 whole = _checked(parse(parts[0] + self.stub.find(self.definition).text + parts[2], self.history.file))
                 return replace(whole, newline="\r\n" if b"\r\n" in self.content else "\n", encoding=encoding)
         raise Refusal(
-            f"{self.shown} has a syntax error in line {self.error.lineno or 1} ({self.error.msg}), and {self.name} alone cannot be put "
-            f"right. Mend that line, or go back to the last version that could be read: `yolostudy undo {self.module}`."
+            f"{self.shown} has a syntax error in line {self.error.lineno or 1} ({self.error.msg}), and {self.name} "
+            "alone cannot be put right. Mend that line, or go back to the last version that could be read: "
+            f"`yolostudy undo {self.module}`."
         )
 
     @property
@@ -275,7 +317,9 @@ class _Page:
         return parts[1].rstrip("\n") if parts else ""
 
     def parts(self, module: Module) -> list[Statement]:
-        """The definition, and before it the learner's own helpers that it uses, in an order that does not depend on their place."""
+        """The definition, and before it the learner's own helpers that it uses, in an order that
+        does not depend on their place.
+        """
         found = [module.find(self.definition)]
         for statement in found:  # grows while we walk: a helper's helpers
             own = statement.uses - self.given
@@ -283,7 +327,9 @@ class _Page:
         return [*sorted(found[1:], key=lambda s: sorted(s.binds)), found[0]]
 
     def foreign(self, donor: Module) -> list[Statement]:
-        """What is the course's and no import, and the donor has otherwise: it never comes along with another definition."""
+        """What is the course's and no import, and the donor has otherwise: it never comes along
+        with another definition.
+        """
         others = [s for s in donor.statements if s is not donor.find(self.definition) and s.binds & self.given]
         others = [s for s in others if not isinstance(s.nodes[0], ast.Import | ast.ImportFrom)]
         return [s for s in others if not any(s.same_as(given) for given in self.stub.statements)]
@@ -292,7 +338,9 @@ class _Page:
         return "\n\n".join(s.text for s in self.parts(module)).rstrip("\n") if module.find(self.definition) else None
 
     def merge(self, donor: Module) -> Module:
-        """The file with the donor's definition, and the donor's text of those of its helpers that are the learner's own."""
+        """The file with the donor's definition, and the donor's text of those of its helpers that
+        are the learner's own.
+        """
         base, old, stub = self.base, self.base.find(self.definition), self.stub.find(self.definition)
         statements, helpers = [*base.statements], self.parts(donor)[:-1]
         if not old:
@@ -306,36 +354,53 @@ class _Page:
                 rest.remove(twin)
                 twins[twin] = helper
         gone = [s for s in rest if s.binds <= own]
-        swapped = [s if s not in twins or s.text == twins[s].text else replace(twins[s], lead=s.lead) for s in statements if s not in gone]
+        swapped = [
+            s if s not in twins or s.text == twins[s].text else replace(twins[s], lead=s.lead)
+            for s in statements
+            if s not in gone
+        ]
         place = max(i for i, s in enumerate(swapped) if self.definition in s.binds)
         swapped[place:place] = [s for s in donor.statements if s in helpers and s not in twins.values()]
         target, foreign = replace(base, statements=tuple(swapped)), self.foreign(donor)
         donor = replace(donor, statements=tuple(s for s in donor.statements if s not in foreign))
-        merged = transplant(Edition({self.module: target}), f"{self.module}.{self.definition}", Edition({self.module: donor}))
+        merged = transplant(
+            Edition({self.module: target}), f"{self.module}.{self.definition}", Edition({self.module: donor})
+        )
         return merged[self.module]
 
     def _place(self) -> int:
         """Where a definition that was deleted belongs: above what follows it in the stub."""
         where = {name: i for i, s in enumerate(self.base.statements) for name in s.binds}
         order, here = self.stub.statements, self.stub.statements.index(self.stub.find(self.definition))
-        before, after = ([where[n] for s in some for n in sorted(s.binds) if n in where] for some in (order[:here], order[here + 1 :]))
+        before, after = (
+            [where[n] for s in some for n in sorted(s.binds) if n in where]
+            for some in (order[:here], order[here + 1 :])
+        )
         return after[0] if after else before[-1] + 1 if before else len(self.base.statements)
 
     @cached_property
     def versions(self) -> dict[int, Version]:
-        """By number, oldest first. A file that could not be read tells of no definition, only of the whole module."""
+        """By number, oldest first.
+
+        A file that could not be read tells of no definition, only of the whole module.
+        """
         found, newest = {}, None
         for event in self.history.events():
             if not self.definition:
                 text = _decode(self.history.blob(event["sha"]).read_bytes())
-            elif isinstance(module := self.history.module(event["sha"]), SyntaxError) or not (text := self.text_in(module)):
+            elif isinstance(module := self.history.module(event["sha"]), SyntaxError) or not (
+                text := self.text_in(module)
+            ):
                 continue
             if newest and (text == newest.text if self.definition else event["sha"] == newest.sha):
                 continue
             back = newest.number if newest else None
-            if event["how"] == "undo" and event["name"] in (self.name, self.module):  # it stands where that version stood
+            # it stands where that version stood
+            if event["how"] == "undo" and event["name"] in (self.name, self.module):
                 back = next((v.back for v in reversed(found.values()) if v.number <= event["to"]), None)
-            newest = found[event["number"]] = Version(event["number"], event["when"], event["how"], text, event["sha"], back)
+            newest = found[event["number"]] = Version(
+                event["number"], event["when"], event["how"], text, event["sha"], back
+            )
         return found
 
     @property
@@ -343,7 +408,9 @@ class _Page:
         return next(reversed(self.versions.values()), None)
 
     def ask_once(self, merged: Module, writer: str) -> None:
-        """Raises Refusal if the file holds what this writer did not write, unless it was the last thing that it was told."""
+        """Raises Refusal if the file holds what this writer did not write, unless it was the last
+        thing that it was told.
+        """
         filled, latest, told = set(), {}, ""
         for event in self.history.events():
             if event["how"] == "fill" and event["writer"] == writer:
@@ -359,7 +426,11 @@ class _Page:
         word = _hash("\0".join([self.text, *(s.text for s in goes), *(s.text for s in comes)]))
         if (self.error or strange) and told != word:
             self.history.add(self.content, "refused", self.name, writer=writer, told=word)
-            what = f"has a syntax error in line {self.error.lineno or 1}" if self.error else "holds what this notebook did not write"
+            what = (
+                f"has a syntax error in line {self.error.lineno or 1}"
+                if self.error
+                else "holds what this notebook did not write"
+            )
             names = ", ".join(sorted({n for s in strange for n in s.binds})) or self.definition
             raise Refusal(
                 f"nothing was written: {self.shown} {what} ({names}). Run the same cell again to overwrite it; "
@@ -369,7 +440,11 @@ class _Page:
 
     def bring(self, how: str, version: Version, **event) -> Change:
         """Puts an old version into the file."""
-        new = self.merge(self.history.module(version.sha)) if self.definition else self.history.blob(version.sha).read_bytes()
+        new = (
+            self.merge(self.history.module(version.sha))
+            if self.definition
+            else self.history.blob(version.sha).read_bytes()
+        )
         said = f"brought version {version.number} of {self.name} ({version.how}, {version.when}) back into {self.shown}"
         return self.write(how, new, said, **event)
 
@@ -380,14 +455,17 @@ class _Page:
         self.history.keep(content)
         after, before = self.history.module(_hash(content)), self.base if self.definition else self.mine
         if self.definition and isinstance(after, SyntaxError):
-            raise Refusal(f"with this {self.name}, {self.shown} could not be read: {after.msg}, line {after.lineno}. Simplify it.")
+            raise Refusal(
+                f"with this {self.name}, {self.shown} could not be read: {after.msg}, line {after.lineno}. Simplify it."
+            )
         if self.history.content() != self.content:
             raise Refusal(f"{self.shown} was saved by something else at this very moment. Do it again.")
         wrote = {}
         for statement in _without(after, before):
             wrote.setdefault(",".join(sorted(statement.binds)), []).append(_hash(statement.text))
         self.history.add(content, how, self.name, wrote=wrote, **event)
-        Module((), content.decode("latin-1"), self.history.file, "\n", "latin-1").write(self.history.file)  # latin-1 keeps every byte
+        # latin-1 keeps every byte
+        Module((), content.decode("latin-1"), self.history.file, "\n", "latin-1").write(self.history.file)
         return self.change(how, said, content)
 
     def change(self, how: str, said: str, content: bytes | None = None) -> Change:
@@ -405,42 +483,59 @@ class _Page:
             return "".join(kept.get(i, line[:-1] + new.newline) for i, line in enumerate(now)).encode(new.encoding)
         except UnicodeEncodeError as error:
             lacks = error.object[error.start : error.end]
-            raise Refusal(f"{self.shown} is written in {new.encoding}, which lacks {lacks!r}. Write that another way.") from error
+            raise Refusal(
+                f"{self.shown} is written in {new.encoding}, which lacks {lacks!r}. Write that another way."
+            ) from error
 
 
-# ---- texts -----------------------------------------------------------------------------------------------------------
+# ---- texts ---------------------------------------------------------------------------------------
 
 
 def _read_cell(definition: str, text: str) -> Module:
-    """The statements of a cell that defines this name once, as a class or a function at its left margin."""
+    """The statements of a cell that defines this name once, as a class or a function at its left
+    margin.
+    """
     try:
         cell = parse(text, Path("this cell"))
         compile(cell.text, "this cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         bound = [s for s in cell.statements if definition in s.binds]
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte, or half of a character
-        line = getattr(error, "lineno", None) or text.count("\n", 0, max(text.find("\0"), getattr(error, "start", 0))) + 1
+        line = (
+            getattr(error, "lineno", None) or text.count("\n", 0, max(text.find("\0"), getattr(error, "start", 0))) + 1
+        )
         raise Refusal(
-            f"line {line} of this cell has a syntax error ({getattr(error, 'msg', error)}). Mend it, run the cell again."
+            f"line {line} of this cell has a syntax error ({getattr(error, 'msg', error)}). Mend it, run the cell "
+            "again."
         ) from error
     if not bound:
         found = f"It defines {', '.join(cell.definitions)}. " if cell.definitions else ""
         raise Refusal(f"this cell does not define {definition}. {found}Define it as a class or function in this cell.")
     if len(bound) > 1:
-        raise Refusal(f"this cell defines {definition} more than once, in lines {', '.join(str(s.line) for s in bound)}. Keep one of them.")
+        raise Refusal(
+            f"this cell defines {definition} more than once, in lines {', '.join(str(s.line) for s in bound)}. Keep "
+            "one of them."
+        )
     if bound[0].definition != definition:
-        where = f"line {bound[0].line} of this cell makes {definition} by an assignment, an import or inside another statement"
+        where = (
+            f"line {bound[0].line} of this cell makes {definition} by an assignment, an import or inside another "
+            "statement"
+        )
         raise Refusal(f"{where}. Define it as a class or function in this cell, at its left margin.")
     return replace(cell, statements=tuple(replace(s, lead=_lead(s)) for s in cell.statements))
 
 
 def _lead(statement: Statement) -> str:
-    """The comments above a statement of a cell, without the directives of the notebook, spaced for a file."""
+    """The comments above a statement of a cell, without the directives of the notebook, spaced for
+    a file.
+    """
     notes = [line for line in statement.lead.splitlines() if line.startswith("#") and not line.startswith("#|")]
     return "\n" * (2 if statement.definition else 1) + "".join(f"{note}\n" for note in notes)
 
 
 def _cut(text: str, definition: str) -> tuple[str, str, str] | None:
-    """A text that Python cannot read, cut at the margins of one definition: what is above it, itself, what is below."""
+    """A text that Python cannot read, cut at the margins of one definition: what is above it,
+    itself, what is below.
+    """
     lines = io.StringIO(re.sub(r"\r\n?", "\n", text)).readlines()
     starts = [i for i, line in enumerate(lines) if re.match(rf"(?:async\s+def|def|class)\s+{definition}\b", line)]
     if len(starts) != 1:
@@ -464,7 +559,8 @@ def _module(blob: Path) -> Module | SyntaxError:
 
 
 def _checked(module: Module) -> Module:
-    symtable.symtable(module.text, str(module.file), "exec")  # raises SyntaxError for what only binding a name brings to light
+    # raises SyntaxError for what only binding a name brings to light
+    symtable.symtable(module.text, str(module.file), "exec")
     return module
 
 

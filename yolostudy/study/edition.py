@@ -1,9 +1,10 @@
 """Editions: one idea that carries the whole course machine.
 
-An edition is a complete set of sources of the exercise modules: module name -> its top-level statements, each
-remembering the file and the line that it came from. Four operations stand on it: `read` it from files, `strip` the
-marked regions, `transplant` one definition from another edition, `load` it as a throw-away package. Everything else in
-the course (release, solve, fill, check, diagnose, hybrid, drift) is a sentence over these four.
+An edition is a complete set of sources of the exercise modules: module name -> its top-level
+statements, each remembering the file and the line that it came from. Four operations stand on it:
+`read` it from files, `strip` the marked regions, `transplant` one definition from another edition,
+`load` it as a throw-away package. Everything else in the course (release, solve, fill, check,
+diagnose, hybrid, drift) is a sentence over these four.
 """
 
 import __future__
@@ -32,7 +33,10 @@ from .regions import CourseError, find_regions
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """One top-level statement, or several that share a line. Two statements are the same only if they are one object."""
+    """One top-level statement, or several that share a line.
+
+    Two statements are the same only if they are one object.
+    """
 
     nodes: tuple[ast.stmt, ...]  # they keep the line numbers of their own file
     lead: str  # the blank lines and comments above it
@@ -43,7 +47,9 @@ class Statement:
 
     @cached_property
     def code(self) -> CodeType:
-        return compile(ast.Module([*self.nodes], type_ignores=[]), str(self.file), "exec", self.future, dont_inherit=True)
+        return compile(
+            ast.Module([*self.nodes], type_ignores=[]), str(self.file), "exec", self.future, dont_inherit=True
+        )
 
     @cached_property
     def definition(self) -> str | None:
@@ -55,7 +61,9 @@ class Statement:
     def binds(self) -> frozenset[str]:
         """The names that it binds in its module; `*` if it imports everything from somewhere."""
         star = {"*" for node in self.nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"}
-        return frozenset(star.union(s.get_name() for s in self._table.get_symbols() if s.is_assigned() or s.is_imported()))
+        return frozenset(
+            star.union(s.get_name() for s in self._table.get_symbols() if s.is_assigned() or s.is_imported())
+        )
 
     @cached_property
     def uses(self) -> frozenset[str]:
@@ -74,13 +82,17 @@ class Statement:
     def _bare(self) -> list[str]:
         nodes = copy.deepcopy(self.nodes)
         for node in (inner for statement in nodes for inner in ast.walk(statement)):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
+            if (
+                isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+                and ast.get_docstring(node, clean=False) is not None
+            ):
                 node.body = node.body[1:]
         return [*map(ast.dump, nodes)]
 
     def same_as(self, other: "Statement") -> bool:
-        """Whether both do the same in Python's eyes, whatever their layout, comments and docstrings: a stub whose text has been
-        improved since is still a stub."""
+        """Whether both do the same in Python's eyes, whatever their layout, comments and
+        docstrings: a stub whose text has been improved since is still a stub.
+        """
         return self._bare == other._bare
 
 
@@ -91,7 +103,10 @@ def _table_of(text: str) -> symtable.SymbolTable:
 
 @dataclass(frozen=True)
 class Module:
-    """The source of one exercise module. Its `text` is exact but for line ends, which are `\\n` until it is written."""
+    """The source of one exercise module.
+
+    Its `text` is exact but for line ends, which are `\\n` until it is written.
+    """
 
     statements: tuple[Statement, ...]
     tail: str  # what follows the last statement
@@ -112,7 +127,9 @@ class Module:
         return next((s for s in reversed(self.statements) if name in s.binds), None)
 
     def write(self, file: Path) -> None:
-        """Puts the text into `file` in one step, with the line ends and the encoding that it was read with."""
+        """Puts the text into `file` in one step, with the line ends and the encoding that it was
+        read with.
+        """
         replace_file(file, self.encode())
         for stale in Path(cache_from_source(str(file))).parent.glob(f"{file.stem}.*.pyc"):
             stale.unlink(missing_ok=True)  # same size, same second: Python would import the old one
@@ -148,7 +165,7 @@ class Edition(dict[str, Module]):
         return [name for name in names if not (before := stub.find(name)) or not self.find(name).same_as(before)]
 
 
-# ---- read ------------------------------------------------------------------------------------------------------------
+# ---- read ----------------------------------------------------------------------------------------
 
 
 def module_names(folder: Path) -> list[str]:
@@ -157,11 +174,16 @@ def module_names(folder: Path) -> list[str]:
 
 
 def read(folder: Path, names: Iterable[str] | None = None) -> Edition:
-    return Edition({name: read_module(folder / f"{name}.py") for name in (module_names(folder) if names is None else names)})
+    return Edition(
+        {name: read_module(folder / f"{name}.py") for name in (module_names(folder) if names is None else names)}
+    )
 
 
 def read_module(file: Path) -> Module:
-    """Reads one file. Raises SyntaxError, with file and line, for all that Python could not read."""
+    """Reads one file.
+
+    Raises SyntaxError, with file and line, for all that Python could not read.
+    """
     data = file.read_bytes()
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
@@ -172,7 +194,8 @@ def read_module(file: Path) -> Module:
         module = parse(text, file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns where the code is run
-            compile(text, str(file), "exec", dont_inherit=True)  # finds what parsing does not, such as a return outside a function
+            # finds what parsing does not, such as a return outside a function
+            compile(text, str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
         error.filename = str(file)
         raise
@@ -188,7 +211,9 @@ def parse(text: str, file: Path) -> Module:
     text += "" if text.endswith("\n") else "\n"
     tree = ast.parse(text, str(file))
     lines = io.StringIO(text).readlines()
-    imported = [a.name for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__" for a in n.names]
+    imported = [
+        a.name for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "__future__" for a in n.names
+    ]
     future = sum(getattr(__future__, name).compiler_flag for name in set(imported))
 
     groups: list[list] = []  # [first line, last line, nodes]
@@ -203,16 +228,19 @@ def parse(text: str, file: Path) -> Module:
     for (first, last, nodes), following in itertools.zip_longest(groups, groups[1:]):
         stop = following[0] - 1 if following else len(lines)
         lead, start = "".join(lines[end : first - 1]), first - 1
-        end = max([last, *(i + 1 for i in range(last, stop) if re.match(r"[ \t]+#", lines[i]))])  # END markers are comments
+        end = max(
+            [last, *(i + 1 for i in range(last, stop) if re.match(r"[ \t]+#", lines[i]))]
+        )  # END markers are comments
         statements.append(Statement(tuple(nodes), lead, "".join(lines[start:end]), file, first, future))
     return Module(tuple(statements), "".join(lines[end:]), file)
 
 
-# ---- strip -----------------------------------------------------------------------------------------------------------
+# ---- strip ---------------------------------------------------------------------------------------
 
 
 def strip(edition: Edition, notebooks: Mapping[str, str]) -> Edition:
-    """The stub edition: each marked region gives way to an error that names the exercise and its notebook.
+    """The stub edition: each marked region gives way to an error that names the exercise and its
+    notebook.
 
     A function raises once; `...` stands where its further regions were.
     """
@@ -223,7 +251,9 @@ def _strip_module(name: str, module: Module, notebooks: Mapping[str, str]) -> Mo
     lines, raising = io.StringIO(module.text).readlines(), set()
     for begin, end, indent, definition, function in find_regions(module.text, module.file):
         if name not in notebooks:
-            raise CourseError(f"{module.file}:{begin}: no notebook asks for module {name!r}. Name it in course/course.toml.")
+            raise CourseError(
+                f"{module.file}:{begin}: no notebook asks for module {name!r}. Name it in course/course.toml."
+            )
         task = f'raise NotImplementedError("exercise {name}.{definition}: course/{notebooks[name]}.ipynb")'
         lines[begin - 1 : end] = [f"{indent}{'...' if function in raising else task}\n"] + [""] * (end - begin)
         raising.add(function)
@@ -232,18 +262,20 @@ def _strip_module(name: str, module: Module, notebooks: Mapping[str, str]) -> Mo
     try:
         stub = parse("".join(lines), module.file.with_name(f"{module.file.name} (stub)"))
     except SyntaxError as error:
-        raise CourseError(f"{module.file}:{error.lineno} of the stub: {error.msg}. Move the markers around it.") from error
+        raise CourseError(
+            f"{module.file}:{error.lineno} of the stub: {error.msg}. Move the markers around it."
+        ) from error
     return replace(stub, newline=module.newline, encoding=module.encoding)
 
 
-# ---- transplant ------------------------------------------------------------------------------------------------------
+# ---- transplant ----------------------------------------------------------------------------------
 
 
 def transplant(target: Edition, name: str, donor: Edition) -> Edition:
     """`target` with `module.Name` of `donor` in the place of its own.
 
-    Whatever the definition uses, directly or not, that `donor` binds and `target` lacks comes along: a learner's own
-    helpers and imports. What both have stays as `target` has it.
+    Whatever the definition uses, directly or not, that `donor` binds and `target` lacks comes
+    along: a learner's own helpers and imports. What both have stays as `target` has it.
     """
     module = name.partition(".")[0]
     if not (new := donor.find(name)):
@@ -262,15 +294,17 @@ def transplant(target: Edition, name: str, donor: Edition) -> Edition:
     return Edition({**target, module: replace(here, statements=statements, file=file)})
 
 
-# ---- load ------------------------------------------------------------------------------------------------------------
+# ---- load ----------------------------------------------------------------------------------------
 
 serving: dict[str, Callable[[str], Module | None]] = {}  # name of a package -> what gives the sources of its modules
 _numbers = itertools.count(1)
 
 
 class Package:
-    """A loaded edition: `package.blocks.SPPF`. A module is executed when it is first asked for, by you or by another
-    module's relative import; all of them leave `sys.modules` together with the last reference to this object."""
+    """A loaded edition: `package.blocks.SPPF`. A module is executed when it is first asked for, by
+    you or by another module's relative import; all of them leave `sys.modules` together with the
+    last reference to this object.
+    """
 
     def __init__(self, edition: Edition, name: str):
         self.__name__, self._edition = name, edition
@@ -286,7 +320,9 @@ class Package:
 
 
 def load(edition: Edition, name: str = "edition") -> Package:
-    """The edition as a package under a private name, beside `sys.modules['yolostudy...']` and without touching it."""
+    """The edition as a package under a private name, beside `sys.modules['yolostudy...']` and
+    without touching it.
+    """
     return Package(edition, f"_{name}_{next(_numbers)}")
 
 
@@ -319,7 +355,8 @@ class _Loader:
             exec(statement.code, vars(module))
             line += statement.lead.count("\n")
             if statement.definition and statement.file != self.source.file:
-                # Python looks a class's source up in the file of its module, which is mixed here: give the line in that text.
+                # Python looks a class's source up in the file of its module, which is mixed here:
+                # give the line in that text.
                 made = vars(module)[statement.definition]
                 if "__firstlineno__" in getattr(made, "__dict__", ()):  # Python 3.13
                     made.__firstlineno__ = line

@@ -1,8 +1,10 @@
-"""`yolostudy.use(...)`: which edition `import yolostudy.X` gives for an exercise module X in this process.
+"""`yolostudy.use(...)`: which edition `import yolostudy.X` gives for an exercise module X in this
+process.
 
-The word is kept in the environment variable YOLOSTUDY_USE, so kernels, loader workers and pytest inherit it. Modules that
-are to be mine are left to Python's own import; the others are executed from their edition, read from disk at that moment.
-Objects made before a change keep their old classes.
+The word is kept in the environment variable YOLOSTUDY_USE, so kernels, loader workers and pytest
+inherit it. Modules that are to be mine are left to Python's own import; the others are executed
+from their edition, read from disk at that moment. Objects made before a change keep their old
+classes.
 """
 
 import importlib
@@ -25,11 +27,13 @@ def course() -> Course:
 
 
 def use(word: str) -> None:
-    """Makes later imports of exercise modules give the edition that `word` names, here and in processes started from here.
+    """Makes later imports of exercise modules give the edition that `word` names, here and in
+    processes started from here.
 
     Args:
-        word: "mine", "reference", "hybrid" (the reference, with all that is filled in put in its place),
-            "reference:losses,assigner" (these from the reference, the rest mine) or "mine:losses" (the rest hybrid).
+        word: "mine", "reference", "hybrid" (the reference, with all that is filled in put in its
+            place), "reference:losses,assigner" (these from the reference, the rest mine) or
+            "mine:losses" (the rest hybrid).
     """
     install(word)
     os.environ[VARIABLE] = word
@@ -37,7 +41,9 @@ def use(word: str) -> None:
 
 
 def inherited() -> str:
-    """The word that somebody outside this process decided on; empty if nobody did, or if it is only the default."""
+    """The word that somebody outside this process decided on; empty if nobody did, or if it is only
+    the default.
+    """
     return _inherited if _inherited != "mine" else ""
 
 
@@ -51,12 +57,16 @@ def install(word: str) -> None:
     global _word
     here = course()
     plan = here.plan(word)
-    edition.serving[PACKAGE] = lambda name: here.module(plan[name], name, _accepts) if plan.get(name, "mine") != "mine" else None
+    edition.serving[PACKAGE] = lambda name: (
+        here.module(plan[name], name, _accepts) if plan.get(name, "mine") != "mine" else None
+    )
     _word = word
 
 
 def inherit() -> None:
-    """Serves what the environment says, else what was kept for this folder, as `import yolostudy` does."""
+    """Serves what the environment says, else what was kept for this folder, as `import yolostudy`
+    does.
+    """
     word, source = os.environ.get(VARIABLE), f"the environment variable {VARIABLE}"
     if not word:
         word, source = _kept().read_text("utf-8").strip(), f"{_kept()} (delete that file, and mine is in use again)"
@@ -67,7 +77,9 @@ def inherit() -> None:
 
 
 def keep(word: str) -> None:
-    """Makes `word` what this folder's processes use unless their environment says otherwise; "mine" goes back to the plain import."""
+    """Makes `word` what this folder's processes use unless their environment says otherwise; "mine"
+    goes back to the plain import.
+    """
     install(word)
     file = _kept()
     if word == "mine":
@@ -109,7 +121,10 @@ def describe() -> str:
 
 
 def forget() -> None:
-    """Forgets the exercise modules, and the given ones, which may hold names of theirs. `study` and `keep` hold none."""
+    """Forgets the exercise modules, and the given ones, which may hold names of theirs.
+
+    `study` and `keep` hold none.
+    """
     here, package = course(), sys.modules[PACKAGE]
     loaded = {name: name.split(".")[1] for name in sys.modules if name.startswith(f"{PACKAGE}.")}
     if not {*here.names} & {*loaded.values()}:

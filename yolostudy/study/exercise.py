@@ -1,7 +1,9 @@
-"""Exercises: what is asked for, the probes that look at an answer, and the mistakes that are known by name.
+"""Exercises: what is asked for, the probes that look at an answer, and the mistakes that are known
+by name.
 
-A probe takes a loaded package and returns observations; it asserts nothing. A misconception is a small patch on the reference, with the
-reason why it is wrong. `course/exercises/*.py` holds one file for each exercise module.
+A probe takes a loaded package and returns observations; it asserts nothing. A misconception is a
+small patch on the reference, with the reason why it is wrong. `course/exercises/*.py` holds one
+file for each exercise module.
 """
 
 import ast
@@ -36,7 +38,10 @@ class Misconception:
     museum: int | None = None  # its row in the bug museum
 
     def edition(self, reference: Edition, exercise: str) -> Edition:
-        """The reference with this mistake in it. Raises CourseError if the patch does not fit any more."""
+        """The reference with this mistake in it.
+
+        Raises CourseError if the patch does not fit any more.
+        """
         module, where = exercise.partition(".")[0], f"{exercise}: misconception {self.name!r}"
         right = reference.find(exercise)
         if right is None:
@@ -44,7 +49,9 @@ class Misconception:
         text = right.text
         for old, new in self.swaps:
             if (count := text.count(old)) != 1:
-                raise CourseError(f"{where}: {old!r} stands {count} times in the solution; a swap needs it exactly once.")
+                raise CourseError(
+                    f"{where}: {old!r} stands {count} times in the solution; a swap needs it exactly once."
+                )
             text = text.replace(old, new)
         try:
             wrong = parse("\n" * (right.line - 1) + text, right.file).statements  # a traceback gives lines of the file
@@ -52,7 +59,9 @@ class Misconception:
             raise CourseError(f"{where}: what the swaps make is not Python: {error.msg}.") from None
         statements: list[Statement] = []
         for statement in reference[module].statements:
-            statements += [replace(s, lead=right.lead, future=right.future) for s in wrong] if statement is right else [statement]
+            statements += (
+                [replace(s, lead=right.lead, future=right.future) for s in wrong] if statement is right else [statement]
+            )
         return Edition({**reference, module: replace(reference[module], statements=tuple(statements))})
 
 
@@ -89,7 +98,9 @@ class Exercise:
         return known[name]
 
     def probe(self, name: str, rtol: float = 1e-4, atol: float = 1e-5) -> Callable[[Look], Look]:
-        """Decorates a function that takes a loaded package and returns observations: plain data and tensors."""
+        """Decorates a function that takes a loaded package and returns observations: plain data and
+        tensors.
+        """
 
         def add(look: Look) -> Look:
             self.probes.append(Probe(name, look, rtol, atol))
@@ -98,7 +109,11 @@ class Exercise:
         return add
 
     def misconception(self, name: str, swap: Sequence, because: str, museum: int | None = None) -> None:
-        """Names a mistake. `swap` is one pair (old, new) or several; each `old` stands once in the solution's definition."""
+        """Names a mistake.
+
+        `swap` is one pair (old, new) or several; each `old` stands once in the solution's
+        definition.
+        """
         swaps = (tuple(swap),) if swap and isinstance(swap[0], str) else tuple(map(tuple, swap))
         self.misconceptions.append(Misconception(name, swaps, because, museum))
 
@@ -107,7 +122,9 @@ _numbers = itertools.count(1)
 
 
 def read_exercises(folder: Path) -> dict[str, Exercise]:
-    """The exercises of a folder of files, by name, in the order of their stages; within a stage as they are written down."""
+    """The exercises of a folder of files, by name, in the order of their stages; within a stage as
+    they are written down.
+    """
     package = f"_exercises_{next(_numbers)}"
     shell = ModuleType(package)
     shell.__path__ = [str(folder)]
@@ -122,7 +139,8 @@ def read_exercises(folder: Path) -> dict[str, Exercise]:
 
 
 def read_outline(folder: Path) -> dict[str, Exercise]:
-    """The same exercises, with nothing that looks at an answer: their files are read and not imported, for those import torch.
+    """The same exercises, with nothing that looks at an answer: their files are read and not
+    imported, for those import torch.
 
     Where a file does not say them in plain values, all of them are imported after all.
     """

@@ -1,7 +1,8 @@
 """The judge: is an answer right, where does it first differ, and which known mistake is it?
 
-An exercise is judged with the reference around it, so an error never cascades: the reference edition with one definition of mine in it is
-loaded, the exercise's probes look at it, and what they see is compared with what they see of the reference and of each misconception.
+An exercise is judged with the reference around it, so an error never cascades: the reference
+edition with one definition of mine in it is loaded, the exercise's probes look at it, and what they
+see is compared with what they see of the reference and of each misconception.
 """
 
 import contextlib
@@ -83,7 +84,10 @@ class Verdict:
             lines.append(f"  {self.problem}")
         if self.first:
             lines.append(f"  {self.first.probe}: {self.first.difference}")
-            lines += [f"    {f.file}:{f.line} in {f.function}: {f.code}" for f in (self.first.error.frames if self.first.error else ())]
+            lines += [
+                f"    {f.file}:{f.line} in {f.function}: {f.code}"
+                for f in (self.first.error.frames if self.first.error else ())
+            ]
         if self.misconception:
             lines.append(f'  This is exactly what "{self.misconception.name}" does. {self.misconception.because}')
         if self.printed:
@@ -98,23 +102,28 @@ class Judge:
     _dtype: object = None
     _seen: dict = field(default_factory=dict)  # (exercise, misconception or None) -> what the probes saw so far
 
-    # ---- what there is -----------------------------------------------------------------------------------------------
+    # ---- what there is ---------------------------------------------------------------------------
 
     @cached_property
     def exercises(self) -> dict[str, Exercise]:
         found = read_exercises(self.course.exercises)
         if torch := sys.modules.get("torch"):
-            self._dtype = torch.get_default_dtype()  # that the fixtures are made of: probes keep to it, whatever a notebook says later
+            # that the fixtures are made of: probes keep to it, whatever a notebook says later
+            self._dtype = torch.get_default_dtype()
         return found
 
     @cached_property
     def outline(self) -> dict[str, Exercise]:
-        """The exercises without what looks at an answer: enough for a name, a hint or the map, and found without torch."""
+        """The exercises without what looks at an answer: enough for a name, a hint or the map, and
+        found without torch.
+        """
         return read_outline(self.course.exercises)
 
     @property
     def reference(self) -> Edition:
-        """What stands around an answer: the reference; in a sealed course, where there is none, whatever else the learner has."""
+        """What stands around an answer: the reference; in a sealed course, where there is none,
+        whatever else the learner has.
+        """
         return self._around_mine() if self.course.sealed else self._reference
 
     @cached_property
@@ -130,7 +139,9 @@ class Judge:
 
     @cached_property
     def _key(self) -> dict[str, dict[str, list[Seen]]]:
-        """In a sealed course: exercise -> the mistake's name, or nothing for the reference -> what the probes saw."""
+        """In a sealed course: exercise -> the mistake's name, or nothing for the reference -> what
+        the probes saw.
+        """
         table = json.loads(self.course.key.read_text("utf-8"))
         return {name: {mistake: loads(seen) for mistake, seen in recorded.items()} for name, recorded in table.items()}
 
@@ -139,7 +150,10 @@ class Judge:
         return self.course.edition("stub")
 
     def exercise(self, name: str) -> Exercise:
-        """The exercise of that name; `SPPF` alone does where no other module has one. Raises CourseError with what there is."""
+        """The exercise of that name; `SPPF` alone does where no other module has one.
+
+        Raises CourseError with what there is.
+        """
         return self.exercises[self.known(name).name]
 
     def known(self, name: str) -> Exercise:
@@ -155,25 +169,36 @@ class Judge:
         names = {word.casefold(): word for e in outline for word in (e.definition, e.name)}
         if near := difflib.get_close_matches(name.casefold(), names, 1, 0.5):
             raise CourseError(f"there is no exercise {name!r}. Did you mean {names[near[0]]}?")
-        modules = {module: [e.definition for e in outline if e.module == module] for module in dict.fromkeys(e.module for e in outline)}
-        raise CourseError(f"there is no exercise {name!r}. There are " + "; ".join(f"{m}: {', '.join(own)}" for m, own in modules.items()))
+        modules = {
+            module: [e.definition for e in outline if e.module == module]
+            for module in dict.fromkeys(e.module for e in outline)
+        }
+        raise CourseError(
+            f"there is no exercise {name!r}. There are "
+            + "; ".join(f"{m}: {', '.join(own)}" for m, own in modules.items())
+        )
 
     def select(self, word: str) -> list[Exercise]:
-        """The outlines of what a word names: blocks.SPPF, a module, a stage such as 2; of all exercises for the empty word."""
+        """The outlines of what a word names: blocks.SPPF, a module, a stage such as 2; of all
+        exercises for the empty word.
+        """
         found = [e for e in self.outline.values() if word in ("", e.module, str(e.stage), f"{e.stage:02}")]
         if word.isdecimal() and not found:
             stages = sorted({e.stage for e in self.outline.values()})
-            raise CourseError(f"there are no exercises of stage {word}; there are those of {', '.join(map(str, stages))}.")
+            raise CourseError(
+                f"there are no exercises of stage {word}; there are those of {', '.join(map(str, stages))}."
+            )
         return found or [self.known(word)]
 
-    # ---- judging -----------------------------------------------------------------------------------------------------
+    # ---- judging ---------------------------------------------------------------------------------
 
     def check(self, name: str, mine: Edition | None = None, look: Callable | None = None) -> Verdict:
         """Judges one definition.
 
         Args:
             name: the exercise.
-            mine: an edition that holds the answer; by default the learner's file as it stands on disk.
+            mine: an edition that holds the answer; by default the learner's file as it stands on
+                disk.
             look: how the answer is run, `self.look` if left out; grading runs it in a sandbox.
         """
         started = time.perf_counter()
@@ -182,7 +207,11 @@ class Judge:
             mine = mine or self._mine(exercise)
         except FileNotFoundError:
             file = self._shown(self.course.mine / f"{exercise.module}.py")
-            return Verdict(exercise, NOT_ATTEMPTED, problem=f"{file} is missing. `yolostudy reset {exercise.name}` puts the stub back.")
+            return Verdict(
+                exercise,
+                NOT_ATTEMPTED,
+                problem=f"{file} is missing. `yolostudy reset {exercise.name}` puts the stub back.",
+            )
         except SyntaxError as error:
             return Verdict(exercise, NOT_YET, problem=self._syntax(error))
         own = mine.find(exercise.name)
@@ -197,10 +226,17 @@ class Judge:
             right = all(same(*item) for item in zip(exercise.probes, expected, seen, strict=True))
             misconception = None if right else self.diagnose(exercise, seen)
         except Stopped as stopped:
-            place = "".join(f" It was in {self._shown(f.file)}:{f.line}, {f.function}: {f.code}" for f in stopped.frames[-1:])
+            place = "".join(
+                f" It was in {self._shown(f.file)}:{f.line}, {f.function}: {f.code}" for f in stopped.frames[-1:]
+            )
             seconds = time.perf_counter() - started
-            return Verdict(exercise, NOT_YET, problem=f"{stopped}{place}", seconds=seconds, interrupted=stopped.interrupted)
-        results = tuple(self._result(probe, *pair) for probe, pair in zip(exercise.probes, zip(expected, seen, strict=True), strict=True))
+            return Verdict(
+                exercise, NOT_YET, problem=f"{stopped}{place}", seconds=seconds, interrupted=stopped.interrupted
+            )
+        results = tuple(
+            self._result(probe, *pair)
+            for probe, pair in zip(exercise.probes, zip(expected, seen, strict=True), strict=True)
+        )
         return Verdict(
             exercise,
             PASSED if right else NOT_YET,
@@ -211,8 +247,13 @@ class Judge:
             seconds=time.perf_counter() - started,
         )
 
-    def look(self, exercise: Exercise, edition: Edition, files: tuple[str, ...] = (), stream: io.StringIO | None = None) -> list[Seen]:
-        """What each probe of an exercise sees in an edition. `files` are those whose frames a traceback shows."""
+    def look(
+        self, exercise: Exercise, edition: Edition, files: tuple[str, ...] = (), stream: io.StringIO | None = None
+    ) -> list[Seen]:
+        """What each probe of an exercise sees in an edition.
+
+        `files` are those whose frames a traceback shows.
+        """
         with untouched(stream or io.StringIO(), self._dtype), time_limit(self.patience, exercise, files):
             package = load(edition, "judged")
             return [self._look(probe, package, files) for probe in exercise.probes]
@@ -233,7 +274,9 @@ class Judge:
 
     def _matches(self, exercise: Exercise, misconception: Misconception, seen: list[Seen]) -> bool:
         wrong = (
-            self._key[exercise.name].get(misconception.name) if self.course.sealed else self._seen.get((exercise.name, misconception.name))
+            self._key[exercise.name].get(misconception.name)
+            if self.course.sealed
+            else self._seen.get((exercise.name, misconception.name))
         )
         if wrong is None:
             wrong = self._seen[exercise.name, misconception.name] = self.look(
@@ -256,29 +299,42 @@ class Judge:
         error = seen.error
         if error and error.kind == "NotImplementedError" and error.message.startswith("exercise "):
             other = error.message.removeprefix("exercise ").partition(":")[0]
-            if other in self.exercises and probe not in self.exercises[other].probes:  # only where no reference stands around it
+            # only where no reference stands around it
+            if other in self.exercises and probe not in self.exercises[other].probes:
                 return Result(probe.name, Difference("", f"needs {other}, which is not filled in yet"), error)
-            place = f" ({error.frames[-1].function}, {error.frames[-1].file}:{error.frames[-1].line})" if error.frames else ""
+            place = (
+                f" ({error.frames[-1].function}, {error.frames[-1].file}:{error.frames[-1].line})"
+                if error.frames
+                else ""
+            )
             return Result(probe.name, Difference("", f"a part is not filled in yet{place}"), error)
         difference = first_difference(expected, seen, probe.rtol, probe.atol)
-        if difference and error and not error.frames and not expected.error:  # the probe stumbled over what it was given
+        # the probe stumbled over what it was given
+        if difference and error and not error.frames and not expected.error:
             difference = replace(difference, sentence=f"what yours gives could not be used: {difference.sentence}")
         return Result(probe.name, difference, error)
 
     def fingerprint(self, name: str) -> str:
-        """Changes with my definition, its helpers, the reference, and the files of the exercises. Needs no exercise to be imported."""
+        """Changes with my definition, its helpers, the reference, and the files of the exercises.
+
+        Needs no exercise to be imported.
+        """
         module = name.partition(".")[0]
         mine = Edition({module: read_module(self.course.mine / f"{module}.py")})
         if self.course.sealed:  # all of mine stands around it
-            return hashlib.sha256("\0".join([name, *(m.text for m in self.reference.values()), self._around()]).encode()).hexdigest()
+            return hashlib.sha256(
+                "\0".join([name, *(m.text for m in self.reference.values()), self._around()]).encode()
+            ).hexdigest()
         answer = transplant(Edition({module: self.course.module("reference", module)}), name, mine)[module].text
         return hashlib.sha256(f"{name}\0{answer}\0{self._around()}".encode()).hexdigest()
 
     def _around(self) -> str:
-        files = [file for folder in (self.course.solutions, self.course.exercises) for file in sorted(folder.glob("*.py"))]
+        files = [
+            file for folder in (self.course.solutions, self.course.exercises) for file in sorted(folder.glob("*.py"))
+        ]
         return "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
 
-    # ---- sentences ---------------------------------------------------------------------------------------------------
+    # ---- sentences -------------------------------------------------------------------------------
 
     def _mine(self, exercise: Exercise) -> Edition:
         return Edition({exercise.module: read_module(self.course.mine / f"{exercise.module}.py")})
@@ -294,9 +350,13 @@ class Judge:
         file = self._shown(mine[exercise.module].file)
         if own:
             kind = "imported" if own.text.lstrip().startswith(("from", "import")) else "assigned"
-            return f"{exercise.definition} is {kind} in {file}:{own.line}. Define it there, as a class or function of its own."
+            return (
+                f"{exercise.definition} is {kind} in {file}:{own.line}. Define it there, as a class or function of "
+                "its own."
+            )
         here = mine[exercise.module].file
-        others = [name for name in self.reference if name != exercise.module] if here.is_absolute() else []  # graded answers lie nowhere
+        # graded answers lie nowhere
+        others = [name for name in self.reference if name != exercise.module] if here.is_absolute() else []
         for other in others:
             with contextlib.suppress(SyntaxError, FileNotFoundError):
                 found = read_module(here.with_name(f"{other}.py")).find(exercise.definition)
@@ -304,13 +364,19 @@ class Judge:
                 if found and found.definition and not (theirs and theirs.definition):
                     place = f"{self._shown(found.file)}:{found.line}"
                     return f"{file} does not define {exercise.definition}; {place} does. Move it into {file}."
-        return f"{file} does not define {exercise.definition} any more. `yolostudy reset {exercise.name}` puts the stub back."
+        return (
+            f"{file} does not define {exercise.definition} any more. `yolostudy reset {exercise.name}` puts the stub "
+            "back."
+        )
 
     def _notes(self, exercise: Exercise, own: Statement) -> Iterator[str]:
         given, yours = _signatures(self.stub.find(exercise.name)), _signatures(own)
         for function, signature in given.items():
             if function in yours and yours[function] != signature:
-                yield f"{function} was given as {function}({signature}), yours is {function}({yours[function]}): others call it so."
+                yield (
+                    f"{function} was given as {function}({signature}), yours is {function}({yours[function]}): "
+                    "others call it so."
+                )
 
 
 def same(probe: Probe, one: Seen, other: Seen) -> bool:
@@ -324,7 +390,9 @@ def _signatures(statement: Statement) -> dict[str, str]:
     functions = [node for node in ast.walk(statement.nodes[0]) if isinstance(node, ast.FunctionDef)]
     inner = {id(n) for f in functions for n in ast.walk(f) if n is not f and isinstance(n, ast.FunctionDef)}
     return {
-        f.name: ", ".join(a.arg for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs)) for f in functions if id(f) not in inner
+        f.name: ", ".join(a.arg for a in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs))
+        for f in functions
+        if id(f) not in inner
     }
 
 
@@ -334,7 +402,7 @@ def _short(printed: str) -> str:
     return "\n".join([line[:160] for line in lines[:PRINTED_LINES]] + rest)
 
 
-# ---- an answer is looked at without leaving traces ---------------------------------------------------------------------
+# ---- an answer is looked at without leaving traces -----------------------------------------------
 
 
 class Stopped(Exception):
@@ -350,7 +418,10 @@ class Overdue(BaseException):
 
 
 class Printed(io.StringIO):
-    """What an answer prints. An endless loop that prints would fill the memory before its time is up."""
+    """What an answer prints.
+
+    An endless loop that prints would fill the memory before its time is up.
+    """
 
     def write(self, text: str) -> int:
         return super().write(text) if self.tell() < PRINTED_AT_MOST else len(text)
@@ -364,7 +435,10 @@ def _message(error: BaseException) -> str:
 
 
 def _frames(error: BaseException, files: tuple[str, ...]) -> tuple[Frame, ...]:
-    """Those of some files. A recursion passes the same line a thousand times: three of each are told."""
+    """Those of some files.
+
+    A recursion passes the same line a thousand times: three of each are told.
+    """
     found, times = [], Counter()
     for f in traceback.extract_tb(error.__traceback__):
         times[f.filename, f.lineno] += 1
@@ -375,7 +449,10 @@ def _frames(error: BaseException, files: tuple[str, ...]) -> tuple[Frame, ...]:
 
 @contextlib.contextmanager
 def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> Iterator[None]:
-    """Ends what runs for longer, or is interrupted, as `Stopped`. Only the main thread can be timed, and only where there are signals."""
+    """Ends what runs for longer, or is interrupted, as `Stopped`.
+
+    Only the main thread can be timed, and only where there are signals.
+    """
 
     def ring(number, frame):
         raise Overdue
@@ -391,10 +468,13 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
         yield
     except Overdue as error:
         raise Stopped(
-            f"{exercise.name} was still running after {seconds:g} seconds. Is there a loop that never ends?", _frames(error, files)
+            f"{exercise.name} was still running after {seconds:g} seconds. Is there a loop that never ends?",
+            _frames(error, files),
         ) from None
     except KeyboardInterrupt as error:
-        raise Stopped(f"interrupted while {exercise.name} was being checked.", _frames(error, files), interrupted=True) from None
+        raise Stopped(
+            f"interrupted while {exercise.name} was being checked.", _frames(error, files), interrupted=True
+        ) from None
     finally:
         if timed:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -405,13 +485,21 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
 
 @contextlib.contextmanager
 def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
-    """What runs inside changes no random state and no setting of torch's outside, and prints into `stream`."""
+    """What runs inside changes no random state and no setting of torch's outside, and prints into
+    `stream`.
+    """
     torch, numpy = sys.modules.get("torch"), sys.modules["numpy"]
-    states: list[tuple[Callable, object]] = [(random.setstate, random.getstate()), (numpy.random.set_state, numpy.random.get_state())]
+    states: list[tuple[Callable, object]] = [
+        (random.setstate, random.getstate()),
+        (numpy.random.set_state, numpy.random.get_state()),
+    ]
     settings = [(sys.getrecursionlimit, sys.setrecursionlimit), (numpy.geterr, lambda old: numpy.seterr(**old))]
     if torch:
         states.append((torch.set_rng_state, torch.get_rng_state()))
-        settings += [(torch.get_default_dtype, torch.set_default_dtype), (torch.get_default_device, torch.set_default_device)]
+        settings += [
+            (torch.get_default_dtype, torch.set_default_dtype),
+            (torch.get_default_device, torch.set_default_device),
+        ]
         settings += [(torch.is_grad_enabled, torch.set_grad_enabled), (torch.get_num_threads, torch.set_num_threads)]
         settings.append((torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly))
     before = [read() for read, _ in settings]
@@ -433,15 +521,21 @@ def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
 
 
 def recorded(judge: Judge) -> str:
-    """The key of a sealed course: what the probes see of the reference and of each mistake, as JSON."""
+    """The key of a sealed course: what the probes see of the reference and of each mistake, as
+    JSON.
+    """
     table = {}
     for exercise in judge.exercises.values():
-        mistakes = {m.name: judge.look(exercise, m.edition(judge.reference, exercise.name)) for m in exercise.misconceptions}
-        table[exercise.name] = {name: dumps(seen) for name, seen in ({"": judge.reference_seen(exercise)} | mistakes).items()}
+        mistakes = {
+            m.name: judge.look(exercise, m.edition(judge.reference, exercise.name)) for m in exercise.misconceptions
+        }
+        table[exercise.name] = {
+            name: dumps(seen) for name, seen in ({"": judge.reference_seen(exercise)} | mistakes).items()
+        }
     return json.dumps(table)
 
 
-# ---- what a course may ship -----------------------------------------------------------------------------------------------
+# ---- what a course may ship ----------------------------------------------------------------------
 
 
 def mistaken(judge: Judge, name: str, misconception: str) -> Package:
@@ -472,7 +566,9 @@ def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
     }
     for number, hint in enumerate(exercise.hints, start=1):
         flat = "".join(hint.split())
-        if given := next((line for line in lines if len(line) > 14 and "".join(line.partition("  #")[0].split()) in flat), None):
+        if given := next(
+            (line for line in lines if len(line) > 14 and "".join(line.partition("  #")[0].split()) in flat), None
+        ):
             yield f"{where}: hint {number} gives a line of the solution away: {given}"
     if not exercise.probes:
         yield f"{where}: there is no probe."
@@ -480,7 +576,12 @@ def _faults(judge: Judge, exercise: Exercise) -> Iterator[str]:
     try:
         right = judge.reference_seen(exercise)
         if first_again := next(
-            (p.name for p, *two in zip(exercise.probes, right, judge.look(exercise, judge.reference)) if not same(p, *two)), None
+            (
+                p.name
+                for p, *two in zip(exercise.probes, right, judge.look(exercise, judge.reference))
+                if not same(p, *two)
+            ),
+            None,
         ):
             yield f"{where}: the probe {first_again!r} sees something else each time."
         empty = judge.look(exercise, transplant(judge.reference, exercise.name, judge.stub))

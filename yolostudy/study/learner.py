@@ -1,6 +1,8 @@
-"""What a learner can say, in a notebook as in the terminal: check, hint, solve, reset, undo, diff, progress.
+"""What a learner can say, in a notebook as in the terminal: check, hint, solve, reset, undo, diff,
+progress.
 
-One judge and one desk serve a process. What is checked is what is in use: mine on disk, or the reference while that one is in use.
+One judge and one desk serve a process. What is checked is what is in use: mine on disk, or the
+reference while that one is in use.
 """
 
 import ast
@@ -28,7 +30,9 @@ def desk() -> Desk:
 
 
 def uses_reference(module: str) -> bool:
-    """Whether this process runs on the reference for a module: then that is what is checked, and nothing is written."""
+    """Whether this process runs on the reference for a module: then that is what is checked, and
+    nothing is written.
+    """
     return edition_in_use.course().plan(edition_in_use.using()).get(module) == "reference"
 
 
@@ -68,7 +72,10 @@ def fill(name: str, text: str, writer: str = "") -> Change:
 
 def _may_write(name: str) -> None:
     if uses_reference(name.partition(".")[0]):
-        raise Refusal(f'nothing was written: the reference is in use for {name.partition(".")[0]}. `yolostudy.use("mine")` changes that.')
+        raise Refusal(
+            f'nothing was written: the reference is in use for {name.partition(".")[0]}. `yolostudy.use("mine")` '
+            "changes that."
+        )
 
 
 def _needs_solutions() -> None:
@@ -77,7 +84,10 @@ def _needs_solutions() -> None:
 
 
 def diff(name: str) -> tuple[str, str]:
-    """My definition and the reference's, as texts. Refused before mine passes: the hints and solve() are there for that."""
+    """My definition and the reference's, as texts.
+
+    Refused before mine passes: the hints and solve() are there for that.
+    """
     _needs_solutions()
     exercise = judge().known(name)
     if not uses_reference(exercise.module) and not _passes(exercise):
@@ -122,15 +132,29 @@ def progress(word: str = "") -> Map:
                     known |= {"state": verdict.state, "passed": verdict.passed, "total": verdict.total}
             except (SyntaxError, FileNotFoundError, CourseError):
                 known["state"] = "not yet"
-        rows.append(Row(exercise.name, exercise.stage, exercise.points, known["state"], known["passed"], known["total"], exercise.goal))
+        rows.append(
+            Row(
+                exercise.name,
+                exercise.stage,
+                exercise.points,
+                known["state"],
+                known["passed"],
+                known["total"],
+                exercise.goal,
+            )
+        )
     notebooks = {exercise.stage: course.notebooks.get(exercise.module, "") for exercise in judge().outline.values()}
     return Map(tuple(rows), notebooks)
 
 
 def package(word: str = "reference") -> Package:
-    """An edition as a package of its own, beside what is in use: `package("reference").blocks.SPPF`."""
+    """An edition as a package of its own, beside what is in use:
+
+    `package("reference").blocks.SPPF`.
+    """
     return load(
-        edition_in_use.course().edition(word, functools.partial(verdict_cache.accepts, edition_in_use.course())), word.partition(":")[0]
+        edition_in_use.course().edition(word, functools.partial(verdict_cache.accepts, edition_in_use.course())),
+        word.partition(":")[0],
     )
 
 

@@ -1,9 +1,12 @@
-"""`yolostudy museum [N]`: the bugs of this course as small broken programs: what is seen, how the cause is found, what mends it.
+"""`yolostudy museum [N]`: the bugs of this course as small broken programs: what is seen, how the
+cause is found, what mends it.
 
-A room is one bug. Its program stands in `course/museum/` and runs twice, once with the bug and once without. What it runs on is
+A room is one bug. Its program stands in `course/museum/` and runs twice, once with the bug and once
+without. What it runs on is
 
 - the reference with a mistake in it that an exercise knows by name (`mistake`),
-- the reference with a patch of its own, where no exercise asks for that definition yet (`patch`), or
+- the reference with a patch of its own, where no exercise asks for that definition yet (`patch`),
+  or
 - two functions, where the bug lies in no exercise (`broken` and `mended`).
 
     visit = museum.visit(8)      # in a notebook: visit.finding is what the lens gave
@@ -77,12 +80,16 @@ class Room:
         self._find: Callable | None = None
 
     def look(self, function: Callable[[object], tuple[bool, object]]) -> Callable:
-        """Decorates the program: it gets the broken or the mended thing, and returns whether it is ill and what is seen."""
+        """Decorates the program: it gets the broken or the mended thing, and returns whether it is
+        ill and what is seen.
+        """
         self._look = function
         return function
 
     def find(self, tool: str) -> Callable:
-        """Decorates what finds the cause in the broken thing with `tool`; what it returns has words (`str`)."""
+        """Decorates what finds the cause in the broken thing with `tool`; what it returns has words
+        (`str`).
+        """
 
         def add(function: Callable[[object], object]) -> Callable:
             self.tool, self._find = tool, function
@@ -101,7 +108,9 @@ class Room:
 
     @functools.cached_property
     def misconception(self) -> tuple[str, Misconception] | None:
-        """Name of the definition, and what is done to it; None where the room has its own two functions."""
+        """Name of the definition, and what is done to it; None where the room has its own two
+        functions.
+        """
         if self.patch:
             name, *swaps = self.patch
             return name, Misconception(self.symptom, tuple(swaps), self._cause, self.row)
@@ -110,7 +119,10 @@ class Room:
         name, wanted = self.mistake
         known = {m.name: m for m in learner.judge().exercise(name).misconceptions}
         if wanted not in known:
-            raise ValueError(f"museum: room {self.row} shows a mistake {wanted!r} that {name} does not know. It knows {', '.join(known)}.")
+            raise ValueError(
+                f"museum: room {self.row} shows a mistake {wanted!r} that {name} does not know. It knows "
+                f"{', '.join(known)}."
+            )
         return name, known[wanted]
 
     @property
@@ -138,7 +150,11 @@ class Room:
             return ""
         name = self.misconception[0]
         wrong, right = (edition.find(name).text.splitlines() for edition in self.editions)
-        lines = [line for line in list(difflib.unified_diff(wrong, right, lineterm="", n=0))[2:] if line[0] in "+-" and line[1:].strip()]
+        lines = [
+            line
+            for line in list(difflib.unified_diff(wrong, right, lineterm="", n=0))[2:]
+            if line[0] in "+-" and line[1:].strip()
+        ]
         bare = textwrap.dedent("\n".join(line[1:] for line in lines)).splitlines()
         return "\n".join(f"{line[0]} {text}" for line, text in zip(lines, bare, strict=True))
 
@@ -196,15 +212,21 @@ def _part(title: str, text: str) -> str:
 def _open_folder() -> Path:
     folder = edition_in_use.course().root / "course" / "museum"
     if edition_in_use.course().sealed:
-        raise ValueError("museum: this is a sealed edition, for an exam, and every room shows a solution. It is closed.")
+        raise ValueError(
+            "museum: this is a sealed edition, for an exam, and every room shows a solution. It is closed."
+        )
     if not folder.is_dir():
-        raise ValueError(f"museum: there is no folder {folder}. The museum belongs to the repository, not to the installed package.")
+        raise ValueError(
+            f"museum: there is no folder {folder}. The museum belongs to the repository, not to the installed package."
+        )
     return folder
 
 
 @functools.cache
 def rooms() -> dict[int, Room]:
-    """Row -> room, of every file in `course/museum/`; files that begin with _ hold what the rooms share."""
+    """Row -> room, of every file in `course/museum/`; files that begin with _ hold what the rooms
+    share.
+    """
     folder = _open_folder()
     shell = ModuleType("_museum")
     shell.__path__ = [str(folder)]
@@ -223,7 +245,9 @@ def visit(row: int) -> Visit:
         raise ValueError(f"museum: room {row} ({COMING[row][0]}) comes with stage {COMING[row][1]}.")
     known = rooms()
     if row not in known:
-        raise ValueError(f"museum: there is no room {row}. Rooms are numbered from 1 to {ROWS}; `yolostudy museum` lists them.")
+        raise ValueError(
+            f"museum: there is no room {row}. Rooms are numbered from 1 to {ROWS}; `yolostudy museum` lists them."
+        )
     room = known[row]
     broken, mended = room.subjects
     return Visit(room, room.run(broken), room.cause_in(broken), room.run(mended))
@@ -244,7 +268,10 @@ def frames(act: Callable[[], object]) -> str:
 
 
 def labels() -> dict[int, tuple[str, str, str]]:
-    """Row -> where it lies, what is seen, what finds it. Read, not imported: the list should not wait for torch."""
+    """Row -> where it lies, what is seen, what finds it.
+
+    Read, not imported: the list should not wait for torch.
+    """
     found = {}
     for file in sorted(_open_folder().glob("[!_.]*.py")):
         rows, tools = {}, {}
@@ -265,8 +292,12 @@ def labels() -> dict[int, tuple[str, str, str]]:
 def listing() -> str:
     known = labels()
     coming = {row: ("–", symptom, f"comes with stage {stage}") for row, (symptom, stage) in COMING.items()}
-    lines = [f"{row:>3}  {where:<9} {symptom:<66} {tool}" for row, (where, symptom, tool) in sorted((coming | known).items())]
-    lines.append(f"{len(known)} rooms are open. `yolostudy museum N` runs one: the symptom, the finding of its cause, the mend.")
+    lines = [
+        f"{row:>3}  {where:<9} {symptom:<66} {tool}" for row, (where, symptom, tool) in sorted((coming | known).items())
+    ]
+    lines.append(
+        f"{len(known)} rooms are open. `yolostudy museum N` runs one: the symptom, the finding of its cause, the mend."
+    )
     return "\n".join(lines)
 
 

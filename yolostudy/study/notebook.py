@@ -1,7 +1,8 @@
 """In the notebook: `%load_ext yolostudy`.
 
-A cell whose first line is `#| fill blocks.SPPF` is plain Python. After it has run, its definition is written into the learner's file, the
-package is read again, names in the notebook follow, and the card shows the verdict.
+A cell whose first line is `#| fill blocks.SPPF` is plain Python. After it has run, its definition
+is written into the learner's file, the package is read again, names in the notebook follow, and the
+card shows the verdict.
 """
 
 import builtins
@@ -24,16 +25,21 @@ USAGE = """%yolostudy stage N       mine for the modules of stage N, hybrid for 
 
 
 class Notebook:
-    """One kernel's side of the course. `last` is the exercise that a bare `check()` or `hint()` means."""
+    """One kernel's side of the course.
+
+    `last` is the exercise that a bare `check()` or `hint()` means.
+    """
 
     def __init__(self, shell):
         self.shell, self.last = shell, ""
         self.stamps = self._stamps()
 
-    # ---- hooks -------------------------------------------------------------------------------------------------------
+    # ---- hooks -----------------------------------------------------------------------------------
 
     def before(self, info) -> None:
-        """Before each cell: follow the files that were edited; lend a fill cell the names that its module has and the notebook lacks."""
+        """Before each cell: follow the files that were edited; lend a fill cell the names that its
+        module has and the notebook lacks.
+        """
         if self._stamps() != self.stamps:
             self.follow()
         raw = info.raw_cell or ""
@@ -41,7 +47,9 @@ class Notebook:
             return
         try:
             module = match[1].partition(".")[0]
-            wanted = frozenset().union(*(s.uses for s in parse(raw, edition_in_use.course().mine / f"{module}.py").statements))
+            wanted = frozenset().union(
+                *(s.uses for s in parse(raw, edition_in_use.course().mine / f"{module}.py").statements)
+            )
             lacking = [n for n in wanted if n not in self.shell.user_ns and not hasattr(builtins, n)]
             lender = self._module(module) if lacking else None
             self.shell.user_ns.update({name: vars(lender)[name] for name in lacking if name in vars(lender)})
@@ -59,7 +67,9 @@ class Notebook:
         except Exception:  # a fault of the machine: IPython would swallow the traceback
             traceback.print_exc()
 
-    def fill(self, name: str, text: str, unread: BaseException | None = None, raised: BaseException | None = None) -> None:
+    def fill(
+        self, name: str, text: str, unread: BaseException | None = None, raised: BaseException | None = None
+    ) -> None:
         exercise = learner.judge().exercise(name)
         self.last = exercise.name
         if isinstance(unread, SyntaxError):
@@ -68,23 +78,32 @@ class Notebook:
             return
         change = None
         if not learner.uses_reference(exercise.module):
-            writer = os.environ.get("JPY_SESSION_NAME") or str(self.shell.user_ns.get("__vsc_ipynb_file__", ""))  # JupyterLab, VS Code
+            # JupyterLab, VS Code
+            writer = os.environ.get("JPY_SESSION_NAME") or str(self.shell.user_ns.get("__vsc_ipynb_file__", ""))
             change = learner.fill(exercise.name, text, writer)
         self.follow([exercise])
         if isinstance(raised, KeyboardInterrupt):
-            message = f"{change.message if change else ''} The cell was interrupted, so nothing was checked: check() does it."
+            message = (
+                f"{change.message if change else ''} The cell was interrupted, so nothing was checked: check() does it."
+            )
             self.say(exercise.name, message.strip())
             return
         self.show(learner.check(exercise.name), change)
 
-    # ---- what is bound in the notebook ---------------------------------------------------------------------------------
+    # ---- what is bound in the notebook -----------------------------------------------------------
 
     def follow(self, exercises=()) -> None:
-        """Reads the package again; names of the notebook that came from it, and the given exercises, are bound to what it holds now."""
+        """Reads the package again; names of the notebook that came from it, and the given
+        exercises, are bound to what it holds now.
+        """
         bound = {}
         for name, value in list(self.shell.user_ns.items()):
             home = getattr(value, "__name__" if isinstance(value, type(sys)) else "__module__", None)
-            if isinstance(home, str) and home.startswith(f"{edition_in_use.PACKAGE}.") and self._from_package(value, home):
+            if (
+                isinstance(home, str)
+                and home.startswith(f"{edition_in_use.PACKAGE}.")
+                and self._from_package(value, home)
+            ):
                 bound[name] = (home, getattr(value, "__qualname__", ""))
         edition_in_use.forget()
         self.stamps = self._stamps()
@@ -123,7 +142,7 @@ class Notebook:
         files = [course.mine / f"{name}.py" for name in course.names]
         return {file: (s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat())}
 
-    # ---- words -------------------------------------------------------------------------------------------------------
+    # ---- words -----------------------------------------------------------------------------------
 
     def name(self, name: str) -> str:
         if not (name or self.last):
@@ -134,7 +153,9 @@ class Notebook:
         return name
 
     def check(self, name: str = ""):
-        """Judge an exercise, the last one if none is named; a stage (2) or module ("blocks") judges all of its exercises."""
+        """Judge an exercise, the last one if none is named; a stage (2) or module ("blocks") judges
+        all of its exercises.
+        """
         chosen = learner.judge().select(str(name)) if name else [learner.judge().exercise(self.name(""))]
         if len(chosen) == 1:
             self.last = chosen[0].name
@@ -195,20 +216,29 @@ class Notebook:
             print(USAGE)
 
     def stage(self, number: str) -> None:
-        """Mine for the modules of a stage, hybrid for the rest; what the environment said before stays in force."""
+        """Mine for the modules of a stage, hybrid for the rest; what the environment said before
+        stays in force.
+        """
         stages = sorted({e.stage for e in learner.judge().exercises.values()})
-        modules = list(dict.fromkeys(e.module for e in learner.judge().exercises.values() if str(e.stage) == number.lstrip("0")))
+        modules = list(
+            dict.fromkeys(e.module for e in learner.judge().exercises.values() if str(e.stage) == number.lstrip("0"))
+        )
         if not modules and number.strip("0"):
-            raise CourseError(f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}.")
+            raise CourseError(
+                f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}."
+            )
         if not edition_in_use.inherited():
             edition_in_use.use(f"mine:{','.join(modules)}" if modules else "hybrid")
             self.follow()
         print(edition_in_use.describe())
 
-    # ---- showing -----------------------------------------------------------------------------------------------------
+    # ---- showing ---------------------------------------------------------------------------------
 
     def show(self, verdict: Verdict, change=None) -> None:
-        """The card, and one plain line without a float under it. A card of what is not right yet has a button for the next hint."""
+        """The card, and one plain line without a float under it.
+
+        A card of what is not right yet has a button for the next hint.
+        """
         self.display(card.card(verdict, change), str(verdict))
         if verdict.state == NOT_YET:
             self._hint_button(verdict)
@@ -233,7 +263,10 @@ class Notebook:
         shown = max(1, learner.Progress(edition_in_use.course()).get(name)["hints"])
 
         def page() -> str:
-            return "".join(f"<div>Hint {n} of {total}: {card.prose(h)}</div>" for n, h in enumerate(verdict.exercise.hints[:shown], 1))
+            return "".join(
+                f"<div>Hint {n} of {total}: {card.prose(h)}</div>"
+                for n, h in enumerate(verdict.exercise.hints[:shown], 1)
+            )
 
         text = ipywidgets.HTML(page())
         button = ipywidgets.Button(description="next hint", disabled=shown >= total)

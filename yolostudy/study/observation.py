@@ -1,6 +1,7 @@
 """Observations: what a probe saw, as plain data, and how two of them are compared.
 
-Whatever holds numbers (a torch tensor, an array) becomes a numpy array here, and this is the only place of the machine that knows any.
+Whatever holds numbers (a torch tensor, an array) becomes a numpy array here, and this is the only
+place of the machine that knows any.
 """
 
 import base64
@@ -11,7 +12,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}  # whatever else an array holds is told as a list
+# whatever else an array holds is told as a list
+KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception that an answer raised; `frames` are those of the learner's own files, outermost first."""
+    """An exception that an answer raised; `frames` are those of the learner's own files, outermost
+    first.
+    """
 
     kind: str
     message: str
@@ -62,7 +66,10 @@ class Difference:
 
 
 def plain(value: object) -> object:
-    """The same as plain data: None, bool, int, float, str, numpy arrays, lists and dicts of them."""
+    """The same as plain data:
+
+    None, bool, int, float, str, numpy arrays, lists and dicts of them.
+    """
     if isinstance(value, int) and value.bit_length() > 63:
         return f"an int of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, float)):
@@ -110,7 +117,9 @@ def _differences(what: str, expected, yours, rtol: float, atol: float) -> Iterat
                 yield from _differences(inner, expected[key], yours[key], rtol, atol)
             else:
                 instead = next((other for other in yours if other not in expected), None)
-                yield Difference(inner, "expected, and yours has none" + (f"; it has {instead!r}" if instead else ""), expected[key])
+                yield Difference(
+                    inner, "expected, and yours has none" + (f"; it has {instead!r}" if instead else ""), expected[key]
+                )
         for key in yours:
             if key not in expected:
                 yield Difference(what, f"yours has {key!r}, which is not expected")
@@ -133,7 +142,9 @@ def _numeric(what: str, expected: np.ndarray, yours: np.ndarray, rtol: float, at
         return
     exact = kinds[0] in ("bool", "int")
     with np.errstate(all="ignore"):
-        one, other = (a if exact else a.astype(np.complex128 if kinds[0] == "complex" else np.float64) for a in (expected, yours))
+        one, other = (
+            a if exact else a.astype(np.complex128 if kinds[0] == "complex" else np.float64) for a in (expected, yours)
+        )
         equal = one == other if exact else np.isclose(other, one, rtol, atol, equal_nan=True)
     wrong = np.argwhere(~equal)
     if not len(wrong):
@@ -142,7 +153,11 @@ def _numeric(what: str, expected: np.ndarray, yours: np.ndarray, rtol: float, at
         yield Difference(what, _pair(expected[()], yours[()]), expected, yours)
         return
     place = tuple(map(int, wrong[0]))
-    share = f"all {expected.size} values differ" if len(wrong) == expected.size else f"{len(wrong)} of {expected.size} values differ"
+    share = (
+        f"all {expected.size} values differ"
+        if len(wrong) == expected.size
+        else f"{len(wrong)} of {expected.size} values differ"
+    )
     nans = 0 if exact else int(np.isnan(other).sum() - np.isnan(one).sum())
     note = f" ({nans} are NaN)" if nans > 0 else ""
     at = f"at {list(place)}: {_pair(expected[place], yours[place])}"
@@ -181,12 +196,16 @@ def _told(value) -> str:
     return _number(value) if isinstance(value, (bool, int, float)) else f"{value!r}"[:200]
 
 
-# ---- on paper: JSON, so that what comes out of a sandbox is read and never run ------------------------------------------
+# ---- on paper: JSON, so that what comes out of a sandbox is read and never run -------------------
 
 
 def dumps(seen: list[Seen]) -> str:
     def raised(error: Raised | None):
-        return error and {"kind": error.kind, "message": error.message, "frames": [vars(frame) for frame in error.frames]}
+        return error and {
+            "kind": error.kind,
+            "message": error.message,
+            "frames": [vars(frame) for frame in error.frames],
+        }
 
     return json.dumps([{"values": _to_json(s.values), "error": raised(s.error)} for s in seen])
 
@@ -208,7 +227,11 @@ def _raised(item) -> Raised | None:
 
 def _to_json(value):
     if isinstance(value, np.ndarray):
-        return {"#dtype": value.dtype.str, "shape": list(value.shape), "data": base64.b64encode(value.tobytes()).decode()}
+        return {
+            "#dtype": value.dtype.str,
+            "shape": list(value.shape),
+            "data": base64.b64encode(value.tobytes()).decode(),
+        }
     if isinstance(value, dict):
         return {key: _to_json(own) for key, own in value.items()}
     return [_to_json(own) for own in value] if isinstance(value, list) else value
@@ -220,6 +243,10 @@ def _from_json(value):
             dtype = np.dtype(value["#dtype"])
             if dtype.kind not in KINDS:
                 raise ValueError(f"these are no observations: dtype {dtype}")
-            return np.frombuffer(base64.b64decode(value["data"]), dtype).reshape([int(length) for length in value["shape"]]).copy()
+            return (
+                np.frombuffer(base64.b64decode(value["data"]), dtype)
+                .reshape([int(length) for length in value["shape"]])
+                .copy()
+            )
         return {key: _from_json(own) for key, own in value.items()}
     return [_from_json(own) for own in value] if isinstance(value, list) else value

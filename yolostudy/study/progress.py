@@ -1,4 +1,6 @@
-"""How far a learner has come: kept in `.yolostudy/progress.json`, shown as a path of stages with a dot for each exercise."""
+"""How far a learner has come: kept in `.yolostudy/progress.json`, shown as a path of stages with a
+dot for each exercise.
+"""
 
 import contextlib
 import html
@@ -8,14 +10,19 @@ from dataclasses import dataclass, field
 from .course import Course
 from .edition import replace_file
 
-UNKNOWN = {"state": "not attempted", "passed": 0, "total": 0, "mark": "", "hints": 0}  # of an exercise that nobody has looked at
-DONE, TRIED, OPEN = "#00b368", "#e69f00", "#c3c9d4"  # the same to readers with a colour deficiency by their shape: full, half, hollow
+# of an exercise that nobody has looked at
+UNKNOWN = {"state": "not attempted", "passed": 0, "total": 0, "mark": "", "hints": 0}
+# the same to readers with a colour deficiency by their shape: full, half, hollow
+DONE, TRIED, OPEN = "#00b368", "#e69f00", "#c3c9d4"
 SIGNS = {"passed": "●", "not yet": "◐", "not attempted": "○"}
 
 
 @dataclass
 class Progress:
-    """What is known about each exercise: `state`, `passed` and `total` probes, `mark` of the answer that was judged, `hints` shown."""
+    """What is known about each exercise:
+
+    `state`, `passed` and `total` probes, `mark` of the answer that was judged, `hints` shown.
+    """
 
     course: Course
     table: dict[str, dict] = field(init=False)
@@ -23,8 +30,16 @@ class Progress:
     def __post_init__(self):
         try:
             table = json.loads(self._file.read_text("utf-8"))
-            self.table = {name: {k: v for k, v in entry.items() if type(v) is type(UNKNOWN.get(k))} for name, entry in table.items()}
-        except (OSError, ValueError, AttributeError, TypeError):  # none yet, or a damaged one: every entry can be judged again
+            self.table = {
+                name: {k: v for k, v in entry.items() if type(v) is type(UNKNOWN.get(k))}
+                for name, entry in table.items()
+            }
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+            TypeError,
+        ):  # none yet, or a damaged one: every entry can be judged again
             self.table = {}
 
     @property
@@ -39,7 +54,8 @@ class Progress:
         entry = self.get(name) | changes
         if entry != self.table.get(name):
             self.table = Progress(self.course).table | {name: entry}  # another notebook may have written meanwhile
-            with contextlib.suppress(OSError):  # a folder that cannot be written to: all but the hints can be found out again
+            # a folder that cannot be written to: all but the hints can be found out again
+            with contextlib.suppress(OSError):
                 self.course.state.mkdir(exist_ok=True)
                 replace_file(self._file, json.dumps(self.table, indent=1).encode())
 
@@ -92,7 +108,9 @@ class Map:
         return f"Next: {left[0].name}" + (f", in course/{notebook}.ipynb." if notebook else ".")
 
     def __str__(self) -> str:
-        """A line of dots for each stage, and the names of what was begun; of a single stage all names."""
+        """A line of dots for each stage, and the names of what was begun; of a single stage all
+        names.
+        """
         lines = []
         for stage, rows in self.stages.items():
             dots = "".join(SIGNS[row.state] for row in rows)
@@ -115,21 +133,28 @@ class Map:
             x = 16 + column * place
             whole = all(row.state == "passed" for row in rows)
             fill = DONE if whole else "var(--jp-layout-color0, white)"
-            parts.append(f'<circle cx="{x}" cy="14" r="11" fill="{fill}" stroke="{DONE if whole else OPEN}" stroke-width="2"/>')
+            parts.append(
+                f'<circle cx="{x}" cy="14" r="11" fill="{fill}" stroke="{DONE if whole else OPEN}" stroke-width="2"/>'
+            )
             ink = "white" if whole else "currentColor"
             parts.append(f'<text x="{x}" y="18" text-anchor="middle" font-size="12" fill="{ink}">{stage}</text>')
             parts += [_dot(row, x, top + 12 + 26 * number) for number, row in enumerate(rows)]
         caption = html.escape(f"{self.caption} Full: passed, half: not yet, hollow: not attempted. {self.next}")
         return (
-            f'<div style="overflow-x:auto"><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-            f'aria-label="progress map" style="color:var(--jp-ui-font-color1, #1f2430);font-family:var(--jp-ui-font-family, sans-serif)">'
+            f'<div style="overflow-x:auto"><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            'role="img" '
+            'aria-label="progress map" style="color:var(--jp-ui-font-color1, '
+            '#1f2430);font-family:var(--jp-ui-font-family, sans-serif)">'
             f"{''.join(parts)}</svg><div>{caption}</div></div>"
         )
 
 
 def _dot(row: Row, x: int, y: int) -> str:
     colour = {"passed": DONE, "not yet": TRIED, "not attempted": OPEN}[row.state]
-    shape = f'<circle cx="{x}" cy="{y}" r="6" fill="{colour if row.state == "passed" else "none"}" stroke="{colour}" stroke-width="2"/>'
+    shape = (
+        f'<circle cx="{x}" cy="{y}" r="6" fill="{colour if row.state == "passed" else "none"}" stroke="{colour}" '
+        'stroke-width="2"/>'
+    )
     if row.state == "not yet":
         shape += f'<path d="M {x} {y - 6} A 6 6 0 0 0 {x} {y + 6} Z" fill="{colour}"/>'
     short = row.name.partition(".")[2]
@@ -137,5 +162,6 @@ def _dot(row: Row, x: int, y: int) -> str:
     count = f": {row.passed} of {row.total}" if row.total else ""
     tip = html.escape(f"{row.name}, {row.state}{count}. {row.title}")
     return (
-        f'<g><title>{tip}</title>{shape}<text x="{x + 12}" y="{y + 4}" font-size="11" fill="currentColor">{html.escape(short)}</text></g>'
+        f'<g><title>{tip}</title>{shape}<text x="{x + 12}" y="{y + 4}" font-size="11" '
+        f'fill="currentColor">{html.escape(short)}</text></g>'
     )

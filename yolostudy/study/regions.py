@@ -1,5 +1,7 @@
-"""The regions that a learner writes, marked in a solution by `# BEGIN SOLUTION` and `# END SOLUTION`, and all that can be
-wrong with them. The markers are the convention that nbgrader made common."""
+"""The regions that a learner writes, marked in a solution by `# BEGIN SOLUTION` and `# END
+SOLUTION`, and all that can be wrong with them. The markers are the convention that nbgrader made
+common.
+"""
 
 import ast
 import io
@@ -25,7 +27,10 @@ class Region(NamedTuple):
 
 
 def find_regions(text: str, file: Path) -> list[Region]:
-    """Every marked region of a source, in order. Raises CourseError, with file and line, for one that a stub cannot be made of."""
+    """Every marked region of a source, in order.
+
+    Raises CourseError, with file and line, for one that a stub cannot be made of.
+    """
     if "SOLUTION" not in text.upper():
         return []
     tree, lines = ast.parse(text, str(file)), io.StringIO(text).readlines()
@@ -52,7 +57,9 @@ def _pairs(text: str, file: Path) -> Iterator[tuple[int, int]]:
         raise CourseError(f"{file}:{begin}: the region is never closed. Write {END} under it.")
 
 
-def _place(top: list[ast.stmt], statements: list[ast.stmt], lines: list[str], begin: int, end: int, where: str) -> Region:
+def _place(
+    top: list[ast.stmt], statements: list[ast.stmt], lines: list[str], begin: int, end: int, where: str
+) -> Region:
     inside = [node for node in statements if begin < node.lineno < end]
     if not inside:
         raise CourseError(f"{where}: the region holds no code. Put the solution between its markers.")
@@ -61,7 +68,9 @@ def _place(top: list[ast.stmt], statements: list[ast.stmt], lines: list[str], be
     functions = [node for node in around if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     definition = next((node for node in top if node in around), None)
     if not functions or not isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        raise CourseError(f"{where}: the region is not in the body of one function of a top-level definition. Move its markers.")
+        raise CourseError(
+            f"{where}: the region is not in the body of one function of a top-level definition. Move its markers."
+        )
     if last > end:
         raise CourseError(f"{where}: the region cuts a statement in two. Move its markers.")
     function = max(functions, key=lambda node: node.lineno)

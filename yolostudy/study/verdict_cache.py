@@ -1,4 +1,6 @@
-"""Verdicts that are remembered: what is known about an answer is not found out again before it changes."""
+"""Verdicts that are remembered: what is known about an answer is not found out again before it
+changes.
+"""
 
 import contextlib
 from pathlib import Path

@@ -1,8 +1,10 @@
 """COCO: one JSON file of images, categories and annotations for each split.
 
-`bbox` is x y width height in pixels from the upper left corner; category ids may be any numbers and are taken in rising order, so COCO's
-own 1 … 90 become 0 … 79. Crowd regions (`iscrowd`) are not objects and are left out. Keypoints are the flat list x y visibility.
-`write` writes three decimals: within 0.001 px; one annotation a line, so that a problem has a line to name.
+`bbox` is x y width height in pixels from the upper left corner; category ids may be any numbers and
+are taken in rising order, so COCO's own 1 … 90 become 0 … 79. Crowd regions (`iscrowd`) are not
+objects and are left out. Keypoints are the flat list x y visibility.
+`write` writes three decimals: within 0.001 px; one annotation a line, so that a problem has a line
+to name.
 """
 
 from __future__ import annotations
@@ -46,10 +48,12 @@ def read(
 
     Args:
         annotation_json: the file, or a folder whose `annotations/` has one file a split.
-        images_root: what `file_name` is relative to; without it, the usual places around the file are tried.
+        images_root: what `file_name` is relative to; without it, the usual places around the file
+            are tried.
         split: which file of a folder; of a single file, what to call it (its name tells otherwise).
         class_names: refuse a file whose categories are not these.
-        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image out and lists it.
+        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image
+            out and lists it.
     """
     path = _file(Path(annotation_json), split or "train")
     split = canonical_split(split or _split_of(path))
@@ -58,17 +62,33 @@ def read(
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        refuse(path, f"this is not sound JSON ({error.msg}, column {error.colno})", "Repair or restore the file.", line=error.lineno)
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(data, dict) or not isinstance(data.get(key), list)]
+        refuse(
+            path,
+            f"this is not sound JSON ({error.msg}, column {error.colno})",
+            "Repair or restore the file.",
+            line=error.lineno,
+        )
+    missing = [
+        key
+        for key in ("images", "annotations", "categories")
+        if not isinstance(data, dict) or not isinstance(data.get(key), list)
+    ]
     if missing:
-        remedy = "COCO ground truth has images, annotations and categories; give that file, not one of images only or of results."
+        remedy = (
+            "COCO ground truth has images, annotations and categories; give that file, not one of images only or of "
+            "results."
+        )
         refuse(path, f"it has no list of {', '.join(missing)}", remedy)
     lines = _Lines(path)
 
     categories = sorted(data["categories"], key=lambda category: category["id"])
     names = tuple(str(category["name"]) for category in categories)
     if class_names and tuple(class_names) != names:
-        refuse(path, f"its classes are {', '.join(names)}", f"The description says {', '.join(class_names)}: correct one of the two.")
+        refuse(
+            path,
+            f"its classes are {', '.join(names)}",
+            f"The description says {', '.join(class_names)}: correct one of the two.",
+        )
     number_of = {category["id"]: number for number, category in enumerate(categories)}
     posed = next((category for category in categories if category.get("keypoints")), {})
     keypoint_names = tuple(posed.get("keypoints", ()))
@@ -83,7 +103,9 @@ def read(
     by_image: dict[object, list[int]] = {}
     for index, annotation in enumerate(data["annotations"]):
         if annotation.get("image_id") not in first_use:
-            what = f"annotation {annotation.get('id')} belongs to image {annotation.get('image_id')}, which is not listed"
+            what = (
+                f"annotation {annotation.get('id')} belongs to image {annotation.get('image_id')}, which is not listed"
+            )
             problems.add(lines.place("annotations", index), what, "Add the image to images, or delete the annotation.")
         elif not annotation.get("iscrowd"):
             by_image.setdefault(annotation["image_id"], []).append(index)
@@ -103,12 +125,17 @@ def read(
             continue
         if (image.get("width", size[0]), image.get("height", size[1])) != size:
             what = f"{name} is {size[0]} × {size[1]} but the file says {image.get('width')} × {image.get('height')}"
-            remedy = "If the image was resized, its boxes are wrong too: restore it or scale them; if it was not, correct width and height."
+            remedy = (
+                "If the image was resized, its boxes are wrong too: restore it or scale them; if it was not, correct "
+                "width and height."
+            )
             problems.add(lines.place("images", index), what, remedy)
             continue
         classes, boxes, points, order = [], [], [], []
         for number in by_image.get(image.get("id"), ()):
-            complaint = _read_object(data["annotations"][number], number_of, names, len(keypoint_names), classes, boxes, points)
+            complaint = _read_object(
+                data["annotations"][number], number_of, names, len(keypoint_names), classes, boxes, points
+            )
             if complaint:
                 problems.add(lines.place("annotations", number), *complaint)
             else:
@@ -117,7 +144,9 @@ def read(
         def locate(i: int, order: list[int] = order) -> str:
             return lines.place("annotations", order[i])
 
-        records.append(Record(file, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), path))
+        records.append(
+            Record(file, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), path)
+        )
     return DetectionSet(_name(path), names, records, keypoint_names, flip_index, problems=problems.close(), split=split)
 
 
@@ -128,9 +157,14 @@ def splits(path: str | Path) -> list[str]:
 
 
 def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Path:
-    """Write `annotations/SPLIT.json` and `images/` into a new folder; images are linked. Returns the folder."""
+    """Write `annotations/SPLIT.json` and `images/` into a new folder; images are linked.
+
+    Returns the folder.
+    """
     export = Export(sets, folder)
-    categories = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(export.class_names, start=1)]
+    categories = [
+        {"id": number, "name": name, "supercategory": ""} for number, name in enumerate(export.class_names, start=1)
+    ]
     for category in categories if export.keypoint_names else ():
         category |= {"keypoints": export.keypoint_names, "skeleton": [], "flip_index": export.flip_index}
     for one in export.sets:
@@ -140,7 +174,12 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
             images.append({"id": image_id, "file_name": file.name, "width": record.size[0], "height": record.size[1]})
             for i, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
                 box = [_rounded(x1), _rounded(y1), _rounded(x2 - x1), _rounded(y2 - y1)]
-                annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": int(record.classes[i]) + 1, "bbox": box}
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(record.classes[i]) + 1,
+                    "bbox": box,
+                }
                 annotation |= {"area": _rounded(box[2] * box[3]), "iscrowd": 0, "segmentation": []}
                 if record.keypoints is not None:
                     pose = record.keypoints[i]
@@ -149,7 +188,9 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
                 annotations.append(annotation)
         parts = [f'"info": {json.dumps({"description": one.name}, ensure_ascii=False)}']
         for key, values in (("categories", categories), ("images", images), ("annotations", annotations)):
-            parts.append(f'"{key}": [\n' + ",\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n]")
+            parts.append(
+                f'"{key}": [\n' + ",\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n]"
+            )
         export.write(f"annotations/{one.split}.json", "{" + ",\n".join(parts) + "}\n")
     (export.folder / "images").mkdir(exist_ok=True)
     return export.folder
@@ -163,10 +204,16 @@ def _file(path: Path, split: str) -> Path:
     if not path.is_dir():
         return path
     files = sorted((path / "annotations").glob("*.json"))
-    found = next((file for name in split_names(split) for file in files if _split_of(file) == canonical_split(name)), None)
+    found = next(
+        (file for name in split_names(split) for file in files if _split_of(file) == canonical_split(name)), None
+    )
     if found is None:
         there = ", ".join(file.name for file in files) or "none"
-        refuse(path / "annotations", f"there is no file of split '{split}' here; looked for {split}.json", f"There are: {there}.")
+        refuse(
+            path / "annotations",
+            f"there is no file of split '{split}' here; looked for {split}.json",
+            f"There are: {there}.",
+        )
     return found
 
 
@@ -208,16 +255,26 @@ def _read_object(
     label = f"annotation {annotation.get('id')}"
     if annotation.get("category_id") not in number_of:
         known = ", ".join(f"{number} {names[at]}" for number, at in list(number_of.items())[:20])
-        return f"{label} has the category id {annotation.get('category_id')}, which is out of range", f"The categories are: {known}."
+        return (
+            f"{label} has the category id {annotation.get('category_id')}, which is out of range",
+            f"The categories are: {known}.",
+        )
     try:
         x, y, width, height = (float(value) for value in annotation["bbox"])
     except (KeyError, TypeError, ValueError):
         remedy = "Write four numbers of pixels: x and y of the upper left corner, width, height."
         return f"{label} has the bbox {annotation.get('bbox')}", remedy
     try:
-        pose = np.array(annotation.get("keypoints") or [0] * (3 * keypoints), dtype=np.float64).reshape(keypoints, 3) if keypoints else None
+        pose = (
+            np.array(annotation.get("keypoints") or [0] * (3 * keypoints), dtype=np.float64).reshape(keypoints, 3)
+            if keypoints
+            else None
+        )
     except (TypeError, ValueError):
-        return f"{label} does not have {keypoints} keypoints", f"Write {3 * keypoints} numbers: x, y, visibility for each."
+        return (
+            f"{label} does not have {keypoints} keypoints",
+            f"Write {3 * keypoints} numbers: x, y, visibility for each.",
+        )
     classes.append(number_of[annotation["category_id"]])
     boxes.append([x, y, x + width, y + height])
     points.append(pose)
@@ -225,7 +282,10 @@ def _read_object(
 
 
 class _Lines:
-    """`FILE:LINE` of an element of one of the file's lists. JSON parsers keep no lines: at the first problem the text is walked again."""
+    """`FILE:LINE` of an element of one of the file's lists.
+
+    JSON parsers keep no lines: at the first problem the text is walked again.
+    """
 
     def __init__(self, path: Path):
         self.path = path

@@ -18,7 +18,8 @@ def digits(value: float, places: int) -> str:
 
 
 class Export:
-    """An empty folder to write sets into, and a name for each image that no other image in the export has.
+    """An empty folder to write sets into, and a name for each image that no other image in the
+    export has.
 
     Args:
         sets: one set, or several splits of one vocabulary.
@@ -31,7 +32,11 @@ class Export:
         if not self.sets:
             raise DataError("No set to write. Give one set or several splits of it.")
         first = self.sets[0]
-        self.class_names, self.keypoint_names, self.flip_index = first.class_names, first.keypoint_names, first.flip_index
+        self.class_names, self.keypoint_names, self.flip_index = (
+            first.class_names,
+            first.keypoint_names,
+            first.flip_index,
+        )
         for other in self.sets[1:]:
             if (other.class_names, other.keypoint_names) != (first.class_names, first.keypoint_names):
                 what = f"{other.name}: {other.split} has other class or keypoint names than {first.split}"
@@ -47,11 +52,15 @@ class Export:
         self._taken: dict[str, Path] = {}
 
     def stem(self, image: Path) -> str:
-        """The image's own name without suffix; with a number behind it where a different image took that already."""
+        """The image's own name without suffix; with a number behind it where a different image took
+        that already.
+        """
         if image not in self.stems:
             stem, number = image.stem, 1
             # YOLO keeps an image that is in two splits twice; it is still one image.
-            while (first := self._taken.setdefault(stem.lower(), image)) != image and not filecmp.cmp(first, image, shallow=False):
+            while (first := self._taken.setdefault(stem.lower(), image)) != image and not filecmp.cmp(
+                first, image, shallow=False
+            ):
                 number += 1
                 stem = f"{image.stem}_{number}"
             self.stems[image] = stem

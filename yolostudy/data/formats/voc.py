@@ -3,8 +3,9 @@
     images/1.jpg    annotations/1.xml    splits/train.txt (one image name a line)    classes.json (optional)
     JPEGImages/     Annotations/Horizontal Bounding Boxes/     ImageSets/Main/       the release of MAR20
 
-An object is `<name>` and `<bndbox>` with `<xmin> <ymin> <xmax> <ymax>`, in pixels, taken as they stand: no 1 is subtracted. An object may
-carry `<keypoints><keypoint name="nose" x="12.5" y="40" visible="2"/></keypoints>`. `write` writes three decimals: within 0.0005 px.
+An object is `<name>` and `<bndbox>` with `<xmin> <ymin> <xmax> <ymax>`, in pixels, taken as they
+stand: no 1 is subtracted. An object may carry `<keypoints><keypoint name="nose" x="12.5" y="40"
+visible="2"/></keypoints>`. `write` writes three decimals: within 0.0005 px.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from ..records import (
 )
 from .export import Export, digits
 
-# Alternatives, the more special first: a file system that ignores case takes "annotations" for "Annotations" too.
+# Alternatives, the more special first: a file system that ignores case takes "annotations" for
+# "Annotations" too.
 IMAGES = ("images", "JPEGImages")
 ANNOTATIONS = ("Annotations/Horizontal Bounding Boxes", "annotations", "Annotations")
 SPLITS = ("splits", "ImageSets/Main")
@@ -44,15 +46,18 @@ VOCABULARY = ("classes.json", "planes.json")  # class_names, keypoint_names, fli
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read(root: str | Path, split: str = "train", *, class_names: Sequence[str] | None = None, on_bad: str = "fail") -> DetectionSet:
+def read(
+    root: str | Path, split: str = "train", *, class_names: Sequence[str] | None = None, on_bad: str = "fail"
+) -> DetectionSet:
     """Read one split.
 
     Args:
         root: the folder that holds images, annotations and splits.
         split: the name of a file in the splits folder; "all" takes every annotation.
-        class_names: the vocabulary, refused if classes.json or planes.json states another. Without either, it is the names found in all
-            annotations, sorted, A2 before A10.
-        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image out and lists it.
+        class_names: the vocabulary, refused if classes.json or planes.json states another. Without
+            either, it is the names found in all annotations, sorted, A2 before A10.
+        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image
+            out and lists it.
     """
     root = Path(root)
     problems = Problems(on_bad)
@@ -70,7 +75,8 @@ def read(root: str | Path, split: str = "train", *, class_names: Sequence[str] |
             problems.add(
                 images[stem],
                 f"its annotation is missing: no {stem}.xml",
-                f"Put the annotation there (one without <object> for an image that shows none), or delete the entry at {where}.",
+                "Put the annotation there (one without <object> for an image that shows none), or delete the entry "
+                f"at {where}.",
             )
         else:
             size = image_size(images[stem], problems)
@@ -79,7 +85,13 @@ def read(root: str | Path, split: str = "train", *, class_names: Sequence[str] |
                 if record:
                     records.append(record)
     return DetectionSet(
-        root.resolve().name, names, records, keypoint_names, flip_index, problems=problems.close(), split=canonical_split(split)
+        root.resolve().name,
+        names,
+        records,
+        keypoint_names,
+        flip_index,
+        problems=problems.close(),
+        split=canonical_split(split),
     )
 
 
@@ -89,7 +101,10 @@ def splits(root: str | Path) -> list[str]:
 
 
 def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Path:
-    """Write one set or several splits into a new folder in the course's layout; images are linked. Returns the folder."""
+    """Write one set or several splits into a new folder in the course's layout; images are linked.
+
+    Returns the folder.
+    """
     export = Export(sets, folder)
     written: dict[str, str] = {}
     for one in export.sets:
@@ -97,10 +112,17 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
             image = export.place(record.image, "images")
             text = _xml(record, image.name, one)
             if written.setdefault(image.stem, text) != text:
-                raise DataError(f"{record.image}: two splits hold different objects of this image. Write each split into its own folder.")
+                raise DataError(
+                    f"{record.image}: two splits hold different objects of this image. Write each split into its own "
+                    "folder."
+                )
             export.write(f"annotations/{image.stem}.xml", text)
         export.write(f"splits/{one.split}.txt", "".join(f"{export.stem(record.image)}\n" for record in one.records))
-    vocabulary = {"class_names": export.class_names, "keypoint_names": export.keypoint_names, "flip_index": export.flip_index}
+    vocabulary = {
+        "class_names": export.class_names,
+        "keypoint_names": export.keypoint_names,
+        "flip_index": export.flip_index,
+    }
     export.write_json("classes.json", vocabulary)
     for needed in ("images", "annotations"):  # an empty set is a set too
         (export.folder / needed).mkdir(exist_ok=True)
@@ -115,7 +137,11 @@ def _folder(root: Path, alternatives: Sequence[str], what: str) -> Path:
             return root / name
     inner = [path.parent for name in alternatives for path in root.glob(f"*/{name.split('/')[0]}")]
     there = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) or "no folder"
-    hint = f"They seem to lie one folder deeper: give {inner[0]}." if inner else f"It holds {there}: rename that, or give the right folder."
+    hint = (
+        f"They seem to lie one folder deeper: give {inner[0]}."
+        if inner
+        else f"It holds {there}: rename that, or give the right folder."
+    )
     refuse(root, f"there is no folder of {what} here; looked for {', '.join(alternatives)}", hint)
 
 
@@ -132,8 +158,13 @@ def _by_stem(folder: Path, suffixes: Sequence[str], what: str) -> dict[str, Path
     return found
 
 
-def _vocabulary(root: Path, annotations: dict[str, Path], class_names: Sequence[str] | None) -> tuple[tuple, tuple, tuple]:
-    """(class names, keypoint names, flip index). Taken from all annotations where nothing states it, so that all splits agree."""
+def _vocabulary(
+    root: Path, annotations: dict[str, Path], class_names: Sequence[str] | None
+) -> tuple[tuple, tuple, tuple]:
+    """(class names, keypoint names, flip index).
+
+    Taken from all annotations where nothing states it, so that all splits agree.
+    """
     for name in VOCABULARY:
         file = root / name
         if file.is_file():
@@ -154,7 +185,9 @@ def _vocabulary(root: Path, annotations: dict[str, Path], class_names: Sequence[
             tree = ElementTree.parse(path).getroot()
         except ElementTree.ParseError:
             continue  # said when its image is read, if it is in this split
-        found.update(name.strip() for name in (thing.findtext("name") for thing in tree.iter("object")) if name and name.strip())
+        found.update(
+            name.strip() for name in (thing.findtext("name") for thing in tree.iter("object")) if name and name.strip()
+        )
         keypoint_names.update(dict.fromkeys(point.get("name", "") for point in tree.iter("keypoint")))
     keypoint_names = tuple(keypoint_names)
     return tuple(class_names or sorted(found, key=natural)), keypoint_names, mirror(keypoint_names)
@@ -168,7 +201,11 @@ def _entries(root: Path, split: str, images: dict, annotations: dict, problems: 
     file = next((folder / f"{name}.txt" for name in split_names(split) if (folder / f"{name}.txt").is_file()), None)
     if file is None:
         there = [path.stem for path in sorted(folder.glob("*.txt"))]
-        refuse(folder, f"there is no split '{split}' here; looked for {split}.txt", f"There are: {', '.join(there) or 'none'}.")
+        refuse(
+            folder,
+            f"there is no split '{split}' here; looked for {split}.txt",
+            f"There are: {', '.join(there) or 'none'}.",
+        )
     found: dict[str, str] = {}
     for line, text in enumerate(read_text(file).splitlines(), start=1):
         entry = text.strip()
@@ -179,22 +216,41 @@ def _entries(root: Path, split: str, images: dict, annotations: dict, problems: 
         if Path(entry).is_absolute() or entry.startswith(("/", "\\")):
             stripped = entry.lstrip("/\\")
             remedy = f"Images are looked up relative to {root}; "
-            remedy += "remove the leading /." if (root / stripped).exists() or stripped == name else f"write only the image's name, {stem}."
+            remedy += (
+                "remove the leading /."
+                if (root / stripped).exists() or stripped == name
+                else f"write only the image's name, {stem}."
+            )
             problems.add(file, f"'{entry}' is an absolute path", remedy, line=line)
         elif stem not in images and stem not in annotations:
             near = suggest(stem, sorted(annotations, key=natural))
-            problems.add(file, f"'{entry}' is the name of no image and of no annotation", f"Correct or delete the line. {near}", line=line)
+            problems.add(
+                file,
+                f"'{entry}' is the name of no image and of no annotation",
+                f"Correct or delete the line. {near}",
+                line=line,
+            )
         elif name != entry and not (root / entry).exists():
             problems.add(file, f"'{entry}' is not there", f"Write only the image's name, {stem}.", line=line)
         elif stem in found:
-            problems.add(file, f"'{entry}' is listed twice, first at {Path(found[stem]).name}", "Delete one of the two lines.", line=line)
+            problems.add(
+                file,
+                f"'{entry}' is listed twice, first at {Path(found[stem]).name}",
+                "Delete one of the two lines.",
+                line=line,
+            )
         else:
             found[stem] = place(file, line)
     return list(found.items())
 
 
 def _record(
-    image: Path, size: tuple[int, int], source: Path, numbers: dict[str, int], keypoint_names: tuple[str, ...], problems: Problems
+    image: Path,
+    size: tuple[int, int],
+    source: Path,
+    numbers: dict[str, int],
+    keypoint_names: tuple[str, ...],
+    problems: Problems,
 ) -> Record | None:
     try:
         tree = ElementTree.parse(source).getroot()
@@ -208,7 +264,8 @@ def _record(
         problems.add(
             source,
             f"<size> says {stated[0]} × {stated[1]} but {image.name} is {size[0]} × {size[1]}",
-            "If the image was resized, its boxes are wrong too: restore the image or scale the boxes; if it was not, correct <size>.",
+            "If the image was resized, its boxes are wrong too: restore the image or scale the boxes; if it was not, "
+            "correct <size>.",
             line=_line(source, "size"),
         )
         return None
@@ -227,7 +284,9 @@ def _record(
     return Record(image, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), source)
 
 
-def _read_object(thing, numbers: dict, keypoint_names: tuple, classes: list, boxes: list, points: list) -> tuple[str, str, str] | None:
+def _read_object(
+    thing, numbers: dict, keypoint_names: tuple, classes: list, boxes: list, points: list
+) -> tuple[str, str, str] | None:
     """Append one object to the three lists; or say what is wrong, the remedy, and in which tag."""
     name = (thing.findtext("name") or "").strip()
     if name not in numbers:
@@ -253,7 +312,11 @@ def _read_object(thing, numbers: dict, keypoint_names: tuple, classes: list, box
         try:
             pose[keypoint_names.index(point.get("name"))] = [float(point.get(key)) for key in ("x", "y", "visible")]
         except (TypeError, ValueError):
-            return f"keypoint '{point.get('name')}' lacks a number in x, y or visible", "Write all three as numbers.", "keypoints"
+            return (
+                f"keypoint '{point.get('name')}' lacks a number in x, y or visible",
+                "Write all three as numbers.",
+                "keypoints",
+            )
     classes.append(numbers[name])
     boxes.append(corners)
     points.append(pose)
@@ -261,7 +324,10 @@ def _read_object(thing, numbers: dict, keypoint_names: tuple, classes: list, box
 
 
 def _line(path: Path, tag: str, number: int | None = None) -> int | None:
-    """The line of the first `tag`, or of that in the object with this number. The fast parser keeps no lines: the file is parsed again."""
+    """The line of the first `tag`, or of that in the object with this number.
+
+    The fast parser keeps no lines: the file is parsed again.
+    """
     parser, objects, found = expat.ParserCreate(), [], []
 
     def start(name: str, _: dict) -> None:
@@ -290,6 +356,8 @@ def _xml(record: Record, image_name: str, one: DetectionSet) -> str:
         if record.keypoints is not None:
             pose = ElementTree.SubElement(thing, "keypoints")
             for name, (x, y, visible) in zip(one.keypoint_names, record.keypoints[i].tolist(), strict=True):
-                ElementTree.SubElement(pose, "keypoint", name=name, x=digits(x, 3), y=digits(y, 3), visible=str(int(visible)))
+                ElementTree.SubElement(
+                    pose, "keypoint", name=name, x=digits(x, 3), y=digits(y, 3), visible=str(int(visible))
+                )
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,11 +1,13 @@
 """YOLO text labels with an Ultralytics data.yaml.
 
-    data.yaml: train, val, test (folders, lists of folders, or .txt lists of images), names; for pose kpt_shape, flip_idx, kpt_names
+    data.yaml: train, val, test (folders, lists of folders, or .txt lists of images), names;
+        for pose kpt_shape, flip_idx, kpt_names
     images/train/1.jpg    labels/train/1.txt: one object a line, `class x y width height [x y visibility …]`
 
-x y is the box's centre; all lengths are divided by the image's width or height. An image without a label file is background. `write` writes
-eight decimals: within 0.0001 px in an image of 10,000 px. The yaml states no `path`, so Ultralytics and this reader start from the folder
-that it lies in, and the export can be moved.
+x y is the box's centre; all lengths are divided by the image's width or height. An image without a
+label file is background. `write` writes
+eight decimals: within 0.0001 px in an image of 10,000 px. The yaml states no `path`, so Ultralytics
+and this reader start from the folder that it lies in, and the export can be moved.
 """
 
 from __future__ import annotations
@@ -41,14 +43,17 @@ NOT_SPLITS = {"path", "names", "nc", "kpt_shape", "flip_idx", "kpt_names", "down
 ROUNDING = 1e-3  # how far over 1 a normalised value may be: written with three decimals, it still is one
 
 
-def read(data_yaml: str | Path, split: str = "train", *, class_names: Sequence[str] | None = None, on_bad: str = "fail") -> DetectionSet:
+def read(
+    data_yaml: str | Path, split: str = "train", *, class_names: Sequence[str] | None = None, on_bad: str = "fail"
+) -> DetectionSet:
     """Read one split.
 
     Args:
         data_yaml: the file, or the folder that holds data.yaml.
         split: train, validation (`val`), test, or any other key of the yaml that names images.
         class_names: refuse a file whose names are not these.
-        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image out and lists it.
+        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image
+            out and lists it.
     """
     path = Path(data_yaml)
     path = path / "data.yaml" if path.is_dir() else path
@@ -56,7 +61,11 @@ def read(data_yaml: str | Path, split: str = "train", *, class_names: Sequence[s
     problems = Problems(on_bad)
     names = _class_names(path, data)
     if class_names and tuple(class_names) != names:
-        refuse(path, f"its classes are {', '.join(names)}", f"The description says {', '.join(class_names)}: correct one of the two.")
+        refuse(
+            path,
+            f"its classes are {', '.join(names)}",
+            f"The description says {', '.join(class_names)}: correct one of the two.",
+        )
     keypoint_names, dimensions, flip_index = _keypoints(path, data)
     columns = 5 + len(keypoint_names) * dimensions
     images = _images(path, data, split, problems)
@@ -84,9 +93,13 @@ def read(data_yaml: str | Path, split: str = "train", *, class_names: Sequence[s
         def locate(i: int, label: Path = label, lines: list[int] = lines) -> str:
             return place(label, lines[i])
 
-        records.append(Record(image, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), source))
+        records.append(
+            Record(image, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), source)
+        )
     name = path.resolve().parent.name if path.stem == "data" else path.stem
-    return DetectionSet(name, names, records, keypoint_names, flip_index, problems=problems.close(), split=canonical_split(split))
+    return DetectionSet(
+        name, names, records, keypoint_names, flip_index, problems=problems.close(), split=canonical_split(split)
+    )
 
 
 def splits(data_yaml: str | Path) -> list[str]:
@@ -97,7 +110,9 @@ def splits(data_yaml: str | Path) -> list[str]:
 
 
 def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Path:
-    """Write one set or several splits into a new folder that Ultralytics trains on; images are linked. Returns its data.yaml."""
+    """Write one set or several splits into a new folder that Ultralytics trains on; images are
+    linked. Returns its data.yaml.
+    """
     export = Export(sets, folder)
     keys = {}
     for one in export.sets:
@@ -105,10 +120,14 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
         keys[key] = f"images/{key}"
         for record in one.records:
             export.place(record.image, keys[key])
-            export.write(f"labels/{key}/{export.stem(record.image)}.txt", "".join(_row(record, i) for i in range(len(record.classes))))
+            export.write(
+                f"labels/{key}/{export.stem(record.image)}.txt",
+                "".join(_row(record, i) for i in range(len(record.classes))),
+            )
         for needed in ("images", "labels"):  # an empty set is a set too
             (export.folder / needed / key).mkdir(parents=True, exist_ok=True)
-    # Ultralytics opens no yaml without both of these; where one was not exported, the other stands in for it.
+    # Ultralytics opens no yaml without both of these; where one was not exported, the other stands
+    # in for it.
     for key, other in (("train", "val"), ("val", "train")):
         keys.setdefault(key, keys.get(other) or next(iter(keys.values())))
     data: dict = {**keys, "names": dict(enumerate(export.class_names))}
@@ -137,14 +156,26 @@ def load_yaml(path: Path) -> dict:
         data = yaml.safe_load(read_text(path))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        refuse(path, f"this is not sound YAML ({error.problem})", "Correct this line.", line=mark.line + 1 if mark else None)
+        refuse(
+            path,
+            f"this is not sound YAML ({error.problem})",
+            "Correct this line.",
+            line=mark.line + 1 if mark else None,
+        )
     if not isinstance(data, dict):
         refuse(path, "this YAML file holds no keys", "Write at least train, val and names.")
     return data
 
 
 def _line_of_key(path: Path, key: str) -> int | None:
-    return next((line for line, text in enumerate(read_text(path).splitlines(), start=1) if re.match(rf"{re.escape(key)}\s*:", text)), None)
+    return next(
+        (
+            line
+            for line, text in enumerate(read_text(path).splitlines(), start=1)
+            if re.match(rf"{re.escape(key)}\s*:", text)
+        ),
+        None,
+    )
 
 
 def _class_names(path: Path, data: dict) -> tuple[str, ...]:
@@ -155,7 +186,12 @@ def _class_names(path: Path, data: dict) -> tuple[str, ...]:
             refuse(path, f"names are numbered {', '.join(map(str, names))}", remedy, line=_line_of_key(path, "names"))
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
-        refuse(path, "there are no class names", "Add `names:` with one name for each class number.", line=_line_of_key(path, "names"))
+        refuse(
+            path,
+            "there are no class names",
+            "Add `names:` with one name for each class number.",
+            line=_line_of_key(path, "names"),
+        )
     if data.get("nc", len(names)) != len(names):
         what = f"nc is {data['nc']} but there are {len(names)} names"
         refuse(path, what, "Correct one of them, or delete nc.", line=_line_of_key(path, "nc"))
@@ -170,7 +206,11 @@ def _keypoints(path: Path, data: dict) -> tuple[tuple[str, ...], int, tuple[int,
     names = data.get("kpt_names") or {}
     names = names.get(0, ()) if isinstance(names, dict) else names
     names = tuple(names) if len(names) == count else tuple(f"keypoint {k}" for k in range(count))
-    return names, dimensions, checked_flip(place(path, _line_of_key(path, "flip_idx")), data.get("flip_idx") or mirror(names), names)
+    return (
+        names,
+        dimensions,
+        checked_flip(place(path, _line_of_key(path, "flip_idx")), data.get("flip_idx") or mirror(names), names),
+    )
 
 
 def _images(path: Path, data: dict, split: str, problems: Problems) -> list[Path]:
@@ -202,7 +242,10 @@ def _root(path: Path, data: dict) -> Path:
 
 
 def _searched(folder: Path, problems: Problems) -> list[Path]:
-    images = sorted((file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES), key=lambda file: natural(str(file)))
+    images = sorted(
+        (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES),
+        key=lambda file: natural(str(file)),
+    )
     if not images:
         what = f"0 images found under this folder; looked for {', '.join('*' + suffix for suffix in IMAGE_SUFFIXES)}"
         refuse(folder, what, f"It holds {_kinds(folder)}. Give the folder of the images.")
@@ -226,7 +269,12 @@ def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
         if not image.is_file():
             problems.add(file, *misplaced(entry, root), line=line)
         elif image in seen:
-            problems.add(file, f"'{entry}' is listed twice, first on line {seen[image]}", "Delete one of the two lines.", line=line)
+            problems.add(
+                file,
+                f"'{entry}' is listed twice, first on line {seen[image]}",
+                "Delete one of the two lines.",
+                line=line,
+            )
         else:
             seen[image] = line
     return list(seen)
@@ -257,14 +305,25 @@ def _no_labels(pairs: list[tuple[Path, Path]]) -> None:
 
 def _kinds(folder: Path) -> str:
     counts = Counter(file.suffix or "unnamed" for file in folder.iterdir() if file.is_file())
-    return ", ".join(f"{count} {suffix} file{'s' * (count > 1)}" for suffix, count in counts.most_common(3)) or "no files"
+    return (
+        ", ".join(f"{count} {suffix} file{'s' * (count > 1)}" for suffix, count in counts.most_common(3)) or "no files"
+    )
 
 
 def _read_row(
-    cells: list[str], names: Sequence[str], columns: int, dimensions: int, size: tuple[int, int], classes: list, boxes: list, points: list
+    cells: list[str],
+    names: Sequence[str],
+    columns: int,
+    dimensions: int,
+    size: tuple[int, int],
+    classes: list,
+    boxes: list,
+    points: list,
 ) -> tuple[str, str] | None:
     """Append one object to the three lists, or say what is wrong and the remedy."""
-    form = "class x y width height" + (f" and {(columns - 5) // dimensions} keypoints of {dimensions} numbers" if dimensions else "")
+    form = "class x y width height" + (
+        f" and {(columns - 5) // dimensions} keypoints of {dimensions} numbers" if dimensions else ""
+    )
     if len(cells) != columns:
         polygons = " If these are polygons, convert them to boxes; if keypoints, state kpt_shape in data.yaml."
         hint = polygons if not dimensions and len(cells) > 6 else ""

@@ -1,7 +1,9 @@
-"""The ground under the aircraft: aprons, runways, hardstands and fields in several seasons, and what stands about on them.
+"""The ground under the aircraft: aprons, runways, hardstands and fields in several seasons, and
+what stands about on them.
 
-A `Ground` is painted from below: materials, markings, roofs with shadows, vehicles. It remembers what is paved and what is occupied, so
-that aircraft stand on pavement and not on roofs. All chance comes from the generator that it is given.
+A `Ground` is painted from below: materials, markings, roofs with shadows, vehicles. It remembers
+what is paved and what is occupied, so that aircraft stand on pavement and not on roofs. All chance
+comes from the generator that it is given.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 
 from .airframes import matrix, transform
 
-# --------------------------------------------------------------------------------------------------------------- ground
+# ------------------------------------------------------------------------------------------- ground
 
 SEASONS = {  # sRGB of grass in two shades, concrete, asphalt
     "summer": ((96, 112, 66), (122, 128, 82), (172, 170, 162), (96, 97, 100)),
@@ -40,9 +42,13 @@ def _noise_bank() -> tuple[np.ndarray, ...]:
 
 
 def tint(rng: np.random.Generator, brightness: float, warmth: float) -> np.ndarray:
-    """(3,) a small random change of colour: lighter or darker, warmer or colder, as stone and paint differ."""
+    """(3,) a small random change of colour: lighter or darker, warmer or colder, as stone and paint
+    differ.
+    """
     warm, green = rng.normal(0, warmth), rng.normal(0, 0.25 * warmth)
-    return np.float32(rng.normal(0, brightness)) + np.array([warm - green, 0.1 * warm + green, -warm - green], np.float32)
+    return np.float32(rng.normal(0, brightness)) + np.array(
+        [warm - green, 0.1 * warm + green, -warm - green], np.float32
+    )
 
 
 def window(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
@@ -54,7 +60,8 @@ def window(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
 class Ground:
     """A picture being painted from below: materials, markings, buildings, shadows.
 
-    Coordinates of the world are pixels from the middle of the picture along axes turned by `angle`; `metre` is pixels a metre.
+    Coordinates of the world are pixels from the middle of the picture along axes turned by `angle`;
+    `metre` is pixels a metre.
     """
 
     def __init__(self, rng: np.random.Generator, side: int, metre: float):
@@ -63,11 +70,14 @@ class Ground:
         c, s = np.cos(self.angle), np.sin(self.angle)
         self.world = np.array([[c, -s, side / 2], [s, c, side / 2]])
         season = SEASONS[rng.choice(list(SEASONS))]
-        self.grass, self.dry, self.concrete, self.asphalt = (np.array(c, np.float32) + tint(rng, 7, 2.5) for c in season)
+        self.grass, self.dry, self.concrete, self.asphalt = (
+            np.array(c, np.float32) + tint(rng, 7, 2.5) for c in season
+        )
         self.image = np.zeros((side, side, 3), np.float32)
         self.paved = np.zeros((side, side), np.uint8)
         self.runway = np.zeros((side, side), np.uint8)  # where nothing is ever parked
-        self.blocked = np.zeros((side, side), np.uint8)  # where no aircraft can stand: roofs, and aircraft already there
+        # where no aircraft can stand: roofs, and aircraft already there
+        self.blocked = np.zeros((side, side), np.uint8)
         self.busy = np.zeros((side, side), np.uint8)  # where no vehicle can stand
         azimuth = rng.uniform(0, 2 * np.pi)
         self.sun = np.array([np.cos(azimuth), np.sin(azimuth)])  # towards the sun, image axes
@@ -99,9 +109,13 @@ class Ground:
         where = window(mask)
         colour = np.asarray(colour, np.float32)
         here = self.image[where]
-        here += ((colour if colour.ndim == 1 else colour[where]) - here) * (mask[where][..., None] * np.float32(opacity / 255))
+        here += ((colour if colour.ndim == 1 else colour[where]) - here) * (
+            mask[where][..., None] * np.float32(opacity / 255)
+        )
 
-    def line(self, points: np.ndarray, width: float, colour: tuple[int, ...] | np.ndarray, opacity: float = 1.0) -> None:
+    def line(
+        self, points: np.ndarray, width: float, colour: tuple[int, ...] | np.ndarray, opacity: float = 1.0
+    ) -> None:
         """A line of so many pixels; one thinner than a pixel is drawn fainter."""
         mask = np.zeros((self.side, self.side), np.uint8)
         cv2.polylines(mask, [self.pixels(points)], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
@@ -119,7 +133,15 @@ class Ground:
             if rng.random() < 0.5:  # seams between the lanes of the paver
                 seams = np.zeros((self.side, self.side), np.uint8)
                 for at in np.arange(-self.reach, self.reach, 7.5 * self.metre):
-                    cv2.polylines(seams, [self.pixels(np.array([[-self.reach, at], [self.reach, at]]))], False, 255, 1, cv2.LINE_AA, 4)
+                    cv2.polylines(
+                        seams,
+                        [self.pixels(np.array([[-self.reach, at], [self.reach, at]]))],
+                        False,
+                        255,
+                        1,
+                        cv2.LINE_AA,
+                        4,
+                    )
                 layer = layer * (1 - seams[..., None] * np.float32(0.07 / 255))
         else:
             slab = rng.uniform(5, 9) * self.metre
@@ -127,15 +149,24 @@ class Ground:
             tone = rng.normal(1, rng.uniform(0.01, 0.035), (count, count)).astype(np.float32)
             tone[rng.random((count, count)) < 0.008] *= rng.uniform(0.84, 0.95)  # slabs that were replaced
             start = -count / 2 * slab
-            to_image = np.concatenate([self.world[:, :2] * slab, (transform(np.array([start, start]), self.world))[:, None]], 1)
-            slabs = cv2.warpAffine(tone, to_image, (self.side, self.side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-            layer = self.concrete * (slabs + 0.02 * self.noise(0) + 0.015 * self.noise(1) + 0.025 * self.noise(3))[..., None]
+            to_image = np.concatenate(
+                [self.world[:, :2] * slab, (transform(np.array([start, start]), self.world))[:, None]], 1
+            )
+            slabs = cv2.warpAffine(
+                tone, to_image, (self.side, self.side), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+            )
+            layer = (
+                self.concrete
+                * (slabs + 0.02 * self.noise(0) + 0.015 * self.noise(1) + 0.025 * self.noise(3))[..., None]
+            )
             joints = np.zeros((self.side, self.side), np.uint8)
             ends = start + slab * np.arange(count + 1)
             for at in ends:
                 for line in ([[at, start], [at, -start]], [[start, at], [-start, at]]):
                     cv2.polylines(joints, [self.pixels(np.array(line))], False, 255, 1, cv2.LINE_AA, 4)
-            layer = layer * (1 - joints[..., None] * np.float32(rng.uniform(0.06, 0.2) * min(1, self.metre * 0.6) / 255))
+            layer = layer * (
+                1 - joints[..., None] * np.float32(rng.uniform(0.06, 0.2) * min(1, self.metre * 0.6) / 255)
+            )
         mask = np.full_like(self.paved, 255) if mask is None else mask
         self.paved = cv2.bitwise_and(self.paved, ~mask) if material == "grass" else cv2.bitwise_or(self.paved, mask)
         self.blend(mask, layer)
@@ -146,7 +177,9 @@ class Ground:
         self.line(points, 1.6 * self.metre, self.asphalt * 0.6, self.rng.uniform(0, 0.25))
 
     def text(self, words: str, x: float, y: float, height: float, colour: tuple[int, ...], turn: float = 0.0) -> None:
-        """Painted characters, `height` pixels tall, round the world point (x, y), turned from the x axis."""
+        """Painted characters, `height` pixels tall, round the world point (x, y), turned from the x
+        axis.
+        """
         (width, tall), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 2.0, 8)
         stencil = np.zeros((tall + 16, width + 16), np.uint8)
         cv2.putText(stencil, words, (8, tall + 8), cv2.FONT_HERSHEY_SIMPLEX, 2.0, 255, 8, cv2.LINE_AA)
@@ -166,7 +199,9 @@ class Ground:
         self.darken(cv2.GaussianBlur(shadow, (0, 0), 0.7), (rows, columns))
 
     def darken(self, mask: np.ndarray, where: tuple[slice, slice] | None = None) -> None:
-        """Put `where` (rows, columns) of the picture in the shade as far as mask, uint8 of that size, says so; shade is a little blue."""
+        """Put `where` (rows, columns) of the picture in the shade as far as mask, uint8 of that
+        size, says so; shade is a little blue.
+        """
         here = self.image[where or window(mask)]
         cover = (mask if where else mask[window(mask)])[..., None] * np.float32(self.dark / 255)
         here *= 1 - cover * np.array([1.0, 0.97, 0.9], np.float32)
@@ -177,7 +212,18 @@ class Ground:
             at = self.rng.uniform(-self.reach, self.reach, 2)
             layer = np.zeros((self.side, self.side), np.uint8)
             axes = np.ceil(self.rng.uniform(0.6, 4, 2) * self.metre * 16).astype(int).tolist()
-            cv2.ellipse(layer, self.pixels(at[None])[0].tolist(), axes, self.rng.uniform(0, 180), 0, 360, 255, -1, cv2.LINE_AA, 4)
+            cv2.ellipse(
+                layer,
+                self.pixels(at[None])[0].tolist(),
+                axes,
+                self.rng.uniform(0, 180),
+                0,
+                360,
+                255,
+                -1,
+                cv2.LINE_AA,
+                4,
+            )
             layer = cv2.GaussianBlur(layer, (0, 0), max(0.6, 0.5 * self.metre))
             self.blend(cv2.min(layer, mask), self.image * 0.55, self.rng.uniform(0.2, 0.7))
 
@@ -250,11 +296,13 @@ def trees(ground: Ground, mask: np.ndarray, number: int) -> None:
             np.maximum(taken[where], crown[where], out=taken[where])
 
 
-# -------------------------------------------------------------------------------------------------------------- layouts
+# ------------------------------------------------------------------------------------------ layouts
 
 
 def apron(ground: Ground) -> None:
-    """Concrete with stands; sometimes a terminal with jet bridges on one side, grass or a road on the other."""
+    """Concrete with stands; sometimes a terminal with jet bridges on one side, grass or a road on
+    the other.
+    """
     rng, m, reach = ground.rng, ground.metre, ground.reach
     ground.lay("asphalt" if rng.random() < 0.25 else "concrete")
     ground.stains(np.full_like(ground.paved, 255), rng.integers(6, 16))
@@ -272,9 +320,13 @@ def apron(ground: Ground) -> None:
         lead_in = np.concatenate([np.array([[at, taxi + side * 60 * m]]), bend])
         ground.tracks(lead_in)
         ground.line(lead_in, 0.5 * m, paint, 0.9)
-        ground.line(np.array([[at - 2 * m, taxi + side * 58 * m], [at + 2 * m, taxi + side * 58 * m]]), 0.6 * m, paint, 0.9)
+        ground.line(
+            np.array([[at - 2 * m, taxi + side * 58 * m], [at + 2 * m, taxi + side * 58 * m]]), 0.6 * m, paint, 0.9
+        )
         if k % 2:
-            ground.text(str(number + k // 2), at + 6 * m, taxi + side * 24 * m, 5 * m, paint, 0.0 if side < 0 else np.pi)
+            ground.text(
+                str(number + k // 2), at + 6 * m, taxi + side * 24 * m, 5 * m, paint, 0.0 if side < 0 else np.pi
+            )
         if rng.random() < 0.5:
             zone = np.array([[at + stand / 2, taxi + side * 18 * m], [at + stand / 2, taxi + side * 62 * m]])
             ground.line(zone, 0.4 * m, RED, 0.7)
@@ -282,13 +334,22 @@ def apron(ground: Ground) -> None:
         edge = taxi - side * rng.uniform(28, 50) * m
         ground.lay("grass", ground.mask(rectangle(0, edge - side * reach, 4 * reach, 2 * reach)))
         ground.line(np.array([[-reach, edge], [reach, edge]]), 0.8 * m, ground.concrete * 0.8, 0.7)
-        trees(ground, ground.mask(rectangle(0, edge - side * (reach + 12 * m), 4 * reach, 2 * reach)), rng.integers(0, 14))
+        trees(
+            ground, ground.mask(rectangle(0, edge - side * (reach + 12 * m), 4 * reach, 2 * reach)), rng.integers(0, 14)
+        )
     if rng.random() < 0.45:
         front = taxi + side * rng.uniform(66, 84) * m
         left = -1.2 * reach
         while left < 1.2 * reach:  # the terminal, wing by wing
             width, depth = rng.uniform(50, 110) * m, rng.uniform(24, 50) * m
-            building(ground, left + width / 2, front + side * (depth / 2 + rng.uniform(0, 6) * m), width, depth, rng.uniform(9, 16) * m)
+            building(
+                ground,
+                left + width / 2,
+                front + side * (depth / 2 + rng.uniform(0, 6) * m),
+                width,
+                depth,
+                rng.uniform(9, 16) * m,
+            )
             left += width
         for at in np.arange(-2 * reach, 2 * reach, stand) + offset + 0.2 * stand:
             if rng.random() < 0.6:  # a jet bridge: a stem, a cab at its end
@@ -313,7 +374,9 @@ def runway(ground: Ground) -> None:
     slant = rng.uniform(-1, 1) * 30 * m
     taxiways = ground.mask(
         rectangle(0, taxi, 4 * reach, 22 * m),
-        np.array([[joins - 13 * m, y], [joins + 13 * m, y], [joins + slant + 13 * m, taxi], [joins + slant - 13 * m, taxi]]),
+        np.array(
+            [[joins - 13 * m, y], [joins + 13 * m, y], [joins + slant + 13 * m, taxi], [joins + slant - 13 * m, taxi]]
+        ),
     )
     ground.lay("concrete" if rng.random() < 0.4 else "asphalt", taxiways)
     ground.lay("asphalt", strip)
@@ -329,14 +392,20 @@ def runway(ground: Ground) -> None:
     if rng.random() < 0.6:  # the threshold: a comb of bars
         at = rng.uniform(-0.6, 0.6) * reach
         ground.blend(ground.mask(rectangle(at, y, 34 * m, 0.9 * width)), ground.asphalt)
-        bars = [rectangle(at, y + k * width / 14, 28 * m, width / 32) for k in (-6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6)]
+        bars = [
+            rectangle(at, y + k * width / 14, 28 * m, width / 32) for k in (-6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6)
+        ]
         ground.blend(ground.mask(*bars), WHITE, 0.9)
         ground.blend(ground.mask(rectangle(at + 27 * m, y, 20 * m, 0.9 * width)), ground.asphalt)
         ground.text(f"{rng.integers(1, 37):02d}", at + 27 * m, y, 14 * m, WHITE, np.pi / 2)
     tyre = np.clip(0.5 + 0.5 * ground.noise(2), 0, 1)
     rubber = ground.mask(rectangle(0, y - 4 * m, 4 * reach, 3 * m), rectangle(0, y + 4 * m, 4 * reach, 3 * m))
     ground.blend((rubber * tyre).astype(np.uint8), ground.asphalt * 0.6, rng.uniform(0, 0.6))
-    trees(ground, 255 - ground.mask(rectangle(0, (y + taxi) / 2, 4 * reach, abs(taxi - y) + width + 30 * m)), rng.integers(0, 20))
+    trees(
+        ground,
+        255 - ground.mask(rectangle(0, (y + taxi) / 2, 4 * reach, abs(taxi - y) + width + 30 * m)),
+        rng.integers(0, 20),
+    )
 
 
 def dispersal(ground: Ground) -> None:
@@ -358,7 +427,9 @@ def dispersal(ground: Ground) -> None:
     for px, py in pads:
         ground.line(np.array([[px, y], [px, py]]), 0.5 * m, YELLOW, 0.8)
         ground.line(arc(px, py, 0.93 * radius, 0, 2 * np.pi), 0.4 * m, WHITE, 0.5)
-    clear = ground.mask(*[arc(*pad, radius + 8 * m, 0, 6.3) for pad in pads], *stems, rectangle(0, y, 4 * reach, 40 * m))
+    clear = ground.mask(
+        *[arc(*pad, radius + 8 * m, 0, 6.3) for pad in pads], *stems, rectangle(0, y, 4 * reach, 40 * m)
+    )
     trees(ground, cv2.bitwise_not(clear), rng.integers(4, 40))
 
 
@@ -405,11 +476,13 @@ LAYOUTS: tuple[tuple[Callable[[Ground], None], float], ...] = (
 )
 
 
-# -------------------------------------------------------------------------------------------------------------- clutter
+# ------------------------------------------------------------------------------------------ clutter
 
 
 def _free(ground: Ground, outline: np.ndarray, margin: int = 2) -> bool:
-    """Is no aircraft, roof or vehicle where `outline` (n, 2) in image pixels would stand? If so it is taken."""
+    """Is no aircraft, roof or vehicle where `outline` (n, 2) in image pixels would stand? If so it
+    is taken.
+    """
     mask = np.zeros_like(ground.busy)
     points = [np.round(outline).astype(np.int32)]
     cv2.fillPoly(mask, points, 255)
@@ -432,17 +505,29 @@ def _paint(ground: Ground, outline: np.ndarray, colour: np.ndarray, height: floa
 def vehicle(ground: Ground, at: np.ndarray, angle: float) -> None:
     """A car, lorry, bus, fuel truck or a train of baggage carts."""
     rng, m = ground.rng, ground.metre
-    length, width, height = [(4.5, 2.2, 1.5), (9, 3, 3), (13, 3.2, 3), (12, 3.2, 3.4), (4, 2.4, 1.2)][kind := rng.integers(5)]
+    length, width, height = [(4.5, 2.2, 1.5), (9, 3, 3), (13, 3.2, 3), (12, 3.2, 3.4), (4, 2.4, 1.2)][
+        kind := rng.integers(5)
+    ]
     place = matrix(at, m, angle)
     if not _free(ground, transform(rectangle(0, 0, 1.3 * width, 1.1 * length), place)):
         return
     palette = [(232, 232, 228), (206, 178, 66), (150, 60, 52), (66, 92, 138), (84, 96, 72), (60, 62, 66)]
     colour = np.array(palette[rng.choice(6, p=[0.45, 0.2, 0.08, 0.12, 0.08, 0.07])], float) + tint(rng, 8, 4)
     _paint(ground, transform(rectangle(0, 0, width, length), place), colour, height * m)
-    _paint(ground, transform(rectangle(0, -0.36 * length, 0.86 * width, 0.14 * length), place), np.array(BLACK, float) * 1.2)
+    _paint(
+        ground,
+        transform(rectangle(0, -0.36 * length, 0.86 * width, 0.14 * length), place),
+        np.array(BLACK, float) * 1.2,
+    )
     if kind == 3:  # the tank
-        _paint(ground, transform(rectangle(-0.2 * width, 0.14 * length, 0.4 * width, 0.62 * length), place), colour * 0.8)
-        _paint(ground, transform(rectangle(0.1 * width, 0.14 * length, 0.3 * width, 0.62 * length), place), np.minimum(colour * 1.15, 250))
+        _paint(
+            ground, transform(rectangle(-0.2 * width, 0.14 * length, 0.4 * width, 0.62 * length), place), colour * 0.8
+        )
+        _paint(
+            ground,
+            transform(rectangle(0.1 * width, 0.14 * length, 0.3 * width, 0.62 * length), place),
+            np.minimum(colour * 1.15, 250),
+        )
     elif kind == 4:
         for k in range(1, rng.integers(2, 5)):
             _paint(ground, transform(rectangle(0, 4.4 * k, 2, 3.2), place), np.full(3, rng.uniform(70, 200)), m)
@@ -455,8 +540,15 @@ def containers(ground: Ground, at: np.ndarray, angle: float) -> None:
     if not _free(ground, transform(rectangle(0, 0, 12.5, 3 * number), place)):
         return
     for k in range(number):
-        colour = np.array([(150, 70, 56), (70, 96, 130), (110, 116, 110), (196, 190, 176), (74, 104, 80)][rng.integers(5)], float)
-        _paint(ground, transform(rectangle(0, 3 * (k - (number - 1) / 2), 12.2, 2.5), place), colour + tint(rng, 8, 4), 2.6 * m)
+        colour = np.array(
+            [(150, 70, 56), (70, 96, 130), (110, 116, 110), (196, 190, 176), (74, 104, 80)][rng.integers(5)], float
+        )
+        _paint(
+            ground,
+            transform(rectangle(0, 3 * (k - (number - 1) / 2), 12.2, 2.5), place),
+            colour + tint(rng, 8, 4),
+            2.6 * m,
+        )
 
 
 def helicopter(ground: Ground, at: np.ndarray, angle: float) -> None:
@@ -467,9 +559,14 @@ def helicopter(ground: Ground, at: np.ndarray, angle: float) -> None:
         return
     colour = rng.uniform(70, 200) + tint(rng, 0, 10)
     turn, shadow = rng.uniform(0, np.pi), ground.mask(np.zeros((3, 2)))
-    blades = [rectangle(0, 0, 0.6, 15) @ np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in (turn, turn + np.pi / 2)]
+    blades = [
+        rectangle(0, 0, 0.6, 15) @ np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+        for a in (turn, turn + np.pi / 2)
+    ]
     egg = np.stack([1.6 * np.cos(t := np.linspace(0, 2 * np.pi, 24)), -1.5 + 3.8 * np.sin(t)], 1)
-    boom = np.array([[-0.7, 1], [0.7, 1], [0.3, 10.5], [1.6, 10.5], [1.6, 11.4], [-1.6, 11.4], [-1.6, 10.5], [-0.3, 10.5]])
+    boom = np.array(
+        [[-0.7, 1], [0.7, 1], [0.3, 10.5], [1.6, 10.5], [1.6, 11.4], [-1.6, 11.4], [-1.6, 10.5], [-0.3, 10.5]]
+    )
     for shape in (*blades, egg, boom):
         cv2.fillPoly(shadow, [np.round((transform(shape, place) - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     ground.cast(shadow, 3 * m)
@@ -503,7 +600,13 @@ def painted_cross(ground: Ground, at: np.ndarray, angle: float) -> None:
     colour = np.array(YELLOW if rng.random() < 0.4 else WHITE, float)
     mask = np.zeros_like(ground.busy)
     for width, height in ((arm, 0.14 * arm), (0.14 * arm, arm)):
-        cv2.fillPoly(mask, [np.round(transform(rectangle(0, 0, width, height), place) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        cv2.fillPoly(
+            mask,
+            [np.round(transform(rectangle(0, 0, width, height), place) * 16).astype(np.int32)],
+            255,
+            cv2.LINE_AA,
+            4,
+        )
     ground.blend(cv2.min(mask, 255 - ground.blocked), colour, rng.uniform(0.5, 0.9))
 
 

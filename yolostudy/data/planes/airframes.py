@@ -1,10 +1,12 @@
-"""Twenty aircraft, each a handful of flat parts seen straight from above, and the maps that light them.
+"""Twenty aircraft, each a handful of flat parts seen straight from above, and the maps that light
+them.
 
-An aircraft is drawn once, large, and kept as *maps* that are linear in the light: with `lit = albedo * (ambient + n . light)`, warping the
-maps and then lighting them gives the same picture as lighting first. So one aircraft costs two affine warps, whatever its detail.
+An aircraft is drawn once, large, and kept as *maps* that are linear in the light: with `lit =
+albedo * (ambient + n . light)`, warping the maps and then lighting them gives the same picture as
+lighting first. So one aircraft costs two affine warps, whatever its detail.
 
-Frame of a plan: x to the right wing, y forward, both in wing spans; `Airframe.size` is the longer of span and length.
-Left is the pilot's left: seen from above with the nose up, left is left.
+Frame of a plan: x to the right wing, y forward, both in wing spans; `Airframe.size` is the longer
+of span and length. Left is the pilot's left: seen from above with the nose up, left is left.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class Part:
         albedo: brightness of the paint, 1 = that of the aircraft.
         tone: which of the aircraft's three colours it takes: WING, BODY or TRIM.
         tilt: slope of the whole part across the span (dihedral), positive falls to the right.
-        solid: False for what can be seen through (a turning propeller): it is painted, but is not part of the mask.
+        solid: False for what can be seen through (a turning propeller): it is painted, but is not
+            part of the mask.
     """
 
     outline: np.ndarray
@@ -47,7 +50,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)  # each type is itself alone, and can be a key of the caches below
 class Airframe:
-    """One type: a name for the label, a sentence for people, parts from the lowest to the highest, four keypoints (4, 2)."""
+    """One type: a name for the label, a sentence for people, parts from the lowest to the highest,
+    four keypoints (4, 2).
+    """
 
     name: str
     description: str
@@ -73,15 +78,19 @@ class Airframe:
         return (low + high) / 2
 
 
-# ---------------------------------------------------------------------------------------------------------------- parts
+# -------------------------------------------------------------------------------------------- parts
 
 
 def _mirrored(outline: np.ndarray) -> np.ndarray:
     return outline[::-1] * np.array([-1.0, 1.0])
 
 
-def surface(*stations: tuple[float, float, float], tilt: float = 0.16, bevel: float = 0.014, flaps: bool = True) -> list[Part]:
-    """A pair of wings or stabilisers from stations (x, y of the leading edge, y of the trailing edge), from the root outwards."""
+def surface(
+    *stations: tuple[float, float, float], tilt: float = 0.16, bevel: float = 0.014, flaps: bool = True
+) -> list[Part]:
+    """A pair of wings or stabilisers from stations (x, y of the leading edge, y of the trailing
+    edge), from the root outwards.
+    """
     x, lead, trail = np.array(stations, float).T
     right = np.concatenate([np.stack([x, lead], 1), np.stack([x, trail], 1)[::-1]])
     parts = [Part(right, bevel, tilt=tilt), Part(_mirrored(right), bevel, tilt=-tilt)]
@@ -100,10 +109,13 @@ def surface(*stations: tuple[float, float, float], tilt: float = 0.16, bevel: fl
 
 
 def body(
-    nose: float, tail: float, width: float, *, x: float = 0.0, sharp: float = 0.5, nose_share: float = 0.2, tail_share: float = 0.35,
-    tail_width: float = 0.12, glass: str = "airliner", albedo: float = 1.0,
+    nose: float, tail: float, width: float, *, x: float = 0.0, sharp: float = 0.5, nose_share: float = 0.2,
+    tail_share: float = 0.35, tail_width: float = 0.12, glass: str = "airliner", albedo: float = 1.0,
 ) -> list[Part]:  # fmt: skip
-    """A fuselage from `nose` to `tail` (y) round the line x. `sharp`: 0.5 a round nose, 1 a cone. `glass`: airliner, bubble or none."""
+    """A fuselage from `nose` to `tail` (y) round the line x.
+
+    `sharp`: 0.5 a round nose, 1 a cone. `glass`: airliner, bubble or none.
+    """
     length = nose - tail
     t = np.concatenate([np.linspace(0, nose_share, 14) ** 2 / nose_share, np.linspace(nose_share, 1, 24)[1:]])
     front = 1 - (1 - np.clip(t / nose_share, 0, 1)) ** 2
@@ -115,7 +127,9 @@ def body(
     parts = [Part(outline, width / 2, albedo, BODY)]
     if glass == "airliner":
         y0, w = nose - 0.32 * width, 0.3 * width
-        panes = np.array([[x - w, y0 - 0.22 * width], [x - 0.55 * w, y0], [x + 0.55 * w, y0], [x + w, y0 - 0.22 * width]])
+        panes = np.array(
+            [[x - w, y0 - 0.22 * width], [x - 0.55 * w, y0], [x + 0.55 * w, y0], [x + w, y0 - 0.22 * width]]
+        )
         panes = np.concatenate([panes, np.array([[x + 0.6 * w, y0 - 0.26 * width], [x - 0.6 * w, y0 - 0.26 * width]])])
         parts.append(Part(panes, 0.0, 0.2))
     elif glass == "bubble":
@@ -139,7 +153,9 @@ def pod(x: float, front: float, length: float, width: float) -> list[Part]:
     """A pair of jet engines: a drum with a dark intake and a narrower nozzle."""
     parts = []
     for side in (-x, x) if x else (0.0,):
-        shape = np.array([[-0.42, 0], [-0.5, -0.2], [-0.5, -0.5], [-0.3, -1], [0.3, -1], [0.5, -0.5], [0.5, -0.2], [0.42, 0]])
+        shape = np.array(
+            [[-0.42, 0], [-0.5, -0.2], [-0.5, -0.5], [-0.3, -1], [0.3, -1], [0.5, -0.5], [0.5, -0.2], [0.42, 0]]
+        )
         parts.append(Part(shape * [width, length] + [side, front], width / 2, 0.95, TRIM))
         parts.append(box(side, front - 0.03 * length, 0.8 * width, 0.1 * length, bevel=0.0, albedo=0.3))
         parts.append(box(side, front - 0.97 * length, 0.6 * width, 0.1 * length, bevel=0.0, albedo=0.35))
@@ -151,7 +167,9 @@ def duct(x: float, front: float, back: float, width: float) -> list[Part]:
     parts = []
     for side in (-1.0, 1.0):
         a, length = width / 2, front - back
-        shape = np.array([[-a, length], [a, 0.9 * length], [a, 0.12 * length], [0.6 * a, 0], [-0.6 * a, 0], [-a, 0.12 * length]])
+        shape = np.array(
+            [[-a, length], [a, 0.9 * length], [a, 0.12 * length], [0.6 * a, 0], [-0.6 * a, 0], [-a, 0.12 * length]]
+        )
         lip = np.array([[-a, length], [a, 0.9 * length], [a, 0.86 * length], [-a, 0.96 * length]])
         nozzle = np.array([[-0.7 * a, 0.07 * length], [0.7 * a, 0.07 * length], [0.55 * a, 0], [-0.55 * a, 0]])
         for outline, bevel, albedo in ((shape, 0.8 * a, 1.0), (lip, 0.0, 0.35), (nozzle, 0.0, 0.35)):
@@ -160,11 +178,15 @@ def duct(x: float, front: float, back: float, width: float) -> list[Part]:
 
 
 def propeller(x: float, front: float, length: float, width: float, disc: float, *, pusher: bool = False) -> list[Part]:
-    """A pair of propeller engines: a nacelle, a spinner and the turning blades, which from above are a thin bright bar."""
+    """A pair of propeller engines: a nacelle, a spinner and the turning blades, which from above
+    are a thin bright bar.
+    """
     parts = []
     for side in (-x, x) if x else (0.0,):
         if length:
-            parts += body(front, front - length, width, x=side, nose_share=0.25, tail_share=0.5, tail_width=0.3, glass="none")
+            parts += body(
+                front, front - length, width, x=side, nose_share=0.25, tail_share=0.5, tail_width=0.3, glass="none"
+            )
         at = front - length - 0.006 if pusher else front + 0.006
         parts.append(ellipse(side, at, 0.22 * width, 0.02, albedo=0.4, bevel=0.02))
         parts.append(ellipse(side, at, disc / 2, 0.011, albedo=0.6, bevel=0.0, solid=False))
@@ -176,13 +198,18 @@ def fin(x: float, front: float, back: float, width: float = 0.016, cant: float =
     parts = []
     for side in (-1.0, 1.0) if x else (1.0,):
         blade = np.array(
-            [[x, front], [x + width / 2 + cant / 2, (front + back) / 2], [x + cant, back], [x - width / 2 + cant / 2, (front + back) / 2]]
+            [
+                [x, front],
+                [x + width / 2 + cant / 2, (front + back) / 2],
+                [x + cant, back],
+                [x - width / 2 + cant / 2, (front + back) / 2],
+            ]
         )
         parts.append(Part(blade * [side, 1], width / 2, 1.08, TRIM, 0.5 * side))
     return parts
 
 
-# ---------------------------------------------------------------------------------------------------------------- types
+# -------------------------------------------------------------------------------------------- types
 
 
 def _twin_jet() -> list[Part]:
@@ -230,7 +257,14 @@ def _rotodome() -> list[Part]:
 
 
 def _flying_wing() -> list[Part]:
-    edges = (0, 0.27, -0.22), (0.1, 0.155, -0.1), (0.22, 0.02, -0.22), (0.3, -0.07, -0.16), (0.48, -0.27, -0.335), (0.5, -0.3, -0.33)
+    edges = (
+        (0, 0.27, -0.22),
+        (0.1, 0.155, -0.1),
+        (0.22, 0.02, -0.22),
+        (0.3, -0.07, -0.16),
+        (0.48, -0.27, -0.335),
+        (0.5, -0.3, -0.33),
+    )
     return [
         *surface(*edges, tilt=0.2, flaps=False),
         *body(0.24, -0.16, 0.15, sharp=0.8, nose_share=0.5, tail_share=0.6, glass="none"),
@@ -308,7 +342,9 @@ def _twin_fin_fighter() -> list[Part]:
 
 def _tip_tanks() -> list[Part]:
     tanks = [
-        part for x in (-0.46, 0.46) for part in body(0.26, -0.2, 0.085, x=x, nose_share=0.3, tail_share=0.4, glass="none", albedo=0.95)
+        part
+        for x in (-0.46, 0.46)
+        for part in body(0.26, -0.2, 0.085, x=x, nose_share=0.3, tail_share=0.4, glass="none", albedo=0.95)
     ]
     return [
         *surface((0, 0.14, -0.1), (0.46, 0.09, -0.05), tilt=0.1),
@@ -424,7 +460,9 @@ def _airframe(
 TYPES: tuple[Airframe, ...] = (
     _airframe(1, "airliner: swept wing, two engines under it", _twin_jet, 0.54, -0.54, (0.495, -0.165)),
     _airframe(2, "heavy jet: broad body, sharply swept wing, four engines", _heavy_jet, 0.5, -0.54, (0.495, -0.285)),
-    _airframe(3, "transport: straight wing, four propellers, deep round body", _four_propellers, 0.42, -0.44, (0.495, 0.07)),
+    _airframe(
+        3, "transport: straight wing, four propellers, deep round body", _four_propellers, 0.42, -0.44, (0.495, 0.07)
+    ),
     _airframe(4, "radar aircraft: a rotodome on its back", _rotodome, 0.5, -0.52, (0.495, -0.055)),
     _airframe(5, "flying wing: no body, saw-tooth trailing edge", _flying_wing, 0.27, -0.22, (0.495, -0.315)),
     _airframe(6, "supersonic airliner: ogival delta, needle nose", _ogival_delta, 0.78, -0.62, (0.495, -0.5)),
@@ -440,12 +478,14 @@ TYPES: tuple[Airframe, ...] = (
     _airframe(16, "tandem: two equal wings, one behind the other", _tandem_wing, 0.46, -0.48, (0.495, 0.25)),
     _airframe(17, "carrier: two fuselages under one wing", _twin_fuselage, 0.2, -0.14, (0.495, 0.05)),
     _airframe(18, "gull wing: swept forward, then back", _gull_wing, 0.45, -0.5, (0.495, -0.21)),
-    _airframe(19, "pusher: canard in front, wing and propellers at the back", _pusher_canard, 0.44, -0.4, (0.495, -0.39)),
+    _airframe(
+        19, "pusher: canard in front, wing and propellers at the back", _pusher_canard, 0.44, -0.4, (0.495, -0.39)
+    ),
     _airframe(20, "joined wing: front and rear wing meet at the tips", _joined_wing, 0.48, -0.54, (0.495, -0.09)),
 )
 
 
-# ----------------------------------------------------------------------------------------------------------------- maps
+# --------------------------------------------------------------------------------------------- maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -453,8 +493,10 @@ class Maps:
     """What is needed to draw one aircraft at any angle, size and light, at one resolution.
 
     Attributes:
-        light: (S, S, 4) float32: opacity * albedo, the same times the normal's x and y (image axes, nose up), opacity.
-        paint: (S, S, 3) float32: opacity * share of the body's colour, the same of the trim's, opacity of the mask (solid parts only).
+        light: (S, S, 4) float32: opacity * albedo, the same times the normal's x and y (image axes,
+            nose up), opacity.
+        paint: (S, S, 3) float32: opacity * share of the body's colour, the same of the trim's,
+            opacity of the mask (solid parts only).
         scale: pixels per `size` of the aircraft.
     """
 
@@ -483,7 +525,9 @@ def _bake(plane: Airframe, resolution: int) -> tuple[np.ndarray, np.ndarray]:
             depth = cv2.distanceTransform((mask8 > 127).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             height = radius * np.sqrt(1 - (1 - np.clip(depth / radius, 0, 1)) ** 2)
             height = cv2.GaussianBlur(height, (0, 0), (0.003 if part.bevel < 0.02 else 0.007) * resolution)
-            slope = -np.dstack([cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8)])
+            slope = -np.dstack(
+                [cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=1 / 8)]
+            )
             above[..., 1:3] += slope / np.sqrt(1 + (slope**2).sum(-1, keepdims=True))
             # what lies below is darker beside a part that stands above it
             below[..., 0] *= 1 - 0.35 * cv2.GaussianBlur(mask[..., 0], (0, 0), 0.01 * resolution) * (1 - mask[..., 0])
@@ -491,7 +535,8 @@ def _bake(plane: Airframe, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         colours[..., :2] += (np.array([part.tone == BODY, part.tone == TRIM], np.float32) - colours[..., :2]) * mask
         if part.solid:
             colours[..., 2:] += (1 - colours[..., 2:]) * mask
-    # Painting over nothing leaves albedo and normal already weighted by the opacity; only the product of the two is still to be made.
+    # Painting over nothing leaves albedo and normal already weighted by the opacity; only the
+    # product of the two is still to be made.
     opacity = np.maximum(light[..., 3:], 1e-6)
     light[..., 1:3] *= light[..., :1] / opacity
     return light, paint
@@ -523,8 +568,14 @@ def silhouette(plane: Airframe, span: int = 96) -> np.ndarray:
 
 @cache
 def contours(plane: Airframe) -> list[np.ndarray]:
-    """Outlines (n, 2) of the parts of a type in sizes, image axes (x right, y down), nose up, centred."""
-    return [((part.outline - plane.centre) * [1, -1] / plane.size).astype(np.float32) for part in plane.parts if part.solid and part.bevel]
+    """Outlines (n, 2) of the parts of a type in sizes, image axes (x right, y down), nose up,
+    centred.
+    """
+    return [
+        ((part.outline - plane.centre) * [1, -1] / plane.size).astype(np.float32)
+        for part in plane.parts
+        if part.solid and part.bevel
+    ]
 
 
 def keypoints(plane: Airframe) -> np.ndarray:
@@ -532,7 +583,7 @@ def keypoints(plane: Airframe) -> np.ndarray:
     return (plane.keypoints - plane.centre) * [1, -1] / plane.size
 
 
-# -------------------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------------------ drawing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -548,7 +599,9 @@ class Sprite:
 
 
 def matrix(centre: Sequence[float], size: float, angle: float, stretch: float = 1.0) -> np.ndarray:
-    """(2, 3) from sizes (image axes, nose up) to image pixels; `angle` turns clockwise in the image, `stretch` widens the span."""
+    """(2, 3) from sizes (image axes, nose up) to image pixels; `angle` turns clockwise in the
+    image, `stretch` widens the span.
+    """
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c * size * stretch, -s * size, centre[0]], [s * size * stretch, c * size, centre[1]]])
 
@@ -559,9 +612,16 @@ def transform(points: np.ndarray, m: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    plane: Airframe, m: np.ndarray, light: np.ndarray, ambient: float, colours: Sequence[np.ndarray], finest: int = RESOLUTION
+    plane: Airframe,
+    m: np.ndarray,
+    light: np.ndarray,
+    ambient: float,
+    colours: Sequence[np.ndarray],
+    finest: int = RESOLUTION,
 ) -> Sprite:
-    """Draw a type placed by `m`, lit from `light` (2,) in image axes, in colours (3,) of 0…1 for wing, body and trim."""
+    """Draw a type placed by `m`, lit from `light` (2,) in image axes, in colours (3,) of 0…1 for
+    wing, body and trim.
+    """
     size = float(np.hypot(m[0, 1], m[1, 1]))
     levels = maps(plane, finest)
     level = next((x for x in reversed(levels) if x.scale >= 2 * size), levels[0])
@@ -587,4 +647,6 @@ def draw(
     wing, body, trim = colours
     share = paint[..., :2] / np.maximum(lit[..., 3:], 1e-3)
     colour = brightness[..., None] * (wing + (body - wing) * share[..., :1] + (trim - wing) * share[..., 1:])
-    return Sprite(colour.astype(np.float32), lit[..., 3], paint[..., 2], (int(x0), int(y0)), box, transform(keypoints(plane), m))
+    return Sprite(
+        colour.astype(np.float32), lit[..., 3], paint[..., 2], (int(x0), int(y0)), box, transform(keypoints(plane), m)
+    )

@@ -1,8 +1,9 @@
 """Other craft on other grounds: what a backbone may see before it meets A1 … A20.
 
-Sixty types B1 … B60, put together by chance from the parts of `airframes`: one to three pairs of wings of any plan, one body, two or none,
-engines, fins, discs. They stand on a patchwork of fields, water and yards in any colour. No type and no scene of the course is among them,
-so what a network has learned here and uses there is transfer, not memory.
+Sixty types B1 … B60, put together by chance from the parts of `airframes`: one to three pairs of
+wings of any plan, one body, two or none, engines, fins, discs. They stand on a patchwork of fields,
+water and yards in any colour. No type and no scene of the course is among them, so what a network
+has learned here and uses there is transfer, not memory.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import numpy as np
 from .airfield import BLACK, RED, WHITE, YELLOW, Ground, building, rectangle, tint, trees
 from .airframes import Airframe, Part, body, box, duct, ellipse, fin, pod, propeller, surface
 
-# Measured and left out: in pieces, longer than 1.5 spans, or sharing more than 70 % of the union with one of A1 … A20 (75 %: another B).
+# Measured and left out: in pieces, longer than 1.5 spans, or sharing more than 70 % of the union
+# with one of A1 … A20 (75 %: another B).
 REFUSED = {0, 7, 10, 25, 27, 28, 31, 40, 47, 49, 50, 52, 57, 62, 67, 69, 71, 73, 76}
 SEEDS = tuple(seed for seed in range(79) if seed not in REFUSED)
 
 
 def _wings(rng: np.random.Generator, y: float, span: float, chord: float, sweep: float) -> list[Part]:
-    """A pair of wings round y at the root: `span` to each side, falling back by `sweep` of it (negative: forward), with one kink."""
+    """A pair of wings round y at the root:
+
+    `span` to each side, falling back by `sweep` of it (negative: forward), with one kink.
+    """
     kink, taper = rng.uniform(0.2, 0.8), rng.uniform(0.1, 1.0)
     stations = []
     for share in (0.0, kink, 1.0):
@@ -45,7 +50,15 @@ def _engines(rng: np.random.Generator, y: float, sweep: float) -> list[Part]:
             parts += duct(x, front + 0.5 * length, front - 1.5 * length, width)
         else:  # a slender hull: a tank, a float, a boom
             for side in (-x, x):
-                parts += body(front + 0.5 * length, front - 1.8 * length, width, x=side, nose_share=0.3, tail_share=0.5, glass="none")
+                parts += body(
+                    front + 0.5 * length,
+                    front - 1.8 * length,
+                    width,
+                    x=side,
+                    nose_share=0.3,
+                    tail_share=0.5,
+                    glass="none",
+                )
     return parts
 
 
@@ -75,10 +88,19 @@ def _craft(name: str, seed: int) -> Airframe:
     parts += engines if above else []
     extra = rng.integers(5)
     if extra == 0:
-        parts.append(ellipse(0, rng.uniform(-0.2, 0.2), *rng.uniform(0.08, 0.22, 2), bevel=0.06, albedo=rng.uniform(0.6, 1.1)))
+        parts.append(
+            ellipse(0, rng.uniform(-0.2, 0.2), *rng.uniform(0.08, 0.22, 2), bevel=0.06, albedo=rng.uniform(0.6, 1.1))
+        )
     elif extra == 1:
         parts.append(
-            box(0, rng.uniform(tail, nose), rng.uniform(0.1, 0.5), rng.uniform(0.03, 0.12), bevel=0.02, albedo=rng.uniform(0.5, 1.1))
+            box(
+                0,
+                rng.uniform(tail, nose),
+                rng.uniform(0.1, 0.5),
+                rng.uniform(0.03, 0.12),
+                bevel=0.02,
+                albedo=rng.uniform(0.5, 1.1),
+            )
         )
     length, thick, cant = rng.uniform(0.1, 0.25), rng.uniform(0.014, 0.035), rng.uniform(0, 0.05)
     if rng.random() < 0.5 and hulls:
@@ -97,7 +119,9 @@ TYPES: tuple[Airframe, ...] = tuple(_craft(f"B{number + 1}", seed) for number, s
 
 
 def patchwork(ground: Ground) -> None:
-    """Fields, water and yards, split again and again, in any colour; lines, letters, trees and sheds on them."""
+    """Fields, water and yards, split again and again, in any colour; lines, letters, trees and
+    sheds on them.
+    """
     rng, m, reach = ground.rng, ground.metre, ground.reach
     base = rng.uniform(50, 215) + tint(rng, 0, 14)
     patches = [(-reach, -reach, reach, reach)]
@@ -118,7 +142,9 @@ def patchwork(ground: Ground) -> None:
         ground.blend(patch, np.clip(colour, 25, 235) * (1 + grain)[..., None])
         if rng.random() < 0.4:  # furrows, lanes, waves
             for at in np.arange(left, right, rng.uniform(3, 14) * m):
-                ground.line(np.array([[at, low], [at, high]]), rng.uniform(0.4, 1.5) * m, colour * rng.uniform(0.75, 1.2), 0.6)
+                ground.line(
+                    np.array([[at, low], [at, high]]), rng.uniform(0.4, 1.5) * m, colour * rng.uniform(0.75, 1.2), 0.6
+                )
         if rng.random() < 0.5:  # a way along the edge
             ground.line(np.array([[left, low], [right, low]]), rng.uniform(1, 8) * m, base * rng.uniform(0.6, 1.3), 0.9)
     for _ in range(rng.integers(0, 7)):
@@ -126,7 +152,13 @@ def patchwork(ground: Ground) -> None:
         points = rng.uniform(-reach, reach, (rng.integers(2, 5), 2))
         ground.line(points, rng.uniform(0.4, 2.5) * m, colour, rng.uniform(0.3, 0.9))
     for _ in range(rng.integers(0, 4)):
-        ground.text(str(rng.integers(1, 1000)), *rng.uniform(-0.6, 0.6, 2) * reach, rng.uniform(6, 22) * m, WHITE, rng.uniform(0, 6))
+        ground.text(
+            str(rng.integers(1, 1000)),
+            *rng.uniform(-0.6, 0.6, 2) * reach,
+            rng.uniform(6, 22) * m,
+            WHITE,
+            rng.uniform(0, 6),
+        )
     if rng.random() < 0.4:
         at = rng.uniform(0.3, 0.65, 2) * reach * rng.choice((-1, 1), 2)
         building(ground, *at, *rng.uniform(20, 60, 2) * m, rng.uniform(5, 14) * m)

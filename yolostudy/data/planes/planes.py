@@ -1,9 +1,11 @@
 """`planes`: aerial photographs of aprons with twenty types of aircraft, drawn, not downloaded.
 
-The set is written in the layout of MAR20 (`images/*.jpg`, `annotations/*.xml`, `splits/*.txt`), so one reader serves both. Each picture is
-a function of (profile, seed, split, index) alone: same numbers, same pixels, whatever the number of workers.
+The set is written in the layout of MAR20 (`images/*.jpg`, `annotations/*.xml`, `splits/*.txt`), so
+one reader serves both. Each picture is a function of (profile, seed, split, index) alone: same
+numbers, same pixels, whatever the number of workers.
 
-Pixels are continuous: the first pixel of an image spans 0 to 1, so a box that fills an image of 160 pixels is 0 0 160 160.
+Pixels are continuous: the first pixel of an image spans 0 to 1, so a box that fills an image of 160
+pixels is 0 0 160 160.
 """
 
 from __future__ import annotations
@@ -29,9 +31,23 @@ from . import fleet
 from .airfield import CLUTTER, LAYOUTS, Ground, painted_cross, tint
 from .airframes import FLIP_INDEX, KEYPOINTS, TYPES, Airframe, Sprite, contours, draw, matrix, transform
 
-__all__ = ["BASE", "FLIP_INDEX", "KEYPOINTS", "NOVEL", "PROFILES", "TYPES", "Profile", "Scene", "make", "render_scene", "type_sheet"]
+__all__ = [
+    "BASE",
+    "FLIP_INDEX",
+    "KEYPOINTS",
+    "NOVEL",
+    "PROFILES",
+    "TYPES",
+    "Profile",
+    "Scene",
+    "make",
+    "render_scene",
+    "type_sheet",
+]
 
-VERSION = 4  # of the pictures: raise it whenever the same seed gives other pixels, so that sets made before are not taken for new ones
+# of the pictures: raise it whenever the same seed gives other pixels, so that sets made before are
+# not taken for new ones
+VERSION = 4
 BASE = tuple(plane.name for plane in TYPES[:10])
 NOVEL = tuple(plane.name for plane in TYPES[10:])
 SPLITS = ("train", "validation", "test")
@@ -39,7 +55,8 @@ SHOTS = (10, 15)  # `small`: at least and, where the pictures allow it, at most 
 CONTRAST = 0.17  # least difference between an aircraft and the ground, of white
 VISIBLE = 0.4  # least share of an aircraft inside the picture
 JPEG_QUALITY = 92
-TRIMS = ((0.7, 0.18, 0.16), (0.16, 0.28, 0.56), (0.85, 0.55, 0.14), (0.12, 0.42, 0.34), (0.22, 0.22, 0.25))  # colours of fins and engines
+# colours of fins and engines
+TRIMS = ((0.7, 0.18, 0.16), (0.16, 0.28, 0.56), (0.85, 0.55, 0.14), (0.12, 0.42, 0.34), (0.22, 0.22, 0.25))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,8 @@ PROFILES = {
     "sample": Profile("sample", 160, (24, 8, 8), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256),  # shipped with the course
     "mini": Profile("mini", 160, (1200, 200, 200), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256),
     "laptop": Profile("laptop", 640, (2930, 408, 504), (4, 7, 9, 11, 12, 12, 11, 9, 8, 6, 4, 3, 2, 2), (45, 220), 512),
-    "abroad": Profile("abroad", 160, (4000, 200, 200), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256, "B"),  # to train a backbone on first
+    # to train a backbone on first
+    "abroad": Profile("abroad", 160, (4000, 200, 200), (0, 0.05, 0.2, 0.35, 0.4), (40, 72), 256, "B"),
 }
 
 
@@ -89,7 +107,8 @@ class Scene:
         image: (H, W, 3) uint8, RGB.
         boxes: (n, 4) float32, x1 y1 x2 y2 in pixels, round the visible part.
         classes: (n,) int64, indices into the types of the profile.
-        keypoints: (n, 4, 3) float32, x y in pixels and visibility: 2, or 0 (and x = y = 0) outside the picture.
+        keypoints: (n, 4, 3) float32, x y in pixels and visibility: 2, or 0 (and x = y = 0) outside
+            the picture.
     """
 
     image: np.ndarray
@@ -98,7 +117,7 @@ class Scene:
     keypoints: np.ndarray
 
 
-# --------------------------------------------------------------------------------------------------------------- scenes
+# ------------------------------------------------------------------------------------------- scenes
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
@@ -107,7 +126,9 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 
 @cache
 def _plan(profile: Profile, seed: int, split: str) -> tuple[np.ndarray, ...]:
-    """The classes of every picture of a split: decks of all types, shuffled, dealt out in turn, so that types are balanced."""
+    """The classes of every picture of a split: decks of all types, shuffled, dealt out in turn, so
+    that types are balanced.
+    """
     rng = _generator(seed, SPLITS.index(split), 1 << 30)
     share = np.array(profile.planes) / sum(profile.planes)
     numbers = 1 + rng.choice(len(share), profile.counts[SPLITS.index(split)], p=share)
@@ -119,7 +140,10 @@ def _plan(profile: Profile, seed: int, split: str) -> tuple[np.ndarray, ...]:
 def _stand(
     ground: Ground, plane: Airframe, profile: Profile, size: float, headings: np.ndarray, before: np.ndarray | None
 ) -> np.ndarray | None:
-    """A free place (2, 3) for an aircraft, at best beside the one placed `before`, or None. A place that is found is taken."""
+    """A free place (2, 3) for an aircraft, at best beside the one placed `before`, or None.
+
+    A place that is found is taken.
+    """
     rng, side = ground.rng, ground.side
     for attempt in range(80):
         extent = np.clip(size * (1 - 0.3 * attempt / 80) * rng.uniform(0.82, 1.2), *profile.sizes)
@@ -128,7 +152,11 @@ def _stand(
         at = rng.uniform(margin, side - margin, 2)
         if before is not None and attempt < 20 and rng.random() < 0.6:  # in a row, wing tip to wing tip
             across = before[:, 0] / np.linalg.norm(before[:, 0])
-            at = before[:, 2] + across * rng.choice((-1, 1)) * rng.uniform(1.0, 1.25) * size + rng.normal(0, 0.02 * size, 2)
+            at = (
+                before[:, 2]
+                + across * rng.choice((-1, 1)) * rng.uniform(1.0, 1.25) * size
+                + rng.normal(0, 0.02 * size, 2)
+            )
             angle = np.arctan2(across[1], across[0]) + rng.normal(0, 0.05)
             if not (margin < at).all() or not (at < side - margin).all():
                 continue
@@ -154,27 +182,39 @@ def _stand(
 
 
 def _clutter(ground: Ground, stands: list[np.ndarray], headings: np.ndarray) -> None:
-    """Vehicles and the like: about two for each aircraft that would find room, half of them close to an aircraft, few on grass."""
+    """Vehicles and the like: about two for each aircraft that would find room, half of them close
+    to an aircraft, few on grass.
+    """
     rng = ground.rng
     kinds = np.array([weight for _, weight in CLUTTER])
     for _ in range(rng.poisson(4 + 0.35 * (ground.side / (38 * ground.metre)) ** 2)):
         at = rng.uniform(0, ground.side, 2)
         if stands and rng.random() < 0.5:
             at = stands[rng.integers(len(stands))][:, 2] + rng.normal(0, 26 * ground.metre, 2)
-        if not (at >= 0).all() or not (at < ground.side).all() or (not ground.paved[int(at[1]), int(at[0])] and rng.random() < 0.8):
+        if (
+            not (at >= 0).all()
+            or not (at < ground.side).all()
+            or (not ground.paved[int(at[1]), int(at[0])] and rng.random() < 0.8)
+        ):
             continue
-        CLUTTER[rng.choice(len(CLUTTER), p=kinds / kinds.sum())][0](ground, at, rng.choice(headings) + rng.normal(0, 0.2))
+        CLUTTER[rng.choice(len(CLUTTER), p=kinds / kinds.sum())][0](
+            ground, at, rng.choice(headings) + rng.normal(0, 0.2)
+        )
 
 
 def overlap(corner: Sequence[int], shape: tuple[int, int], side: int) -> tuple[slice, slice, slice, slice]:
-    """Where a patch of `shape` (h, w) at `corner` (x, y) lies over the picture: rows and columns of the picture, then of the patch."""
+    """Where a patch of `shape` (h, w) at `corner` (x, y) lies over the picture: rows and columns of
+    the picture, then of the patch.
+    """
     (x, y), (h, w) = corner, shape
     top, left, bottom, right = max(y, 0), max(x, 0), min(y + h, side), min(x + w, side)
     return slice(top, bottom), slice(left, right), slice(top - y, bottom - y), slice(left - x, right - x)
 
 
 def _shadow(ground: Ground, sprites: list[Sprite], sizes: list[float]) -> None:
-    """Shadows of the aircraft on the ground: the outline thrown away from the sun, and a little gloom under the body."""
+    """Shadows of the aircraft on the ground: the outline thrown away from the sun, and a little
+    gloom under the body.
+    """
     cover = np.zeros((ground.side, ground.side), np.float32)
     for sprite, size in zip(sprites, sizes, strict=True):
         reach = -ground.sun * 0.12 * size * ground.shade
@@ -182,7 +222,9 @@ def _shadow(ground: Ground, sprites: list[Sprite], sizes: list[float]) -> None:
         own = cv2.copyMakeBorder(sprite.opacity, pad, pad, pad, pad, cv2.BORDER_CONSTANT)
         near = cv2.GaussianBlur(own, (0, 0), 0.4 + 0.008 * size)
         thrown = cv2.warpAffine(near, np.array([[1, 0, reach[0]], [0, 1, reach[1]]]), own.shape[::-1])
-        rows, columns, inner_rows, inner_columns = overlap([value - pad for value in sprite.corner], own.shape, ground.side)
+        rows, columns, inner_rows, inner_columns = overlap(
+            [value - pad for value in sprite.corner], own.shape, ground.side
+        )
         here = cover[rows, columns]
         np.maximum(here, np.maximum(thrown, 0.5 * near)[inner_rows, inner_columns], out=here)
     ground.darken(np.round(cover * 255).astype(np.uint8))
@@ -191,8 +233,14 @@ def _shadow(ground: Ground, sprites: list[Sprite], sizes: list[float]) -> None:
 def _photograph(ground: Ground) -> np.ndarray:
     """What air, lens and sensor do to the picture: haze, exposure, colour cast, blur, noise."""
     rng, image = ground.rng, ground.image
-    warm, haze, gain, contrast = rng.normal(0, 0.02), rng.uniform(0, 0.1), rng.uniform(0.82, 1.14), rng.uniform(0.9, 1.15)
-    # exposure, then haze, then contrast round the middle grey, as one factor and one summand for each colour
+    warm, haze, gain, contrast = (
+        rng.normal(0, 0.02),
+        rng.uniform(0, 0.1),
+        rng.uniform(0.82, 1.14),
+        rng.uniform(0.9, 1.15),
+    )
+    # exposure, then haze, then contrast round the middle grey, as one factor and one summand for
+    # each colour
     factor = gain * np.array([1 + warm, 1, 1 - warm]) * (1 - haze) * contrast
     summand = 128 + (haze * np.array([176, 184, 196]) - 128) * contrast
     image = image * factor.astype(np.float32) + summand.astype(np.float32)
@@ -236,7 +284,9 @@ def render_scene(profile: Profile | str, seed: int, split: str, index: int) -> S
         body = tone * rng.uniform(0.9, 1.12)
         trim = np.array(TRIMS[rng.integers(len(TRIMS))]) if rng.random() < 0.35 else body
         paint = [np.clip(colour, 0.15, 1) for colour in (tone, body, trim)]
-        sprites.append(draw(profile.types[number], place, ground.sun * contrast, rng.uniform(0.88, 0.98), paint, profile.finest))
+        sprites.append(
+            draw(profile.types[number], place, ground.sun * contrast, rng.uniform(0.88, 0.98), paint, profile.finest)
+        )
         sizes.append(float(np.hypot(place[0, 1], place[1, 1])))
     _shadow(ground, sprites, sizes)
 
@@ -266,7 +316,9 @@ def _tone_of_ground(ground: Ground, place: np.ndarray) -> float:
 
 
 def visible_box(sprite: Sprite, side: int) -> np.ndarray:
-    """(4,) the box of the part of an aircraft that lies inside the picture: to half a pixel where that agrees with whole pixels."""
+    """(4,) the box of the part of an aircraft that lies inside the picture: to half a pixel where
+    that agrees with whole pixels.
+    """
     rows, columns, inner_rows, inner_columns = overlap(sprite.corner, sprite.mask.shape, side)
     solid = sprite.mask[inner_rows, inner_columns] > 0.5
     y, x = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
@@ -281,7 +333,11 @@ def type_sheet(size: int = 200, types: tuple[Airframe, ...] = TYPES) -> np.ndarr
     for number, plane in enumerate(types):
         centre = ((number % 5 + 0.5) * size, (number // 5 + 0.54) * size)
         sprite = draw(
-            plane, matrix(centre, 0.86 * size, 0.0), np.array([-0.3, -0.35]), 0.92, [np.full(3, 0.8), np.full(3, 0.92), np.array(TRIMS[1])]
+            plane,
+            matrix(centre, 0.86 * size, 0.0),
+            np.array([-0.3, -0.35]),
+            0.92,
+            [np.full(3, 0.8), np.full(3, 0.92), np.array(TRIMS[1])],
         )
         x, y = sprite.corner
         h, w = sprite.opacity.shape
@@ -295,7 +351,7 @@ def type_sheet(size: int = 200, types: tuple[Airframe, ...] = TYPES) -> np.ndarr
     return sheet
 
 
-# -------------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def _stem(profile: Profile, split: str, index: int) -> str:
@@ -303,13 +359,17 @@ def _stem(profile: Profile, split: str, index: int) -> str:
 
 
 def _annotation(stem: str, scene: Scene, types: tuple[Airframe, ...]) -> str:
-    """Pascal VOC, with continuous 0-based edges and one decimal, and a <keypoints> element to each object."""
+    """Pascal VOC, with continuous 0-based edges and one decimal, and a <keypoints> element to each
+    object.
+    """
     height, width = scene.image.shape[:2]
     lines = ["<annotation>", "  <folder>images</folder>", f"  <filename>{stem}.jpg</filename>"]
     lines += [f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>"]
     for box, number, points in zip(scene.boxes, scene.classes, scene.keypoints, strict=True):
         cut = int((box[:2] <= 0).any() or (box[2:] >= (width, height)).any())
-        edges = "".join(f"<{name}>{value:.1f}</{name}>" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+        edges = "".join(
+            f"<{name}>{value:.1f}</{name}>" for name, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+        )
         lines += ["  <object>", f"    <name>{types[number].name}</name>", f"    <truncated>{cut}</truncated>"]
         lines += ["    <difficult>0</difficult>", f"    <bndbox>{edges}</bndbox>", "    <keypoints>"]
         for name, (x, y, visible) in zip(KEYPOINTS, points, strict=True):
@@ -335,9 +395,11 @@ def _quiet() -> None:
 
 
 def few_shot(pictures: list[tuple[str, np.ndarray]], types: int = len(TYPES)) -> list[str]:
-    """The `small` split: training pictures, first come first served, until each class is seen at least SHOTS[0] times.
+    """The `small` split: training pictures, first come first served, until each class is seen at
+    least SHOTS[0] times.
 
-    A picture is taken if one of its classes is still wanted and none would go above SHOTS[1]; the upper limit is given up last.
+    A picture is taken if one of its classes is still wanted and none would go above SHOTS[1]; the
+    upper limit is given up last.
     """
     low, high = SHOTS
     seen, chosen = np.zeros(types, int), []
@@ -350,11 +412,13 @@ def few_shot(pictures: list[tuple[str, np.ndarray]], types: int = len(TYPES)) ->
     return sorted(chosen)
 
 
-def make(folder: Path | str, profile: str = "mini", seed: int = 0, workers: int | None = None, progress: bool = True) -> Path:
+def make(
+    folder: Path | str, profile: str = "mini", seed: int = 0, workers: int | None = None, progress: bool = True
+) -> Path:
     """Draw a whole set into `folder`, in the layout of MAR20.
 
-    The set is built beside `folder` and moved there when it is complete: an interrupted run leaves nothing behind. A folder that already
-    holds this profile, seed and version is left as it is.
+    The set is built beside `folder` and moved there when it is complete: an interrupted run leaves
+    nothing behind. A folder that already holds this profile, seed and version is left as it is.
 
     Args:
         folder: where to; must be absent, empty, or hold this very set.
@@ -381,7 +445,9 @@ def make(folder: Path | str, profile: str = "mini", seed: int = 0, workers: int 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: already there and not a planes set. Give another folder, or delete this one.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    workers = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    workers = workers or len(
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
     building_site = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name in ("images", "annotations", "splits"):
@@ -407,7 +473,9 @@ def make(folder: Path | str, profile: str = "mini", seed: int = 0, workers: int 
         counts = {
             split: {
                 "images": len(names),
-                "objects": np.bincount(np.concatenate([by_stem[name] for name in names]), minlength=len(chosen.types)).tolist(),
+                "objects": np.bincount(
+                    np.concatenate([by_stem[name] for name in names]), minlength=len(chosen.types)
+                ).tolist(),
             }
             for split, names in lists.items()
         }

@@ -1,6 +1,8 @@
-"""The tree of calls in a notebook: open and close its rows, search in it, read the source of the chosen call.
+"""The tree of calls in a notebook: open and close its rows, search in it, read the source of the
+chosen call.
 
-`page` is the same tree as HTML that opens and closes without a kernel, so a stored notebook keeps it.
+`page` is the same tree as HTML that opens and closes without a kernel, so a stored notebook keeps
+it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from .tree import Row, draw_tree, find, fold, milliseconds, rows_of, say, source
 LISTED = 400  # rows that the list holds at once; a search makes them fewer
 
 
-def trace(function: Callable, *arguments: object, packages: Sequence[str] = (), between: tuple[str, str] | None = None) -> CallTree:
+def trace(
+    function: Callable, *arguments: object, packages: Sequence[str] = (), between: tuple[str, str] | None = None
+) -> CallTree:
     """Call `function(*arguments)` and browse who called whom in it.
 
     Args:
-        packages: whose functions are recorded; by default the package that the function is from, and the notebook or script itself.
-        between: two names, such as ("BaseTrainer._do_train", "v8PoseLoss.__call__"), to open and mark the way from the one to the other.
+        packages: whose functions are recorded; by default the package that the function is from,
+            and the notebook or script itself.
+        between: two names, such as ("BaseTrainer._do_train", "v8PoseLoss.__call__"), to open and
+            mark the way from the one to the other.
     """
     from ...trace import path_between, record
 
@@ -29,7 +35,8 @@ def trace(function: Callable, *arguments: object, packages: Sequence[str] = (), 
 
 
 class CallTree:
-    """A browser for a recorded tree. `numbers` holds calls, rows, visible (names of the rows in the list), matches and chosen.
+    """A browser for a recorded tree. `numbers` holds calls, rows, visible (names of the rows in the
+    list), matches and chosen.
 
     Args:
         tree: a Call, or a Row.
@@ -63,10 +70,13 @@ class CallTree:
         self.widget = widgets.VBox([head, widgets.HBox([self.list, self.detail])])
         self._fill()
 
-    # ---- what a click does ---------------------------------------------------------------------------------------------------------
+    # ---- what a click does -----------------------------------------------------------------------
 
     def toggle(self) -> None:
-        """Open the chosen row, or close it. During a search: end the search, and open the row in its place in the whole tree."""
+        """Open the chosen row, or close it.
+
+        During a search: end the search, and open the row in its place in the whole tree.
+        """
         if self.list.value is None:
             return
         chosen = {id(self.rows[self.list.value][0])}
@@ -84,7 +94,8 @@ class CallTree:
 
     def _searched(self) -> None:
         if not self.search.value.strip() and self.list.value is not None:
-            self.open |= set(map(id, self.rows[self.list.value][2]))  # what was found stays in sight when the search is over
+            # what was found stays in sight when the search is over
+            self.open |= set(map(id, self.rows[self.list.value][2]))
         self._fill()
 
     def choose(self, name: str) -> None:
@@ -94,7 +105,7 @@ class CallTree:
         self._fill()
         self.list.value = number
 
-    # ---- what is shown ---------------------------------------------------------------------------------------------------------------
+    # ---- what is shown ---------------------------------------------------------------------------
 
     def _fill(self) -> None:
         searched = self.search.value.strip()
@@ -108,7 +119,11 @@ class CallTree:
         visible, before = listed[:LISTED], self.list.value
         self.numbers |= {"matches": len(found), "visible": [self.rows[n][0].name for n in visible]}
         self.list.options = [(self._label(n, unfolded, hits), n) for n in visible]
-        best = [before] if before in visible and not searched else [n for n in visible if id(self.rows[n][0]) in hits] or visible
+        best = (
+            [before]
+            if before in visible and not searched
+            else [n for n in visible if id(self.rows[n][0]) in hits] or visible
+        )
         self.list.value = best[0] if best else None
         self._choose()
         said = f"{len(found)} found ●" if searched else "the chain ◂" if self.marked else ""
@@ -140,7 +155,10 @@ class CallTree:
 def detail(row: Row) -> str:
     """A row in full, as HTML: place, time, arguments of its first call, result, source."""
     keep = html.escape
-    facts = f"{row.count} call{'s' if row.count > 1 else ''}, {milliseconds(row.seconds)}, {row.total - row.count} calls inside"
+    facts = (
+        f"{row.count} call{'s' if row.count > 1 else ''}, {milliseconds(row.seconds)}, {row.total - row.count} calls "
+        "inside"
+    )
     lines = [f"<b>{keep(row.name)}</b><br><code>{keep(row.place)}</code><br>{facts}"]
     told = [*row.arguments.items(), ("returns", row.result)] if row.place else []
     for name, value in told:
@@ -157,7 +175,9 @@ def detail(row: Row) -> str:
 
 
 class Page:
-    """The tree as HTML that opens and closes by itself; `numbers` holds calls, rows and how many of them the page has."""
+    """The tree as HTML that opens and closes by itself; `numbers` holds calls, rows and how many of
+    them the page has.
+    """
 
     def __init__(self, text: str, numbers: dict):
         self.html, self.numbers = text, numbers
@@ -170,7 +190,10 @@ class Page:
 
 
 def page(tree, depth: int = 5, chain: Sequence = ()) -> Page:
-    """The folded tree for a page without a kernel: click a row to open it. `depth` levels are there, those of the chain are open."""
+    """The folded tree for a page without a kernel: click a row to open it.
+
+    `depth` levels are there, those of the chain are open.
+    """
     root = tree if isinstance(tree, Row) else fold(tree)
     marked = set(map(id, rows_of(root, chain)))
     shown = 0
@@ -187,7 +210,10 @@ def page(tree, depth: int = 5, chain: Sequence = ()) -> Page:
             more = f" <small>+ {row.total - row.count} inside</small>" if row.children else ""
             return f'<div style="margin-left:1.1em">{name}{more}</div>'
         inner = "".join(write(child, level + 1) for child in row.children)
-        return f'<details style="margin-left:1.1em"{" open" if level < 2 or on else ""}><summary>{name}</summary>{inner}</details>'
+        return (
+            "<details "
+            f'style="margin-left:1.1em"{" open" if level < 2 or on else ""}><summary>{name}</summary>{inner}</details>'
+        )
 
     text = f'<div style="font-size:13px;line-height:1.5">{write(root, 0)}</div>'
     return Page(text, {"calls": root.total, "rows": sum(1 for _ in walk(root)), "shown": shown})

@@ -1,10 +1,12 @@
-"""A recorded program as a tree: folded, searched, with the source of any call; and the same tree for other programs to read.
+"""A recorded program as a tree: folded, searched, with the source of any call; and the same tree
+for other programs to read.
 
-A tree is what `yolostudy.trace.record` returns; anything with the attributes of its `Call` will do. `fold` makes one row of the calls of
-one function from one place, so that 6,000 calls fit on a screen; every view begins with it.
+A tree is what `yolostudy.trace.record` returns; anything with the attributes of its `Call` will do.
+`fold` makes one row of the calls of one function from one place, so that 6,000 calls fit on a
+screen; every view begins with it.
 
-Formats: the Trace Event Format of Chrome (events of phase X, microseconds), which chrome://tracing and Perfetto open; Mermaid's flowchart,
-which JupyterLab and GitHub draw inside a Markdown cell.
+Formats: the Trace Event Format of Chrome (events of phase X, microseconds), which chrome://tracing
+and Perfetto open; Mermaid's flowchart, which JupyterLab and GitHub draw inside a Markdown cell.
 """
 
 from __future__ import annotations
@@ -52,7 +54,10 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The name as written, with the class of the object where it is another: `v8DetectionLoss.__call__ of v8PoseLoss`."""
+        """The name as written, with the class of the object where it is another:
+
+        `v8DetectionLoss.__call__ of v8PoseLoss`.
+        """
         written = self.function.rpartition(".")[0].rpartition(".")[2]
         return self.function if self.owner in ("", written) else f"{self.function} of {self.owner}"
 
@@ -81,7 +86,9 @@ def fold(*calls) -> Row:
 
 
 def place(call) -> str:
-    """Where a call is defined, without the folders of this machine; "" where there is no file, as for the root."""
+    """Where a call is defined, without the folders of this machine; "" where there is no file, as
+    for the root.
+    """
     parts = PurePath(call.file).parts
     depth = call.module.count(".") + 1 + (parts[-1:] == ("__init__.py",))
     return f"{'/'.join(parts[-depth:])}:{call.line}" if call.file else ""
@@ -95,13 +102,17 @@ def walk(row: Row, depth: int = 0, above: tuple[Row, ...] = ()) -> Iterator[tupl
 
 
 def find(row: Row, text: str) -> list[tuple[Row, tuple[Row, ...]]]:
-    """The rows whose name or place has `text` in it, whatever the case, each with the rows above it."""
+    """The rows whose name or place has `text` in it, whatever the case, each with the rows above
+    it.
+    """
     wanted = text.lower()
     return [(found, above) for found, _, above in walk(row) if wanted in f"{found.name} {found.place}".lower()]
 
 
 def source(row: Row, limit: int = 60) -> str:
-    """The source of a row's function, at most `limit` lines of it; "" where the file cannot be read."""
+    """The source of a row's function, at most `limit` lines of it; "" where the file cannot be
+    read.
+    """
     lines = linecache.getlines(row.path)[max(0, row.line - 1) :]
     if not lines:
         return ""
@@ -127,7 +138,8 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds >= 0.0995 else f"{seconds * 1000:.1f} ms"
 
 
-# Exports --------------------------------------------------------------------------------------------------------------------------------
+# Exports
+# --------------------------------------------------------------------------------------------------
 
 
 def as_text(tree, depth: int = 6, arguments: bool = False, times: bool = True) -> str:
@@ -157,26 +169,42 @@ def as_json(tree) -> str:
 
     def plain(call) -> dict:
         facts = {"function": call.function, "owner": call.owner, "module": call.module, "place": place(call)}
-        facts |= {"arguments": _finite(call.arguments), "result": _finite(call.result), "start": call.start, "seconds": call.seconds}
+        facts |= {
+            "arguments": _finite(call.arguments),
+            "result": _finite(call.result),
+            "start": call.start,
+            "seconds": call.seconds,
+        }
         return {**facts, "calls": [plain(inner) for inner in call.calls]}
 
     return json.dumps(plain(tree), ensure_ascii=False)
 
 
 def as_chrome(tree) -> str:
-    """Every call as an event of Chrome's trace format: open the file at chrome://tracing or ui.perfetto.dev."""
+    """Every call as an event of Chrome's trace format: open the file at chrome://tracing or
+    ui.perfetto.dev.
+    """
     events, waiting = [], [tree]
     while waiting:
         call = waiting.pop()
         details = {"place": place(call), **_finite(call.arguments), "returns": _finite(call.result)}
-        event = {"name": _row_name(call), "cat": call.module or "record", "ph": "X", "pid": 1, "tid": 1, "args": details}
+        event = {
+            "name": _row_name(call),
+            "cat": call.module or "record",
+            "ph": "X",
+            "pid": 1,
+            "tid": 1,
+            "args": details,
+        }
         events.append(event | {"ts": (call.start - tree.start) * 1e6, "dur": call.seconds * 1e6})
         waiting += reversed(call.calls)
     return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}, ensure_ascii=False)
 
 
 def as_mermaid(tree, depth: int = 4, chain: Sequence = ()) -> str:
-    """The folded tree as a flowchart, at most `depth` levels of it; or, if one is given, a chain of calls."""
+    """The folded tree as a flowchart, at most `depth` levels of it; or, if one is given, a chain of
+    calls.
+    """
     lines = ["flowchart TD" if not chain else "flowchart LR"]
 
     def box(number: int, name: str, note: str = "") -> str:
@@ -211,11 +239,14 @@ def _finite(value: object) -> object:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------------------------
+# Pictures
+# --------------------------------------------------------------------------------------------------
 
 
 def rows_of(root: Row, chain: Sequence) -> list[Row]:
-    """The rows of a folded tree in which a chain of calls lies, from its first to its last; empty where it lies in none."""
+    """The rows of a folded tree in which a chain of calls lies, from its first to its last; empty
+    where it lies in none.
+    """
 
     def follow(row: Row, rest: Sequence) -> list[Row]:
         if (rest[0].function, rest[0].owner, rest[0].line) != (row.function, row.owner, row.line):
@@ -228,7 +259,8 @@ def rows_of(root: Row, chain: Sequence) -> list[Row]:
 
 
 def outline(tree, chain: Sequence = (), rows: int = ROWS, depth: int = 6) -> list[tuple[Row, int, bool]]:
-    """The rows worth a picture: those of the chain and what stands beside them first, then the ones that take longest.
+    """The rows worth a picture: those of the chain and what stands beside them first, then the ones
+    that take longest.
 
     Returns:
         (row, depth, on the chain) in the order of the text.
@@ -236,7 +268,10 @@ def outline(tree, chain: Sequence = (), rows: int = ROWS, depth: int = 6) -> lis
     root = _row(tree)
     marked = set(map(id, rows_of(root, chain)))
     listed = [(row, level, above) for row, level, above in walk(root) if level <= depth or id(row) in marked]
-    ranks = sorted(listed, key=lambda item: (id(item[0]) not in marked, not item[2] or id(item[2][-1]) not in marked, -item[0].seconds))
+    ranks = sorted(
+        listed,
+        key=lambda item: (id(item[0]) not in marked, not item[2] or id(item[2][-1]) not in marked, -item[0].seconds),
+    )
     kept: set[int] = set()
     for row, _, above in ranks:
         needed = {id(row), *map(id, above)} - kept
@@ -247,7 +282,8 @@ def outline(tree, chain: Sequence = (), rows: int = ROWS, depth: int = 6) -> lis
 
 @style.house()
 def draw_tree(tree, chain: Sequence = (), rows: int = ROWS, depth: int = 6) -> tuple[style.StudyFigure, dict]:
-    """The tree as an indented list, a bar of time beside each row, the chain marked; and its numbers.
+    """The tree as an indented list, a bar of time beside each row, the chain marked; and its
+    numbers.
 
     Args:
         tree: a Call, or a Row from `fold`.
@@ -265,23 +301,36 @@ def draw_tree(tree, chain: Sequence = (), rows: int = ROWS, depth: int = 6) -> t
         colour, weight = (style.CYCLE[0], "bold") if marked else (style.INK, "normal")
         text = f"{row.name}{f' × {row.count}' if row.count > 1 else ''}"
         names.text(2.6 * level, number, text, va="center", fontsize=8.5, color=colour, weight=weight)
-        hidden = row.total - row.count - sum(child.total for child in row.children if any(child is other for other, *_ in shown))
+        hidden = (
+            row.total
+            - row.count
+            - sum(child.total for child in row.children if any(child is other for other, *_ in shown))
+        )
         if hidden:
             names.text(100, number, f"+ {hidden} inside", va="center", ha="right", fontsize=7.5, color=style.FAINT)
         bars.barh(
-            number, row.seconds * 1000, height=0.62, color=style.CYCLE[0] if marked else style.BAND["backbone"], edgecolor=style.FAINT
+            number,
+            row.seconds * 1000,
+            height=0.62,
+            color=style.CYCLE[0] if marked else style.BAND["backbone"],
+            edgecolor=style.FAINT,
         )
         bars.text((row.seconds + 0.015 * whole) * 1000, number, milliseconds(row.seconds), va="center", fontsize=7.5)
     bars.set(xlim=(0, 1.35 * whole * 1000), yticks=[])
     bars.set_xlabel("time with all calls inside (ms)", fontsize=8.5)
     bars.tick_params(labelsize=8)
     bars.locator_params(axis="x", nbins=4)
-    return figure, {"rows": len(shown), "marked": [row.name for row, _, marked in shown if marked], "calls": _row(tree).total}
+    return figure, {
+        "rows": len(shown),
+        "marked": [row.name for row, _, marked in shown if marked],
+        "calls": _row(tree).total,
+    }
 
 
 @style.house()
 def draw_chain(chain: Sequence, width: int = 120) -> tuple[style.StudyFigure, dict]:
-    """A chain from the top down: who calls whom, where it is written, and what is handed over; and its numbers.
+    """A chain from the top down: who calls whom, where it is written, and what is handed over; and
+    its numbers.
 
     A dict is written out where it first appears; where the same is handed on, only its name is.
     """
@@ -293,7 +342,10 @@ def draw_chain(chain: Sequence, width: int = 120) -> tuple[style.StudyFigure, di
                 text.append(f"{name}: the same dict of {len(value)}")
             elif isinstance(value, dict) and value:
                 known.append(value)
-                text += [f"{name}: a dict of {len(value)}", *(f"    {key}: {say(own, width - 14)}" for key, own in value.items())]
+                text += [
+                    f"{name}: a dict of {len(value)}",
+                    *(f"    {key}: {say(own, width - 14)}" for key, own in value.items()),
+                ]
             elif value not in ({}, []):
                 text.append(f"{name} = {say(value, width - len(name))}")
         blocks.append((call, text))

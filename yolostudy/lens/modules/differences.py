@@ -1,7 +1,8 @@
 """Where two networks part: by the shapes of their layers, and by the values of their maps.
 
-Shapes are the quickest witness of a wrong network: `record_shapes` writes them down layer by layer, also of a network that breaks off
-halfway, and `first_difference` says where two lists of them part. Where the shapes agree, `compare_maps` looks at the values.
+Shapes are the quickest witness of a wrong network: `record_shapes` writes them down layer by layer,
+also of a network that breaks off halfway, and `first_difference` says where two lists of them part.
+Where the shapes agree, `compare_maps` looks at the values.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ShapeLog:
-    """What each layer gave, in the order in which they finished, and what stopped the network, if anything did.
+    """What each layer gave, in the order in which they finished, and what stopped the network, if
+    anything did.
 
     Attributes:
-        shapes: (name, shape) of every layer that gave a tensor; a layer that is called twice stands there twice.
+        shapes: (name, shape) of every layer that gave a tensor; a layer that is called twice stands
+            there twice.
         error: class and first line of the exception, or None.
     """
 
@@ -38,10 +41,12 @@ class ShapeLog:
 
 
 def record_shapes(model, *inputs, depth: int = 2) -> ShapeLog:
-    """Run a network and write down the shape that each of its layers gives. An exception ends the log and is kept in it.
+    """Run a network and write down the shape that each of its layers gives. An exception ends the
+    log and is kept in it.
 
     Args:
-        model: any nn.Module. Its running statistics do not move: it runs in evaluation mode and goes back to the mode it was in.
+        model: any nn.Module. Its running statistics do not move: it runs in evaluation mode and
+            goes back to the mode it was in.
         inputs: what it is called with.
         depth: how deep to look: 2 gives `backbone.sppf`, not the convolutions in it.
     """
@@ -76,12 +81,14 @@ def _written(shape: Shape | None) -> str:
 
 
 def first_difference(expected, found) -> Difference | None:
-    """Compare two lists of named shapes by their order and give the first place where they differ; None where they agree.
+    """Compare two lists of named shapes by their order and give the first place where they differ;
+    None where they agree.
 
     Names do not count, so networks whose layers have other names can be compared.
 
     Args:
-        expected, found: a `ShapeLog`, a list of (name, shape), or a dictionary name -> shape or tensor.
+        expected, found: a `ShapeLog`, a list of (name, shape), or a dictionary name -> shape or
+            tensor.
     """
     for index, (left, right) in enumerate(zip_longest(_named(expected), _named(found))):
         if left is None or right is None or left[1] != right[1]:
@@ -97,7 +104,10 @@ def _named(shapes) -> list[tuple[str, Shape]]:
 
 
 class ShapeTable:
-    """Two lists of named shapes side by side, the first difference marked. `numbers`: rows, equal (rows before it), first."""
+    """Two lists of named shapes side by side, the first difference marked.
+
+    `numbers`: rows, equal (rows before it), first.
+    """
 
     def __init__(self, expected, found):
         self.error = found.error if isinstance(found, ShapeLog) else None
@@ -119,10 +129,12 @@ class ShapeTable:
 
 
 def compare_maps(expected: Mapping, found: Mapping) -> dict[str, float]:
-    """How far two networks' named maps lie apart: the largest absolute difference of each, 0 where they agree to the last bit.
+    """How far two networks' named maps lie apart: the largest absolute difference of each, 0 where
+    they agree to the last bit.
 
     Args:
-        expected, found: what `features` of two networks with the same weights gave on the same image.
+        expected, found: what `features` of two networks with the same weights gave on the same
+            image.
     """
     differences = {name: _apart(expected[name], found[name]) for name in MAP_NAMES if name in expected}
     for source, left, right in zip("XYZ", expected.get("outputs", ()), found.get("outputs", ()), strict=False):
@@ -132,13 +144,18 @@ def compare_maps(expected: Mapping, found: Mapping) -> dict[str, float]:
 
 def _apart(left, right) -> float:
     if left.shape != right.shape:
-        raise ValueError(f"compare_maps: shapes {tuple(left.shape)} and {tuple(right.shape)}. Compare the shapes first: first_difference.")
+        raise ValueError(
+            f"compare_maps: shapes {tuple(left.shape)} and {tuple(right.shape)}. Compare the shapes first: "
+            "first_difference."
+        )
     return float((left.detach() - right.detach()).abs().max())
 
 
 @style.house()
 def draw_differences(differences: Mapping[str, float]) -> style.StudyFigure:
-    """One bar for each map, in the order in which they are computed, on a logarithmic scale; equal ones have none."""
+    """One bar for each map, in the order in which they are computed, on a logarithmic scale; equal
+    ones have none.
+    """
     figure, axes = style.figure(height=0.9 + 0.27 * len(differences), width=7.5)
     at = np.arange(len(differences))
     floor = TOLERANCE / 100  # a logarithmic axis has no zero
@@ -150,7 +167,9 @@ def draw_differences(differences: Mapping[str, float]) -> style.StudyFigure:
         axes.annotate(text, (max(value, floor), y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(TOLERANCE, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2)
     axes.annotate("tolerance", (TOLERANCE, -0.75), xytext=(4, 0), textcoords="offset points", fontsize=9, va="center")
-    axes.set(xscale="log", xlim=(floor, 100 * max(TOLERANCE, *differences.values())), ylim=(len(differences) - 0.4, -1.2))
+    axes.set(
+        xscale="log", xlim=(floor, 100 * max(TOLERANCE, *differences.values())), ylim=(len(differences) - 0.4, -1.2)
+    )
     axes.set(yticks=at, yticklabels=list(differences), xlabel="largest absolute difference")
     axes.grid(axis="y", visible=False)
     return figure

@@ -1,11 +1,15 @@
-"""Two networks that should be equal, one input: the first module whose output differs, and by how much.
+"""Two networks that should be equal, one input: the first module whose output differs, and by how
+much.
 
-Both networks run once with a hook on every module. Calls are then paired, by a name mapping where one is given, else by what the modules
-are: the same weights, the same shapes, the same place in the order of calls. Names and nesting may differ, so our network can be laid
-beside Ultralytics'. A container is a pair where the layers inside it are pairs; so code between modules (a forgotten shortcut, two maps
-joined in the wrong order) shows in the first container whose output differs although all in it agrees.
+Both networks run once with a hook on every module. Calls are then paired, by a name mapping where
+one is given, else by what the modules
+are: the same weights, the same shapes, the same place in the order of calls. Names and nesting may
+differ, so our network can be laid beside Ultralytics'. A container is a pair where the layers
+inside it are pairs; so code between modules (a forgotten shortcut, two maps joined in the wrong
+order) shows in the first container whose output differs although all in it agrees.
 
-Weights are compared as they are: copy them first, with `copy_weights` or with the course's own `weights.transfer`.
+Weights are compared as they are: copy them first, with `copy_weights` or with the course's own
+`weights.transfer`.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ import numpy as np
 from ...canvas import style
 from ..watch import Call, in_mode, watched
 
-TOLERANCE = 1e-5  # of the larger output's largest value: what another order of float32 additions makes over some sixty layers
+# of the larger output's largest value: what another order of float32 additions makes over some
+# sixty layers
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +39,12 @@ class Row:
         name, other: of the module in a and in b; kind, other_kind: their classes.
         call: which call of that module in a, from 1.
         shape, other_shape: of the first tensor that each gave.
-        absolute: the largest absolute difference of all tensors that the calls gave; infinite where shapes or NaNs differ.
+        absolute: the largest absolute difference of all tensors that the calls gave; infinite where
+            shapes or NaNs differ.
         relative: the same, over the largest absolute value of either.
         input_relative: the same of what the calls were given; None where inputs cannot be compared.
-        leaf: whether it called no module in turn. parent: the name of the module of a that called it.
+        leaf: whether it called no module in turn. parent: the name of the module of a that called
+            it.
         differs: relative is above the tolerance. input_differs: and so is input_relative.
     """
 
@@ -62,7 +70,8 @@ class Divergence:
 
     Attributes:
         first: the first row that differs, or None.
-        only_a, only_b: names of the calls without a partner. An extra layer is harmless as long as the rows after it agree.
+        only_a, only_b: names of the calls without a partner. An extra layer is harmless as long as
+            the rows after it agree.
         errors: what stopped a and b, or None; rows up to there are compared.
         tolerance: relative, above which a row differs.
     """
@@ -90,7 +99,10 @@ class Divergence:
         if first.input_differs:
             before = [row for row in self.rows[: self.rows.index(first)] if row.leaf]
             after, of = f"after {before[-1].name}" if before else "before it", first.parent or "the whole"
-            return f"Its input differs already while all modules before it agree: look at the code {after}, in the forward of {of}."
+            return (
+                f"Its input differs already while all modules before it agree: look at the code {after}, in the "
+                f"forward of {of}."
+            )
         if first.shape != first.other_shape:
             return "Its output has another shape."
         if not first.leaf:
@@ -105,20 +117,24 @@ class Divergence:
             row = self.first
             again = f", call {row.call}" if row.call > 1 else ""
             lines.append(
-                f"First difference: {row.name or 'the whole'} ({row.kind}{again}) against {row.other or 'the whole'} ({row.other_kind})."
+                f"First difference: {row.name or 'the whole'} ({row.kind}{again}) against {row.other or 'the whole'} "
+                f"({row.other_kind})."
             )
             if row.shape != row.other_shape:
                 lines.append(f"Shapes: {_written(row.shape)} and {_written(row.other_shape)}.")
             else:
                 lines.append(
-                    f"Largest difference {row.absolute:.3g}, which is {row.relative:.2g} of the largest value; shape {_written(row.shape)}."
+                    f"Largest difference {row.absolute:.3g}, which is {row.relative:.2g} of the largest value; shape "
+                    f"{_written(row.shape)}."
                 )
             lines.append(self.advice)
             agreeing = sum(not row.differs for row in self.leaves)
             lines.append(f"{agreeing} of {len(self.leaves)} pairs of layers agree (tolerance {self.tolerance:g}).")
         for title, names in (("Only in a", self.only_a), ("Only in b", self.only_b)):
             if names:
-                lines.append(f"{title}: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}.")
+                lines.append(
+                    f"{title}: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}."
+                )
         lines += [f"{side} broke off: {error}" for side, error in zip("ab", self.errors) if error]
         return "\n".join(lines)
 
@@ -135,15 +151,20 @@ def first_divergence(
 ) -> Divergence:
     """Run two networks on the same input and find the first module whose output differs.
 
-    Every output is copied until the comparison: at 640 pixels and one image that is about 0.5 GB for each nano; smaller images do as well.
+    Every output is copied until the comparison: at 640 pixels and one image that is about 0.5 GB
+    for each nano; smaller images do as well.
 
     Args:
-        a, b: any `nn.Module`s: mine and the reference, or ours and Ultralytics'. Both stay as they are, running statistics included.
-        inputs: what both are called with. Random images serve better than a plain one, in which resampling cannot show.
-        names: module name in a -> module name in b; a mapping of prefixes ({"backbone.stem": "model.0"}) or a function. What it does not
-            name, or names without such a module in b, is paired by weights, shapes and order.
+        a, b: any `nn.Module`s: mine and the reference, or ours and Ultralytics'. Both stay as they
+            are, running statistics included.
+        inputs: what both are called with. Random images serve better than a plain one, in which
+            resampling cannot show.
+        names: module name in a -> module name in b; a mapping of prefixes ({"backbone.stem":
+            "model.0"}) or a function. What it does not name, or names without such a module in b,
+            is paired by weights, shapes and order.
         tolerance: relative difference from which a row differs.
-        training: compare in training mode, where batch statistics count. Evaluation mode otherwise, whatever mode they are in.
+        training: compare in training mode, where batch statistics count. Evaluation mode otherwise,
+            whatever mode they are in.
     """
     calls_a, error_a = _recorded(a, inputs, training)
     calls_b, error_b = _recorded(b, inputs, training)
@@ -154,10 +175,14 @@ def first_divergence(
     return Divergence(tuple(rows), tuple(only_a), tuple(only_b), (error_a, error_b), tolerance)
 
 
-def copy_weights(source, target, names: Mapping[str, str] | Callable[[str], str | None] | None = None) -> list[tuple[str, str]]:
-    """Copy parameters and buffers from one network into another, by name, or by the order of shapes where no names are given.
+def copy_weights(
+    source, target, names: Mapping[str, str] | Callable[[str], str | None] | None = None
+) -> list[tuple[str, str]]:
+    """Copy parameters and buffers from one network into another, by name, or by the order of shapes
+    where no names are given.
 
-    By order, both networks have to define their layers in the same order; one may have tensors more than the other.
+    By order, both networks have to define their layers in the same order; one may have tensors more
+    than the other.
 
     Args:
         names: module or tensor name in the source -> name in the target, as in `first_divergence`.
@@ -165,15 +190,21 @@ def copy_weights(source, target, names: Mapping[str, str] | Callable[[str], str 
     Returns:
         (name in the source, name in the target) of everything copied.
 
-    Errors: ValueError if a tensor of the target is left without a source; then nothing is copied. Parameters that cannot learn may be left:
+    Errors: ValueError if a tensor of the target is left without a source; then nothing is copied.
+        Parameters that cannot learn may be left:
     they are constants, such as the bins of Ultralytics' DFL.
     """
     import torch
 
-    given, taken = ({name: held for name, held in m.state_dict().items() if isinstance(held, torch.Tensor)} for m in (source, target))
+    given, taken = (
+        {name: held for name, held in m.state_dict().items() if isinstance(held, torch.Tensor)}
+        for m in (source, target)
+    )
     if names is None:
         left, right = list(given), list(taken)
-        worth = np.array([[(given[one].shape == taken[two].shape) * (1 + (one == two)) for two in right] for one in left], int)
+        worth = np.array(
+            [[(given[one].shape == taken[two].shape) * (1 + (one == two)) for two in right] for one in left], int
+        )
         pairs = [(left[i], right[j]) for i, j in _aligned(worth.reshape(len(left), len(right)))]
     else:
         rename = _renamed(names)
@@ -184,7 +215,8 @@ def copy_weights(source, target, names: Mapping[str, str] | Callable[[str], str 
     if missing:
         first = next(name for name in taken if name in missing)
         raise ValueError(
-            f"copy_weights: {len(missing)} of {len(taken)} tensors find no source; the first is {first}, {tuple(taken[first].shape)}."
+            f"copy_weights: {len(missing)} of {len(taken)} tensors find no source; the first is {first}, "
+            f"{tuple(taken[first].shape)}."
         )
     with torch.no_grad():
         for name, new in pairs:
@@ -192,7 +224,8 @@ def copy_weights(source, target, names: Mapping[str, str] | Callable[[str], str 
     return pairs
 
 
-# What is recorded --------------------------------------------------------------------------------------------------------------------
+# What is recorded
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
@@ -235,7 +268,8 @@ def _recorded(model, inputs: Sequence, training: bool) -> tuple[list[_Record], s
         ended.append(_Record(call, given, _copied(output), before, times[call.name], own))
 
     error = None
-    with in_mode(model, training), watched(model, enter, leave) as calls, chance.seeded(0):  # dropout draws the same for both
+    # dropout draws the same for both
+    with in_mode(model, training), watched(model, enter, leave) as calls, chance.seeded(0):
         try:
             with torch.no_grad():
                 model(*tree_map_only(torch.Tensor, torch.clone, inputs))
@@ -247,16 +281,23 @@ def _recorded(model, inputs: Sequence, training: bool) -> tuple[list[_Record], s
 
 
 def _copied(value) -> list:
-    """Copies of the tensors in something, because an in-place activation would change what was recorded before it."""
+    """Copies of the tensors in something, because an in-place activation would change what was
+    recorded before it.
+    """
     import torch
 
     from ..nan.values import tensors_in
 
-    return [tensor.detach().clone() if tensor.layout is torch.strided else tensor.detach().to_dense() for tensor in tensors_in(value)]
+    return [
+        tensor.detach().clone() if tensor.layout is torch.strided else tensor.detach().to_dense()
+        for tensor in tensors_in(value)
+    ]
 
 
 def _state(module) -> tuple:
-    """What a layer is made of, to recognise it: shape and a hash of the bytes of every float tensor that it holds itself."""
+    """What a layer is made of, to recognise it: shape and a hash of the bytes of every float tensor
+    that it holds itself.
+    """
     import torch
 
     held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
@@ -264,7 +305,8 @@ def _state(module) -> tuple:
     return tuple((tuple(tensor.shape), hash(tensor.flatten().view(torch.uint8).numpy().tobytes())) for tensor in held)
 
 
-# Which belongs to which ---------------------------------------------------------------------------------------------------------------
+# Which belongs to which
+# --------------------------------------------------------------------------------------------------
 
 
 def _renamed(names) -> Callable[[str], str | None]:
@@ -301,13 +343,17 @@ def _pair_layers(a: list[_Record], b: list[_Record], pairs: dict[int, int]) -> N
     def same(of: Callable) -> np.ndarray:
         """(len(left), len(right)) bool: where a property of two calls is equal."""
         numbers: dict = {}
-        one, two = ([numbers.setdefault(of(calls[k]), len(numbers)) for k in chosen] for calls, chosen in ((a, left), (b, right)))
+        one, two = (
+            [numbers.setdefault(of(calls[k]), len(numbers)) for k in chosen]
+            for calls, chosen in ((a, left), (b, right))
+        )
         return np.array(one, int)[:, None] == np.array(two, int)
 
     shapes, state = same(lambda call: call.shapes), same(lambda call: call.state)
     kind, name = same(lambda call: call.kind), same(lambda call: call.name)
     heavy = np.array([bool(a[i].state) for i in left], bool)[:, None]
-    # A layer whose twin with the same weights is elsewhere belongs to that twin; of equal layers (fresh norms), as many as have one.
+    # A layer whose twin with the same weights is elsewhere belongs to that twin; of equal layers
+    # (fresh norms), as many as have one.
     counts = [Counter(calls[k].state for k in chosen) for calls, chosen in ((a, left), (b, right))]
     spoken_a = np.array([counts[1][a[i].state] >= counts[0][a[i].state] for i in left], bool)[:, None]
     spoken_b = np.array([counts[0][b[j].state] >= counts[1][b[j].state] for j in right], bool)
@@ -315,7 +361,9 @@ def _pair_layers(a: list[_Record], b: list[_Record], pairs: dict[int, int]) -> N
     fits = shapes & same(lambda call: tuple(shape for shape, _ in call.state)) & ~taken
     worth = fits * (1 + 2 * kind + 2 * name + 4 * (state & heavy))
     aligned = _aligned(worth)
-    free_a, free_b = [np.setdiff1d(np.arange(count), used) for count, used in zip(worth.shape, zip(*aligned) if aligned else ((), ()))]
+    free_a, free_b = [
+        np.setdiff1d(np.arange(count), used) for count, used in zip(worth.shape, zip(*aligned) if aligned else ((), ()))
+    ]
     # What is computed in another order: a head that does all boxes first and then all classes, say.
     for i in list(free_a):
         if len(free_b) and worth[i, free_b].max() > 0:
@@ -336,7 +384,9 @@ def _pair_containers(a: list[_Record], b: list[_Record], pairs: dict[int, int]) 
 
     def inside(calls: list[_Record], known: Mapping[int, int]) -> dict[int, list[int]]:
         containers = ((index, call) for index, call in enumerate(calls) if not call.leaf)
-        return {index: [k for k in range(call.before, index) if calls[k].leaf and k in known] for index, call in containers}
+        return {
+            index: [k for k in range(call.before, index) if calls[k].leaf and k in known] for index, call in containers
+        }
 
     back = {j: i for i, j in pairs.items()}
     groups: dict[frozenset, list[int]] = {}
@@ -354,7 +404,9 @@ def _pair_containers(a: list[_Record], b: list[_Record], pairs: dict[int, int]) 
 
 
 def _aligned(worth: np.ndarray) -> list[tuple[int, int]]:
-    """The pairs in order that are worth most together (Needleman and Wunsch, 1970, without a price for gaps); 0 makes no pair."""
+    """The pairs in order that are worth most together (Needleman and Wunsch, 1970, without a price
+    for gaps); 0 makes no pair.
+    """
     best = np.zeros((len(worth) + 1, worth.shape[1] + 1))
     for i in range(len(worth)):
         best[i + 1, 1:] = np.maximum.accumulate(np.maximum(best[i, 1:], best[i, :-1] + worth[i]))
@@ -370,7 +422,8 @@ def _aligned(worth: np.ndarray) -> list[tuple[int, int]]:
     return pairs[::-1]
 
 
-# Numbers and picture -----------------------------------------------------------------------------------------------------------------
+# Numbers and picture
+# --------------------------------------------------------------------------------------------------
 
 
 def _row(one: _Record, two: _Record, tolerance: float) -> Row:
@@ -378,12 +431,20 @@ def _row(one: _Record, two: _Record, tolerance: float) -> Row:
     given = _apart(one.given, two.given)[1] if [t.shape for t in one.given] == [t.shape for t in two.given] else None
     return Row(
         *(one.name, two.name, one.kind, two.kind, one.index, one.shape, two.shape, absolute, relative, given),
-        *(one.leaf, one.call.parent.name if one.call.parent else "", relative > tolerance, given is not None and given > tolerance),
+        *(
+            one.leaf,
+            one.call.parent.name if one.call.parent else "",
+            relative > tolerance,
+            given is not None and given > tolerance,
+        ),
     )
 
 
 def _apart(left: list, right: list) -> tuple[float, float]:
-    """The largest absolute difference, and the largest in proportion to its tensor's largest value. NaN equals NaN."""
+    """The largest absolute difference, and the largest in proportion to its tensor's largest value.
+
+    NaN equals NaN.
+    """
     import torch
 
     if [tensor.shape for tensor in left] != [tensor.shape for tensor in right]:
@@ -408,7 +469,9 @@ def _written(shape: tuple[int, ...] | None) -> str:
 
 @style.house()
 def draw_divergence(result: Divergence) -> style.StudyFigure:
-    """A strip over all layers: below the tolerance a green stub, above it an orange bar; the strip under it names the parts of a."""
+    """A strip over all layers: below the tolerance a green stub, above it an orange bar; the strip
+    under it names the parts of a.
+    """
     rows = [row for row in result.rows if row.leaf or row is result.first]
     figure, axes = style.figure(height=3.3)
     floor, at = result.tolerance / 1e3, np.arange(len(rows))
@@ -416,7 +479,9 @@ def draw_divergence(result: Divergence) -> style.StudyFigure:
     for wrong, colour, label in ((False, style.HIT, "agrees"), (True, style.FALSE_ALARM, "differs")):
         here = [(x, min(max(row.relative, 30 * floor), top)) for x, row in zip(at, rows) if row.differs == wrong]
         if here:
-            axes.bar(*zip(*((x, height - floor) for x, height in here)), bottom=floor, width=0.9, color=colour, label=label)
+            axes.bar(
+                *zip(*((x, height - floor) for x, height in here)), bottom=floor, width=0.9, color=colour, label=label
+            )
     axes.axhline(result.tolerance, color=style.INK, linestyle=(0, (4, 3)), linewidth=1.2, label="tolerance")
     axes.set(yscale="log", ylim=(floor, top * 20), xlim=(-0.6, len(rows) - 0.4), ylabel="relative difference")
     axes.set_title(f"{sum(not row.differs for row in rows)} of {len(rows)} pairs agree")
@@ -427,7 +492,11 @@ def draw_divergence(result: Divergence) -> style.StudyFigure:
     few = len(starts) <= 40
     axes.set_xticks([(start + end - 1) / 2 for start, end in itertools.pairwise(spread)] if few else [])
     axes.set_xticklabels(
-        [_part(rows[start]) for start in starts] if few else [], rotation=55, ha="right", rotation_mode="anchor", fontsize=8
+        [_part(rows[start]) for start in starts] if few else [],
+        rotation=55,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=8,
     )
     axes.grid(axis="x", visible=False)
     axes.tick_params(axis="x", length=0)
@@ -437,11 +506,15 @@ def draw_divergence(result: Divergence) -> style.StudyFigure:
         note = f"{result.first.name or 'the whole'} ({result.first.kind})"
         arrow = dict(arrowstyle="-|>", color=style.INK)
         height = min(max(result.first.relative, 30 * floor), top)
-        axes.annotate(note, (x, height), (x, top * 6), ha=side, va="center", fontsize=10, weight="bold", arrowprops=arrow)
+        axes.annotate(
+            note, (x, height), (x, top * 6), ha=side, va="center", fontsize=10, weight="bold", arrowprops=arrow
+        )
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3)
     return figure
 
 
 def _part(row: Row) -> str:
-    """As much of the name as fits under the strip: the first two words of the path, without the layer itself."""
+    """As much of the name as fits under the strip: the first two words of the path, without the
+    layer itself.
+    """
     return ".".join(row.name.split(".")[:-1][:2]) or row.name

@@ -1,12 +1,15 @@
 """Where the memory of a training step goes, and what fits on a card.
 
-On a CUDA card a step is run and the allocator asked. Without one the step is run with fake tensors, which have shapes and types but no
-values: every storage that an operation makes is entered in a ledger and struck out when nothing holds it any more, so a step at batch 16
-and 640 pixels is counted in seconds on any machine. What autograd saves for the backward pass (`saved_tensors_hooks`) counts as
-activation, each storage once; weights that autocast casts and autograd saves stand by themselves; parameters are not activations.
+On a CUDA card a step is run and the allocator asked. Without one the step is run with fake tensors,
+which have shapes and types but no
+values: every storage that an operation makes is entered in a ledger and struck out when nothing
+holds it any more, so a step at batch 16 and 640 pixels is counted in seconds on any machine. What
+autograd saves for the backward pass (`saved_tensors_hooks`) counts as activation, each storage
+once; weights that autocast casts and autograd saves stand by themselves; parameters are not
+activations.
 
-A prediction knows nothing of the workspaces that cuDNN's algorithms take, of the CUDA context, nor of memory that the allocator cannot
-use because it is in pieces.
+A prediction knows nothing of the workspaces that cuDNN's algorithms take, of the CUDA context, nor
+of memory that the allocator cannot use because it is in pieces.
 """
 
 from __future__ import annotations
@@ -25,15 +28,28 @@ from ...canvas import style
 from ..watch import Call, Calls, in_mode, watched
 
 BLOCK = 512  # bytes that CUDA's caching allocator rounds up to (c10/cuda/CUDACachingAllocator.cpp, kMinBlockSize)
-MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1, "none": 0}  # float32 copies that the optimizer keeps of each weight that learns
-KINDS = ("weights", "buffers", "average", "optimizer", "gradients", "batch", "cast weights", "activations", "working memory")
+# float32 copies that the optimizer keeps of each weight that learns
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1, "none": 0}
+KINDS = (
+    "weights",
+    "buffers",
+    "average",
+    "optimizer",
+    "gradients",
+    "batch",
+    "cast weights",
+    "activations",
+    "working memory",
+)
 PHASES = ("forward", "loss", "backward", "update")
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One module's share, without that of the modules in it: bytes of its weights and of what it saves; and the most in use
-    while it ran, what came before it included (where measured: when it ended)."""
+    """One module's share, without that of the modules in it: bytes of its weights and of what it
+    saves; and the most in use while it ran, what came before it included (where measured: when it
+    ended).
+    """
 
     name: str
     kind: str
@@ -47,11 +63,13 @@ class StepMemory:
     """Memory of one training step, in bytes.
 
     Attributes:
-        peak: the most that was in use at once. phase: when that was: forward, loss, backward or update.
+        peak: the most that was in use at once. phase: when that was: forward, loss, backward or
+            update.
         at_peak: kind -> bytes at that moment; they add up to the peak. Kinds: see KINDS.
         most: kind -> the most of it at any time. phases: phase -> its peak.
         modules: in the order in which they are first called.
-        timeline: bytes in use, (phase, bytes), from the first operation to the last; empty if measured.
+        timeline: bytes in use, (phase, bytes), from the first operation to the last; empty if
+            measured.
         measured: by the allocator of a CUDA card, workspaces included; else predicted.
         shape, precision, optimizer: of the step.
     """
@@ -69,7 +87,9 @@ class StepMemory:
     optimizer: str
 
     def parts(self, depth: int = 2) -> dict[str, tuple[int, int]]:
-        """Name of a part, as deep as asked for -> (weights, activations), everything below it included."""
+        """Name of a part, as deep as asked for -> (weights, activations), everything below it
+        included.
+        """
         sums: dict[str, list[int]] = {}
         for module in self.modules:
             part = sums.setdefault(".".join(module.name.split(".")[:depth]) or "outside", [0, 0])
@@ -80,7 +100,10 @@ class StepMemory:
     def __str__(self) -> str:
         word = "measured" if self.measured else "predicted, without cuDNN's workspaces"
         shape = " × ".join(map(str, self.shape))
-        lines = [f"{_megabytes(self.peak)} at the peak, in the {self.phase} ({word}); batch {shape}, {self.precision}, {self.optimizer}"]
+        lines = [
+            f"{_megabytes(self.peak)} at the peak, in the {self.phase} ({word}); batch {shape}, {self.precision}, "
+            f"{self.optimizer}"
+        ]
         lines += [f"  {kind:<15}{_megabytes(value):>12}" for kind, value in self.at_peak.items() if value]
         return "\n".join(lines)
 
@@ -88,15 +111,21 @@ class StepMemory:
 
 
 def step_memory(
-    model, shape: Sequence[int], loss: Callable | None = None, precision: str = "fp32", optimizer: str = "adamw", average: bool = False
+    model,
+    shape: Sequence[int],
+    loss: Callable | None = None,
+    precision: str = "fp32",
+    optimizer: str = "adamw",
+    average: bool = False,
 ) -> StepMemory:
     """Memory of a training step: measured where the model lies on a CUDA card, else predicted.
 
     Args:
         model: any `nn.Module`, on any device, `meta` included. It stays as it is.
         shape: (B, 3, H, W) of the batch, float32.
-        loss: what the model gives -> a scalar, or something with `.total`. The sum of all outputs where none is given. For a prediction
-            it is run on random maps, on the CPU and for real, because matching boxes depends on values: count on a second or two.
+        loss: what the model gives -> a scalar, or something with `.total`. The sum of all outputs
+            where none is given. For a prediction it is run on random maps, on the CPU and for real,
+            because matching boxes depends on values: count on a second or two.
         precision: fp32, bf16 or fp16 (autocast).
         optimizer: adamw, sgd (with momentum) or none.
         average: whether a moving average of the weights is kept, as the course's trainer does.
@@ -108,17 +137,28 @@ def step_memory(
 
 
 def predict_memory(
-    model, shape: Sequence[int], loss: Callable | None = None, precision: str = "fp32", optimizer: str = "adamw", average: bool = False
+    model,
+    shape: Sequence[int],
+    loss: Callable | None = None,
+    precision: str = "fp32",
+    optimizer: str = "adamw",
+    average: bool = False,
 ) -> StepMemory:
-    """As `step_memory`, always predicted: nothing of the size of the batch is allocated for the network, and nothing computed."""
+    """As `step_memory`, always predicted: nothing of the size of the batch is allocated for the
+    network, and nothing computed.
+    """
     return _counted(model, shape, loss, precision, optimizer, average, real=False, block=BLOCK)
 
 
-# The ledger --------------------------------------------------------------------------------------------------------------------------
+# The ledger
+# --------------------------------------------------------------------------------------------------
 
 
 class _Ledger:
-    """What came and what went, in order. An operation's output counts as working memory until something better is known of it."""
+    """What came and what went, in order.
+
+    An operation's output counts as working memory until something better is known of it.
+    """
 
     def __init__(self, block: int):
         self.block, self.phase, self.calls = block, "forward", Calls()
@@ -171,7 +211,10 @@ class _Ledger:
 
 
 def _watching(ledger: _Ledger):
-    """A dispatch mode that enters what operations make. Made here, so that importing this file needs no torch."""
+    """A dispatch mode that enters what operations make.
+
+    Made here, so that importing this file needs no torch.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -191,7 +234,9 @@ def _watching(ledger: _Ledger):
 
 
 def _counted(model, shape, loss, precision: str, optimizer: str, average: bool, real: bool, block: int) -> StepMemory:
-    """One step under the ledger: with fake tensors, or (`real`, for tests) with real ones on the CPU."""
+    """One step under the ledger: with fake tensors, or (`real`, for tests) with real ones on the
+    CPU.
+    """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -251,7 +296,9 @@ def _counted(model, shape, loss, precision: str, optimizer: str, average: bool, 
         at_peak={kind: int(level[top]) for kind, level in each.items()},
         most={kind: int(level.max()) for kind, level in each.items()},
         phases={phase: int(levels[when == phase].max(initial=0)) for phase in PHASES},
-        modules=_modules(model, ledger.activations, {str(name): int(levels[where == name].max()) for name in dict.fromkeys(where)}),
+        modules=_modules(
+            model, ledger.activations, {str(name): int(levels[where == name].max()) for name in dict.fromkeys(where)}
+        ),
         timeline=_thinned([(str(phase), int(level)) for phase, level in zip(when[start:], levels[start:])]),
         measured=False,
         shape=shape,
@@ -278,12 +325,17 @@ def _learnable(output) -> list:
 
     found = [tensor for tensor in tensors_in(output) if tensor.requires_grad]
     if not found:
-        raise ValueError("nothing that the model gives depends on a weight that learns, so its step has no backward pass to count")
+        raise ValueError(
+            "nothing that the model gives depends on a weight that learns, so its step has no backward pass to count"
+        )
     return found
 
 
 def _loss_memory(loss: Callable, output, block: int = BLOCK) -> int:
-    """By how much a loss, with its own backward pass, raises memory over the maps that it is given. Run for real on random maps."""
+    """By how much a loss, with its own backward pass, raises memory over the maps that it is given.
+
+    Run for real on random maps.
+    """
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torch.utils._python_dispatch import _disable_current_modes
@@ -294,7 +346,8 @@ def _loss_memory(loss: Callable, output, block: int = BLOCK) -> int:
     with _disable_current_modes(), unset_fake_temporarily(), chance.seeded(0):
         ledger, maps = _Ledger(block), {}
         for tensor in tensors_in(output):
-            made = torch.randn(tuple(tensor.shape), device="cpu") - 3.0  # few are sure of anything, as at the start of training
+            # few are sure of anything, as at the start of training
+            made = torch.randn(tuple(tensor.shape), device="cpu") - 3.0
             made = maps[id(tensor)] = made.to(tensor.dtype).requires_grad_(tensor.requires_grad)
             ledger.held[made.untyped_storage()._cdata] = [0, "batch"]
         with _watching(ledger):
@@ -304,22 +357,32 @@ def _loss_memory(loss: Callable, output, block: int = BLOCK) -> int:
 
 
 def measure_memory(
-    model, shape: Sequence[int], loss: Callable | None = None, precision: str = "fp32", optimizer: str = "adamw", average: bool = False
+    model,
+    shape: Sequence[int],
+    loss: Callable | None = None,
+    precision: str = "fp32",
+    optimizer: str = "adamw",
+    average: bool = False,
 ) -> StepMemory:
-    """As `step_memory`, asked of the allocator of the CUDA card on which the model lies: two steps are run on a copy, the second counts.
+    """As `step_memory`, asked of the allocator of the CUDA card on which the model lies: two steps
+    are run on a copy, the second counts.
 
-    Working memory holds cuDNN's workspaces too. Bytes count from what was in use before, so the model itself is counted once.
+    Working memory holds cuDNN's workspaces too. Bytes count from what was in use before, so the
+    model itself is counted once.
     """
     import torch
 
     _check(precision, optimizer)
     device, cuda = next(model.parameters()).device, torch.cuda
     if device.type != "cuda":
-        raise ValueError(f"measure_memory asks CUDA's allocator, and the model lies on {device}; predict_memory needs no card")
+        raise ValueError(
+            f"measure_memory asks CUDA's allocator, and the model lies on {device}; predict_memory needs no card"
+        )
     base = cuda.memory_allocated(device)
     own, before = copy.deepcopy(model).train(), {}
     learning = [parameter for parameter in own.parameters() if parameter.requires_grad]
-    kept = copy.deepcopy(own).requires_grad_(False) if average else None  # held to the end: the averaged copy takes memory
+    # held to the end: the averaged copy takes memory
+    kept = copy.deepcopy(own).requires_grad_(False) if average else None
     if optimizer in ("adamw", "adam"):
         updater = torch.optim.AdamW(learning, fused=True)
     else:
@@ -347,7 +410,9 @@ def measure_memory(
         images = images.to(memory_format=torch.channels_last) if images.ndim == 4 else images
         before["forward"] = cuda.memory_allocated(device)
         cuda.reset_peak_memory_stats(device)
-        with torch.autocast("cuda", torch.float16 if precision == "fp16" else torch.bfloat16, enabled=precision != "fp32"):
+        with torch.autocast(
+            "cuda", torch.float16 if precision == "fp16" else torch.bfloat16, enabled=precision != "fp32"
+        ):
             output = own(images)
         before["loss"] = cuda.memory_allocated(device)
         close("forward")
@@ -385,7 +450,9 @@ def measure_memory(
 def _thinned(timeline: list[tuple[str, int]], most: int = 600) -> tuple[tuple[str, int], ...]:
     """At most about so many points; of each stretch the highest."""
     step = max(1, len(timeline) // most)
-    return tuple(max(timeline[start : start + step], key=lambda point: point[1]) for start in range(0, len(timeline), step))
+    return tuple(
+        max(timeline[start : start + step], key=lambda point: point[1]) for start in range(0, len(timeline), step)
+    )
 
 
 def _check(precision: str, optimizer: str) -> None:
@@ -399,14 +466,20 @@ def _megabytes(value: float) -> str:
     return f"{value / 2**20:,.1f} MiB"
 
 
-# Pictures -----------------------------------------------------------------------------------------------------------------------------
+# Pictures
+# --------------------------------------------------------------------------------------------------
 
-_COLOURS = dict(zip(KINDS, ("#0072b2", "#56b4e9", "#5b5b5b", "#cc79a7", "#e69f00", "#8b93a3", "#009e73", "#d55e00", "#d9dce3")))
+_COLOURS = dict(
+    zip(KINDS, ("#0072b2", "#56b4e9", "#5b5b5b", "#cc79a7", "#e69f00", "#8b93a3", "#009e73", "#d55e00", "#d9dce3"))
+)
 
 
 @style.house()
 def draw_memory(step: StepMemory, most: int = 12) -> style.StudyFigure:
-    """Left: what is in use from the first operation to the last, and of what the peak consists. Right: the parts that hold most."""
+    """Left: what is in use from the first operation to the last, and of what the peak consists.
+
+    Right: the parts that hold most.
+    """
     figure, (left, right) = style.figure(1, 2, height=3.9, width_ratios=(1.25, 1))
     if step.timeline:
         height = np.array([value for _, value in step.timeline]) / 2**20
@@ -421,12 +494,26 @@ def draw_memory(step: StepMemory, most: int = 12) -> style.StudyFigure:
     bottom, length = 0.0, len(step.timeline) or 8
     for kind, value in step.at_peak.items():
         if value:
-            left.bar(1.08 * length, value / 2**20, 0.1 * length, bottom, color=_COLOURS[kind], label=f"{kind}, {value / 2**20:,.0f}")
+            left.bar(
+                1.08 * length,
+                value / 2**20,
+                0.1 * length,
+                bottom,
+                color=_COLOURS[kind],
+                label=f"{kind}, {value / 2**20:,.0f}",
+            )
             bottom += value / 2**20
     left.set(xlim=(0, 1.14 * length), ylabel="in use (MiB)", ylim=(0, 1.12 * step.peak / 2**20))
     word = "measured" if step.measured else "predicted"
     left.set_title(f"{step.peak / 2**20:,.0f} MiB at the peak, {word}")
-    left.legend(loc="lower center", bbox_to_anchor=(0.45, 0.02), fontsize=8, reverse=True, title="column: the peak, MiB", title_fontsize=8)
+    left.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.45, 0.02),
+        fontsize=8,
+        reverse=True,
+        title="column: the peak, MiB",
+        title_fontsize=8,
+    )
     parts = sorted(step.parts().items(), key=lambda part: -sum(part[1]))[:most][::-1]
     weights, saved = (np.array([part[index] for _, part in parts]) / 2**20 for index in (0, 1))
     right.barh(range(len(parts)), saved, color=_COLOURS["activations"], label="saved for the backward pass")

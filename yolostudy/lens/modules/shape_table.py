@@ -1,7 +1,9 @@
-"""The table of shapes, written while a network runs: module by module, what went in and what came out.
+"""The table of shapes, written while a network runs: module by module, what went in and what came
+out.
 
-A network that breaks off leaves its table behind: the row where it broke is marked, with the operation that refused, the line of code that
-asked for it, and what the two sides expected of each other.
+A network that breaks off leaves its table behind: the row where it broke is marked, with the
+operation that refused, the line of code that asked for it, and what the two sides expected of each
+other.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ class Row:
     """One call of a module.
 
     Attributes:
-        name, kind: of the module; depth: how deep it lies, 0 for the network itself. leaf: it called no module in turn.
+        name, kind: of the module; depth: how deep it lies, 0 for the network itself. leaf: it
+            called no module in turn.
         given, made: shapes of all tensors in and out; `made` stays None in a call that did not end.
-        parameters: numbers that the module and all in it hold. repeated: it ran before, so they are counted there.
+        parameters: numbers that the module and all in it hold. repeated: it ran before, so they are
+            counted there.
         broke: the innermost call that an exception ended.
     """
 
@@ -51,10 +55,12 @@ class Break:
     """Where a network broke off.
 
     Attributes:
-        name: of the innermost module that was running. error: class and first line of the exception.
+        name: of the innermost module that was running. error: class and first line of the
+            exception.
         operation: the torch function that refused, with the shapes that it was given, or "".
         place: file and line that called it. source: the text of that line.
-        expected: what the two sides expected, as a sentence, or "" where nothing is known beyond the error.
+        expected: what the two sides expected, as a sentence, or "" where nothing is known beyond
+            the error.
     """
 
     name: str
@@ -66,12 +72,20 @@ class Break:
 
     def __str__(self) -> str:
         where = f"{self.name or 'the network'} broke off: {self.error}"
-        lines = [where, self.expected, self.operation and f"operation: {self.operation}", self.place and f"{self.place}: {self.source}"]
+        lines = [
+            where,
+            self.expected,
+            self.operation and f"operation: {self.operation}",
+            self.place and f"{self.place}: {self.source}",
+        ]
         return "\n".join(line for line in lines if line)
 
 
 class Shapes:
-    """The table: text and HTML. `rows` in the order in which the calls began; `broken` is a `Break`, or None."""
+    """The table: text and HTML.
+
+    `rows` in the order in which the calls began; `broken` is a `Break`, or None.
+    """
 
     def __init__(self, rows: list[Row], broken: Break | None, depth: int):
         self.rows, self.broken, self.depth = rows, broken, depth
@@ -111,13 +125,17 @@ class Shapes:
 
 
 def shapes(model, *inputs, depth: int = 2, watch: Callable[[Row], None] | None = None) -> Shapes:
-    """Run a network and write down the shapes of every module. An exception ends the table and is kept in it.
+    """Run a network and write down the shapes of every module. An exception ends the table and is
+    kept in it.
 
     Args:
-        model: any `nn.Module`. It runs in evaluation mode, without gradients, and goes back to the mode it was in.
+        model: any `nn.Module`. It runs in evaluation mode, without gradients, and goes back to the
+            mode it was in.
         inputs: what it is called with.
-        depth: how deep the table shows: 2 gives `backbone.sppf`, not the convolutions in it. `rows` has them all.
-        watch: called with each row as its call ends, for a table that grows while a slow network runs.
+        depth: how deep the table shows: 2 gives `backbone.sppf`, not the convolutions in it. `rows`
+            has them all.
+        watch: called with each row as its call ends, for a table that grows while a slow network
+            runs.
     """
     import torch
 
@@ -150,7 +168,10 @@ def shapes(model, *inputs, depth: int = 2, watch: Callable[[Row], None] | None =
 
 
 def _refusals(refused: list):
-    """A mode that keeps the torch function that raised, with what it was given. The innermost comes first."""
+    """A mode that keeps the torch function that raised, with what it was given.
+
+    The innermost comes first.
+    """
     from torch.overrides import TorchFunctionMode
 
     class Refusals(TorchFunctionMode):
@@ -164,7 +185,8 @@ def _refusals(refused: list):
     return Refusals()
 
 
-# Why it broke ------------------------------------------------------------------------------------------------------------------------
+# Why it broke
+# --------------------------------------------------------------------------------------------------
 
 
 def _explained(error: Exception, name: str, refused: list) -> Break:
@@ -180,8 +202,14 @@ def _explained(error: Exception, name: str, refused: list) -> Break:
         with contextlib.suppress(Exception):  # an explanation must not hide the error
             expected = _sides(word, args, kwargs, given)
     inside = str(Path(torch.__file__).parent)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith((inside, __file__))]
-    place, source = (f"{Path(frames[-1].filename).name}:{frames[-1].lineno}", frames[-1].line or "") if frames else ("", "")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((inside, __file__))
+    ]
+    place, source = (
+        (f"{Path(frames[-1].filename).name}:{frames[-1].lineno}", frames[-1].line or "") if frames else ("", "")
+    )
     return Break(name, text, operation, place, source, expected)
 
 
@@ -189,9 +217,15 @@ def _sides(word: str, args: tuple, kwargs: Mapping, given: tuple[Shape, ...]) ->
     if word.startswith("conv") and len(given) > 1:
         groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
         wanted, found = given[1][1] * groups, given[0][-len(given[1]) + 1]
-        return f"The weight {_one(given[1])} takes {wanted} channels, the input {_one(given[0])} has {found}." if wanted != found else ""
+        return (
+            f"The weight {_one(given[1])} takes {wanted} channels, the input {_one(given[0])} has {found}."
+            if wanted != found
+            else ""
+        )
     if word == "linear":
-        return f"The weight {_one(given[1])} takes {given[1][1]} features, the input {_one(given[0])} has {given[0][-1]}."
+        return (
+            f"The weight {_one(given[1])} takes {given[1][1]} features, the input {_one(given[0])} has {given[0][-1]}."
+        )
     if word == "batch_norm":
         return f"The normalisation holds {given[1][0]} channels, the input {_one(given[0])} has {given[0][1]}."
     if word in ("cat", "concat", "concatenate", "stack"):
@@ -199,19 +233,32 @@ def _sides(word: str, args: tuple, kwargs: Mapping, given: tuple[Shape, ...]) ->
         for number, shape in enumerate(given[1:], 2):
             if len(shape) != len(given[0]):
                 return f"Tensor 1 has {len(given[0])} dimensions, tensor {number} has {len(shape)}."
-            apart = [d for d in range(len(shape)) if shape[d] != given[0][d] and (word == "stack" or d != dim % len(shape))]
+            apart = [
+                d for d in range(len(shape)) if shape[d] != given[0][d] and (word == "stack" or d != dim % len(shape))
+            ]
             if apart:
                 sides = f"dimension {apart[0]}: tensor 1 is {_one(given[0])}, tensor {number} is {_one(shape)}"
-                return f"All must agree except in dimension {dim}, but part in {sides}." if word != "stack" else f"All must agree: {sides}."
+                return (
+                    f"All must agree except in dimension {dim}, but part in {sides}."
+                    if word != "stack"
+                    else f"All must agree: {sides}."
+                )
     if word in ("matmul", "mm", "bmm", "rmatmul") and len(given) == 2:
-        return f"The left side {_one(given[0])} ends in {given[0][-1]}, the right side {_one(given[1])} takes {given[1][-2:][0]}."
+        return (
+            f"The left side {_one(given[0])} ends in {given[0][-1]}, the right side {_one(given[1])} takes "
+            f"{given[1][-2:][0]}."
+        )
     if word in ("view", "reshape") and given:
         count = 1
         for side in given[0]:
             count *= side
         return f"{_one(given[0])} holds {count:,} values, which do not fit into {tuple(args[1:]) or kwargs}."
     if len(given) == 2:
-        apart = [-d for d in range(1, 1 + min(map(len, given))) if given[0][-d] != given[1][-d] and 1 not in (given[0][-d], given[1][-d])]
+        apart = [
+            -d
+            for d in range(1, 1 + min(map(len, given)))
+            if given[0][-d] != given[1][-d] and 1 not in (given[0][-d], given[1][-d])
+        ]
         if apart:
             left, right = given[0][apart[0]], given[1][apart[0]]
             return f"Sides must be equal or 1, but dimension {apart[0]} is {left} on the left, {right} on the right."

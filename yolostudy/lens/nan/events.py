@@ -1,4 +1,6 @@
-"""What the NaN microscope notes down: operations that gave something non-finite, where they stand, and what came of which."""
+"""What the NaN microscope notes down: operations that gave something non-finite, where they stand,
+and what came of which.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ BIRTH, SPREAD, CONSTANT, OUTSIDE, UNINITIALISED = "birth", "spread", "constant",
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of source. `columns` mark the operation in it, from and to, (0, 0) where it is not known; `module` is "name (class)" or ""."""
+    """A line of source.
+
+    `columns` mark the operation in it, from and to, (0, 0) where it is not known; `module` is "name
+    (class)" or "".
+    """
 
     file: str
     line: int
@@ -45,7 +51,8 @@ class Value:
     """One tensor (or number) that went into an operation or came out of it.
 
     Attributes:
-        low, high: the range of its finite values; NaN where it has none. nans, infs: how many others it holds.
+        low, high: the range of its finite values; NaN where it has none. nans, infs: how many
+            others it holds.
         origin: number of the event that made those; -1 where none is known.
     """
 
@@ -73,7 +80,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An operation that gave something non-finite. `kind` says how it came to: BIRTH, SPREAD, CONSTANT, OUTSIDE or UNINITIALISED."""
+    """An operation that gave something non-finite.
+
+    `kind` says how it came to: BIRTH, SPREAD, CONSTANT, OUTSIDE or UNINITIALISED.
+    """
 
     number: int
     kind: str
@@ -93,12 +103,18 @@ class Event:
 
     @property
     def counts(self) -> bool:
-        """Whether it is a cause. An infinity that somebody wrote or passed in on purpose, such as a mask of -inf, is none yet."""
+        """Whether it is a cause.
+
+        An infinity that somebody wrote or passed in on purpose, such as a mask of -inf, is none
+        yet.
+        """
         return self.kind in (BIRTH, UNINITIALISED) or (self.kind in (CONSTANT, OUTSIDE) and self.has_nan)
 
 
 def descendants(events: Sequence[Event], start: int, end: int | None) -> tuple[Event, ...]:
-    """The events that `start` led to, itself first; only those that lead on to `end`, where it is given."""
+    """The events that `start` led to, itself first; only those that lead on to `end`, where it is
+    given.
+    """
     reached = {start}
     for event in events[start + 1 :]:
         if event.parents & reached:
@@ -120,7 +136,9 @@ def ancestors(events: Sequence[Event], end: int) -> set[int]:
 
 
 def shortest(chain: Sequence[Event]) -> tuple[Event, ...]:
-    """The shortest way from the first event of a chain to its last; where the last does not come from the first, to the farthest."""
+    """The shortest way from the first event of a chain to its last; where the last does not come
+    from the first, to the farthest.
+    """
     before: dict[int, int] = {chain[0].number: -1}
     depth = {chain[0].number: 0}
     by_number = {event.number: event for event in chain}

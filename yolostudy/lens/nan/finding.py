@@ -1,4 +1,6 @@
-"""What the NaN microscope found, as plain numbers and as sentences: where, by which operation, out of what, and what became of it."""
+"""What the NaN microscope found, as plain numbers and as sentences: where, by which operation, out
+of what, and what became of it.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,14 @@ class Finding:
     """The first cause.
 
     Attributes:
-        event: the operation; for OUTSIDE the first one that saw the value, for UNINITIALISED the one that made the buffer.
-        chain: what became non-finite because of it, in order, itself first: up to the loss where that is reached, else all of it.
-        reaches: "the loss", "the gradients", "the weights", "" where no loss was seen, or "neither the loss nor a gradient".
-        infinities: harmless infinities that the operation was given, such as the filling of a mask, by the operation that wrote them.
+        event: the operation; for OUTSIDE the first one that saw the value, for UNINITIALISED the
+            one that made the buffer.
+        chain: what became non-finite because of it, in order, itself first: up to the loss where
+            that is reached, else all of it.
+        reaches: "the loss", "the gradients", "the weights", "" where no loss was seen, or "neither
+            the loss nor a gradient".
+        infinities: harmless infinities that the operation was given, such as the filling of a mask,
+            by the operation that wrote them.
         parameters: names of those with a non-finite gradient, in a backward pass.
     """
 
@@ -62,20 +68,29 @@ class Finding:
 
     def __str__(self) -> str:
         place = self.event.place
-        lines = [self.headline, f"  {place.short} in {place.function}" + (f", module {place.module}" if place.module else "")]
+        lines = [
+            self.headline,
+            f"  {place.short} in {place.function}" + (f", module {place.module}" if place.module else ""),
+        ]
         lines.append(f"      {place.source}")
         if place.columns[1]:
             lines.append(f"      {' ' * place.columns[0]}{'^' * (place.columns[1] - place.columns[0])}")
         values = [*shown(self.inputs), *shown(self.event.outputs)]
         wide = max([len(value.name) for value in values], default=0)
         lines += [f"  {value.name.ljust(wide)}  {value}" for value in values]
-        lines += [f"  {event.op} at {event.place.short} wrote the infinity: {event.place.source}" for event in self.infinities]
+        lines += [
+            f"  {event.op} at {event.place.short} wrote the infinity: {event.place.source}" for event in self.infinities
+        ]
         if self.why:
             lines.append(f"  {self.why}")
         if self.reaches:
             lines.append(f"  It reached {self.reaches}" + (", by these steps:" if len(self.chain) > 1 else "."))
         for event in folded(self.path)[1:]:
-            text = f"… {-event} more" if isinstance(event, int) else f"{event.op.ljust(18)} {event.place.short}  {event.place.source}"
+            text = (
+                f"… {-event} more"
+                if isinstance(event, int)
+                else f"{event.op.ljust(18)} {event.place.short}  {event.place.source}"
+            )
             lines.append(f"    {text}")
         if self.parameters:
             more = f" and {len(self.parameters) - 4} more" if len(self.parameters) > 4 else ""
@@ -87,7 +102,9 @@ class Finding:
 
 
 def shown(values: Sequence[Value], most: int = 6) -> list[Value]:
-    """Those to write down: of a long list, as an optimizer has it, the first few, non-finite ones first."""
+    """Those to write down: of a long list, as an optimizer has it, the first few, non-finite ones
+    first.
+    """
     return list(values) if len(values) <= most else sorted(values, key=lambda value: value.finite)[:most]
 
 

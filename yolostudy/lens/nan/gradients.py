@@ -1,6 +1,7 @@
 """Where a gradient turns non-finite: hooks on the nodes of a graph, for one backward pass.
 
-In the forward pass each operation has left its name and place in the metadata of its node; here a node is traced back to them.
+In the forward pass each operation has left its name and place in the metadata of its node; here a
+node is traced back to them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,23 @@ from .places import TORCH, where
 from .values import is_finite, value_of, with_origin
 
 KEY = "yolostudy.lens.nan.microscope"  # in the metadata of a node of the graph
-# Nodes that only move values about: what they give is not finite only where what they were given was not.
-SHAPES = ("View", "Reshape", "Transpose", "T", "Permute", "Expand", "Squeeze", "Unsqueeze", "Slice", "Select", "Alias", "Split", "Unbind")
+# Nodes that only move values about: what they give is not finite only where what they were given
+# was not.
+SHAPES = (
+    "View",
+    "Reshape",
+    "Transpose",
+    "T",
+    "Permute",
+    "Expand",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Select",
+    "Alias",
+    "Split",
+    "Unbind",
+)
 SHAPES += ("UnsafeView", "Unsafe", "Cat", "Stack", "Clone", "Chunk", "AsStrided", "torch::autograd::AccumulateGrad")
 
 
@@ -41,7 +57,8 @@ class BackwardWatch:
             if hasattr(node, "variable"):
                 self.leaves.append(node.variable)
                 continue
-            # A composite function leaves several nodes, of which it names the last: the others have the place of what used them.
+            # A composite function leaves several nodes, of which it names the last: the others have
+            # the place of what used them.
             mark = node.metadata.get(KEY) or _written(node) or owner[node]
             self.handles.append(node.register_hook(self._hook(node, name, mark)))
             for following, _ in node.next_functions:
@@ -69,13 +86,19 @@ class BackwardWatch:
     def _judge(self, node, name: str, mark, given: tuple, received: tuple) -> None:
         scope = self.microscope
         origin = next((self.event_of[user] for user in self.consumers.get(node, ()) if user in self.event_of), -1)
-        inputs = [scope._value(f"gradient of output {i}", gradient) for i, gradient in enumerate(received) if gradient is not None]
+        inputs = [
+            scope._value(f"gradient of output {i}", gradient)
+            for i, gradient in enumerate(received)
+            if gradient is not None
+        ]
         inputs = [value if value.finite or value.origin >= 0 else with_origin(value, origin) for value in inputs]
         made = [scope._value("what its code gave", gradient) for gradient in given if gradient is not None]
         inputs += [value for value in made if value.origin >= 0]  # of code in Python, which the microscope has seen
         broken = [value for value in inputs if not value.finite]
         inputs += [value_of(label, tensor) for label, tensor in _saved(node)]
-        outputs = [value_of(f"gradient of input {i}", gradient) for i, gradient in enumerate(given) if gradient is not None]
+        outputs = [
+            value_of(f"gradient of input {i}", gradient) for i, gradient in enumerate(given) if gradient is not None
+        ]
         kind = BIRTH if not broken else SPREAD if any(value.origin >= 0 for value in broken) else OUTSIDE
         op, frame = mark or (name, None)
         frame = frame or where(sys._getframe(1))
@@ -90,7 +113,10 @@ class BackwardWatch:
 
 
 def _written(node) -> tuple | None:
-    """Name and place of a function that somebody wrote: its own backward. No operation of torch has put its mark there."""
+    """Name and place of a function that somebody wrote: its own backward.
+
+    No operation of torch has put its mark there.
+    """
     function = getattr(node, "_forward_cls", None)
     code = getattr(getattr(function, "backward", None), "__code__", None)
     if code is None or code.co_filename.startswith(TORCH):

@@ -1,16 +1,19 @@
-"""Where a NaN is born: every torch operation is looked at, and the first that makes something non-finite out of finite values is named.
+"""Where a NaN is born: every torch operation is looked at, and the first that makes something
+non-finite out of finite values is named.
 
     with NaNMicroscope() as microscope:
         loss = criterion(model(images), targets)
         loss.backward()
     print(microscope.finding)
 
-A function mode sees each call of torch from Python. An output is finite when its sum is, which reads it once; only where the sum is not is
-anything counted. For the backward pass each operation leaves its place on its node of the graph, and hooks look at the gradients there.
+A function mode sees each call of torch from Python. An output is finite when its sum is, which
+reads it once; only where the sum is not is anything counted. For the backward pass each operation
+leaves its place on its node of the graph, and hooks look at the gradients there.
 
-What counts: NaN always. Infinity, unless somebody wrote it on purpose (a mask filled with -inf) or it came in from outside; such a one is
-remembered, and named when a NaN comes of it or when it reaches the loss. What only C++ code computes (a fused kernel) is one operation
-here, a scripted function none; what was compiled before runs as it was written.
+What counts: NaN always. Infinity, unless somebody wrote it on purpose (a mask filled with -inf) or
+it came in from outside; such a one is remembered, and named when a NaN comes of it or when it
+reaches the loss. What only C++ code computes (a fused kernel) is one operation here, a scripted
+function none; what was compiled before runs as it was written.
 """
 
 from __future__ import annotations
@@ -31,7 +34,17 @@ from .finding import Finding
 from .gradients import KEY, BackwardWatch
 from .picture import draw_finding
 from .places import root_of, where
-from .values import is_finite, number_value, numbers_in, quick_range, renamed, storage_of, tensors_in, value_of, with_origin
+from .values import (
+    is_finite,
+    number_value,
+    numbers_in,
+    quick_range,
+    renamed,
+    storage_of,
+    tensors_in,
+    value_of,
+    with_origin,
+)
 
 __all__ = ["Finding", "NaNMicroscope", "draw_finding"]
 
@@ -50,33 +63,55 @@ QUIET = {
     "share_memory_",
 }
 # Operations that write over their first argument without reading it.
-WRITES = set("__setitem__ copy_ fill_ zero_ set_data masked_fill_ masked_scatter_ scatter_ index_fill_ index_copy_ index_put_ put_".split())
-WRITES |= set("uniform_ normal_ random_ bernoulli_ exponential_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ orthogonal_".split())
-WRITES |= set("kaiming_uniform_ kaiming_normal_ xavier_uniform_ xavier_normal_ sparse_ log_normal_ cauchy_ geometric_".split())
-AUGMENTED = {f"__{name}__" for name in "setitem iadd isub imul itruediv idiv ifloordiv imod ipow iand ior ixor imatmul".split()}
+WRITES = set(
+    (
+        "__setitem__ copy_ fill_ zero_ set_data masked_fill_ masked_scatter_ scatter_ index_fill_ index_copy_ "
+        "index_put_ put_"
+    ).split()
+)
+WRITES |= set(
+    (
+        "uniform_ normal_ random_ bernoulli_ exponential_ trunc_normal_ constant_ ones_ zeros_ eye_ dirac_ orthogonal_"
+    ).split()
+)
+WRITES |= set(
+    "kaiming_uniform_ kaiming_normal_ xavier_uniform_ xavier_normal_ sparse_ log_normal_ cauchy_ geometric_".split()
+)
+AUGMENTED = {
+    f"__{name}__" for name in "setitem iadd isub imul itruediv idiv ifloordiv imod ipow iand ior ixor imatmul".split()
+}
 
 
-# Calls a function so that the microscope sees what is called within; older versions of torch do not have it.
+# Calls a function so that the microscope sees what is called within; older versions of torch do not
+# have it.
 REDISPATCH = getattr(torch.overrides, "redispatch_function", None)
 
 
 class Enough(BaseException):
-    """Ends a replay when all is known, or before an optimizer moves anything. No `except Exception` on the way stops it."""
+    """Ends a replay when all is known, or before an optimizer moves anything.
+
+    No `except Exception` on the way stops it.
+    """
 
 
 class NaNMicroscope(TorchFunctionMode):
-    """Finds the first operation that makes a non-finite value out of finite ones, forward or backward.
+    """Finds the first operation that makes a non-finite value out of finite ones, forward or
+    backward.
 
     Args:
-        fill_uninitialised: write NaN into the memory that `torch.empty` gives. A program that writes before it reads never notices.
-        stop_when_found: raise `Enough` after the backward pass that settles the finding; for replays.
+        fill_uninitialised: write NaN into the memory that `torch.empty` gives. A program that
+            writes before it reads never notices.
+        stop_when_found: raise `Enough` after the backward pass that settles the finding; for
+            replays.
 
     Attributes:
-        finding: a `Finding`, or None. It is settled by the first non-finite loss or gradient; from then on nothing is looked at any more.
+        finding: a `Finding`, or None. It is settled by the first non-finite loss or gradient; from
+            then on nothing is looked at any more.
         events: every operation that gave something non-finite, until then.
         operations: how many were looked at.
 
-    One block, one thread: what other threads compute is not seen, except the gradients of a backward pass.
+    One block, one thread: what other threads compute is not seen, except the gradients of a
+    backward pass.
     """
 
     def __init__(self, fill_uninitialised: bool = True, stop_when_found: bool = False):
@@ -88,7 +123,8 @@ class NaNMicroscope(TorchFunctionMode):
         self._roots: list[Tensor] = []  # of the backward pass that is running
         self._eager = contextlib.ExitStack()
         self._losses = 0  # finite ones that a backward pass began from
-        self._made: dict[int, tuple[StorageWeakRef, int]] = {}  # storage -> the event that last put something non-finite there
+        # storage -> the event that last put something non-finite there
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
         self._empty: dict[int, tuple[StorageWeakRef, tuple, str]] = {}  # storage -> where it was reserved, and by what
         self._weights: set[int] = set()  # events that wrote to a leaf of the graph
         self._names: dict[int, str] = {}  # id of a module or a parameter -> its name
@@ -115,7 +151,7 @@ class NaNMicroscope(TorchFunctionMode):
         self._eager.close()
         self._made, self._empty, self._names, self._kept = {}, {}, {}, []  # the finding holds no tensor and no module
 
-    # ---- forward -------------------------------------------------------------------------------------------------------------------
+    # ---- forward ---------------------------------------------------------------------------------
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
@@ -149,7 +185,12 @@ class NaNMicroscope(TorchFunctionMode):
     def _look(self, name: str, args: tuple, kwargs: dict, results: Sequence[Tensor], before, in_place: bool) -> None:
         first, base = args[0] if args else None, results[0]._base
         frame, bad = None, False
-        if base is None or results[0] is first or not isinstance(first, Tensor) or not (base is first or base is first._base):
+        if (
+            base is None
+            or results[0] is first
+            or not isinstance(first, Tensor)
+            or not (base is first or base is first._base)
+        ):
             for tensor in results:  # a view of the first argument would hold nothing new
                 bad = bad or not is_finite(tensor)
         for tensor in results:
@@ -173,7 +214,9 @@ class NaNMicroscope(TorchFunctionMode):
                 storage = tensor.untyped_storage()
                 self._empty[storage._cdata] = (StorageWeakRef(storage), frame, name)
 
-    def _judge(self, name: str, args: tuple, kwargs: dict, results: Sequence[Tensor], before, in_place: bool, frame: tuple) -> None:
+    def _judge(
+        self, name: str, args: tuple, kwargs: dict, results: Sequence[Tensor], before, in_place: bool, frame: tuple
+    ) -> None:
         """An output is not finite: find out what kind of event that is, and note it."""
         first = args[0] if args else None
         writes, fused = name in WRITES, name.startswith("_fused")
@@ -190,7 +233,9 @@ class NaNMicroscope(TorchFunctionMode):
             labels = [f"{label}[{i}]" for i in range(len(parts))] if len(parts) > 1 else [label]
             inputs += [self._value(self._named(text, tensor), tensor) for text, tensor in zip(labels, parts)]
             numbers += [number_value(label, number) for number in numbers_in(value)]
-        outputs = tuple(self._value("output" if len(results) == 1 else f"output {i}", tensor) for i, tensor in enumerate(results))
+        outputs = tuple(
+            self._value("output" if len(results) == 1 else f"output {i}", tensor) for i, tensor in enumerate(results)
+        )
         outputs = tuple(value for value in outputs if not value.finite)
         if not outputs:
             return  # it became finite in between, or the sum alone overflowed
@@ -216,7 +261,9 @@ class NaNMicroscope(TorchFunctionMode):
         return BIRTH
 
     def _initialised(self, inputs: list[Value], args: tuple, kwargs: dict) -> list[Value]:
-        """The same values; where one is memory that nobody wrote to, the event of its reservation is its origin."""
+        """The same values; where one is memory that nobody wrote to, the event of its reservation
+        is its origin.
+        """
         found = {}
         for tensor in tensors_in((args, kwargs)):
             key = storage_of(tensor)
@@ -247,7 +294,7 @@ class NaNMicroscope(TorchFunctionMode):
     def _value(self, label: str, tensor: Tensor) -> Value:
         return value_of(label, tensor, self._made.get(storage_of(tensor), (None, -1))[1])
 
-    # ---- backward ------------------------------------------------------------------------------------------------------------------
+    # ---- backward --------------------------------------------------------------------------------
 
     def _backward(self, func: Callable, args: tuple, kwargs: dict):
         given = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
@@ -273,7 +320,9 @@ class NaNMicroscope(TorchFunctionMode):
         return result
 
     def _seen_through(self, func: Callable, args: tuple, kwargs: dict):
-        """Call it and look at what Python code computes within: the backward pass of a custom function, a hook, a checkpoint."""
+        """Call it and look at what Python code computes within: the backward pass of a custom
+        function, a hook, a checkpoint.
+        """
         if REDISPATCH is None:
             return func(*args, **kwargs)
         TorchFunctionMode.__enter__(self)
@@ -289,7 +338,9 @@ class NaNMicroscope(TorchFunctionMode):
             last = self._made.get(storage_of(root), (None, -1))[1]
             if last < 0:  # made where the microscope did not look
                 value = self._value("the loss", root)
-                last = self._add(OUTSIDE, "forward", "backward", where(sys._getframe(1)), (value,), (value,), [root]).number
+                last = self._add(
+                    OUTSIDE, "forward", "backward", where(sys._getframe(1)), (value,), (value,), [root]
+                ).number
             cause = self._cause(last)
             self._settled = self._found(cause, descendants(self.events, cause.number, last), "the loss")
             return
@@ -305,16 +356,20 @@ class NaNMicroscope(TorchFunctionMode):
             first = self._cause(bad.number)
             chain = descendants(self.events, first.number, None)
             names = tuple(
-                self._names.get(id(leaf), "a parameter") for leaf in watch.leaves if leaf.grad is not None and not is_finite(leaf.grad)
+                self._names.get(id(leaf), "a parameter")
+                for leaf in watch.leaves
+                if leaf.grad is not None and not is_finite(leaf.grad)
             )
             self._settled = self._found(first, chain, "the gradients", names)
 
     def _found(self, event: Event, chain: tuple[Event, ...], reaches: str, parameters: tuple[str, ...] = ()) -> Finding:
         harmless = ancestors(self.events, event.number) - {event.number}
-        wrote = tuple(self.events[number] for number in sorted(harmless) if self.events[number].kind in (CONSTANT, OUTSIDE))
+        wrote = tuple(
+            self.events[number] for number in sorted(harmless) if self.events[number].kind in (CONSTANT, OUTSIDE)
+        )
         return Finding(event, chain, reaches, wrote, parameters)
 
-    # ---- names ---------------------------------------------------------------------------------------------------------------------
+    # ---- names -----------------------------------------------------------------------------------
 
     def _named(self, label: str, tensor: Tensor) -> str:
         self._learn_names()
@@ -338,7 +393,9 @@ class NaNMicroscope(TorchFunctionMode):
         return f"{name} ({type(module).__name__})" if name else type(module).__name__
 
     def _learn_names(self, module: nn.Module | None = None) -> None:
-        """Of all that the model holds, when they are first wanted; and of another one when one of its modules turns up."""
+        """Of all that the model holds, when they are first wanted; and of another one when one of
+        its modules turns up.
+        """
         if module is not None and self._names and id(module) not in self._names:
             root = root_of(sys._getframe(1))
             self._kept += [module] if root is None else [module, root]

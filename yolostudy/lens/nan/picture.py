@@ -1,4 +1,6 @@
-"""The way of a NaN as a picture: what went into the operation that made it, that operation, and each step to the loss below it."""
+"""The way of a NaN as a picture: what went into the operation that made it, that operation, and
+each step to the loss below it.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ MADE, SPREADS, FINE = "#fbdcd3", "#fbf0cf", "#d3eee2"
 def draw_finding(finding: Finding) -> style.StudyFigure:
     """Rows from top to bottom, and an arrow from each operation to those that it spoiled.
 
-    Green: finite values that went in. Red: the operation that made something non-finite of them. Yellow: where it went; above the red row,
-    an infinity that was written on purpose. A long way is folded in its middle.
+    Green: finite values that went in. Red: the operation that made something non-finite of them.
+    Yellow: where it went; above the red row, an infinity that was written on purpose. A long way is
+    folded in its middle.
     """
     rows = _rows(finding)
     height = ROW * len(rows) + 64
@@ -43,7 +46,9 @@ def draw_finding(finding: Finding) -> style.StudyFigure:
         axes.text(LEFT + 10, top + 27, text, va="center", fontsize=8.5, family="DejaVu Sans Mono")
     for start, end in _arrows(finding, rows):
         bend = min(0.5, 26 / max(1, at[end] - at[start]) + 0.12)
-        arrow = dict(connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=10, color=style.FAINT, linewidth=1.2)
+        arrow = dict(
+            connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=10, color=style.FAINT, linewidth=1.2
+        )
         axes.add_patch(FancyArrowPatch((LEFT - 2, at[start]), (LEFT - 2, at[end]), **arrow))
     if finding.reaches:
         axes.text(12, height - 10, f"It reached {finding.reaches}.", va="bottom", fontsize=9)
@@ -54,17 +59,29 @@ def _rows(finding: Finding) -> list[tuple]:
     """Key, colour (None for a fold), and the three texts of each row."""
     rows = []
     for event in finding.infinities[:3]:
-        rows.append((event.number, SPREADS, f"{event.op}: an infinity on purpose", event.place.short, _cut(event.place.source)))
+        rows.append(
+            (event.number, SPREADS, f"{event.op}: an infinity on purpose", event.place.short, _cut(event.place.source))
+        )
     for index, value in enumerate(shown(finding.inputs)):
         if not (value.finite and value.dtype == "number"):  # the source shows those
-            rows.append((("input", index, value.origin), FINE if value.finite else SPREADS, value.name, "", _cut(str(value))))
+            rows.append(
+                (("input", index, value.origin), FINE if value.finite else SPREADS, value.name, "", _cut(str(value)))
+            )
     for event in _way(finding):
         if isinstance(event, int):
             rows.append((event, None, f"… {-event} more operations", "", ""))
             continue
         kind = MADE if event.number == finding.event.number else SPREADS
         module = f"  {event.place.module}" if event.place.module else ""
-        rows.append((event.number, kind, f"{event.op}{_counts(event)}", f"{event.place.short}{_cut(module, 44)}", _cut(event.place.source)))
+        rows.append(
+            (
+                event.number,
+                kind,
+                f"{event.op}{_counts(event)}",
+                f"{event.place.short}{_cut(module, 44)}",
+                _cut(event.place.source),
+            )
+        )
     return rows
 
 

@@ -1,4 +1,6 @@
-"""Which line of somebody's code an operation belongs to, and which module of the model is at work there."""
+"""Which line of somebody's code an operation belongs to, and which module of the model is at work
+there.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ def module_at(frame) -> nn.Module | None:
 
 
 def root_of(frame) -> nn.Module | None:
-    """The outermost module that is being called, which is the model. One that is still being built is none."""
+    """The outermost module that is being called, which is the model.
+
+    One that is still being built is none.
+    """
     root = None
     while frame is not None:
         if frame.f_code.co_name == "_call_impl":
@@ -32,7 +37,9 @@ def root_of(frame) -> nn.Module | None:
 
 
 def where(frame) -> tuple:
-    """Code, line, instruction and module of the innermost frame that belongs to neither torch nor the microscope."""
+    """Code, line, instruction and module of the innermost frame that belongs to neither torch nor
+    the microscope.
+    """
     module = None
     while frame.f_back is not None:
         if module is None:

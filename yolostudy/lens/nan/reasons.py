@@ -1,4 +1,6 @@
-"""Why an operation gave NaN or infinity, in one sentence, where its name and the range of what it was given tell."""
+"""Why an operation gave NaN or infinity, in one sentence, where its name and the range of what it
+was given tell.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,28 @@ ADVICE = {  # family of operation -> a test on the lowest and the highest value 
     "log1p": (lambda low, high: low <= -1, "log1p is -inf at -1 and NaN below it."),
     "sqrt": (lambda low, high: low < 0, "There is no real root of a negative number."),
     "rsqrt reciprocal": (lambda low, high: low <= 0 <= high, "There is a 0 to divide by: add a small eps under it."),
-    "acos asin arccos arcsin": (lambda low, high: low < -1 or high > 1, "The angle exists between -1 and 1 only: clamp first."),
-    "exp exp2 expm1": (lambda low, high: high > 10, "The exponential overflows: subtract the maximum first, or stay in logarithms."),
+    "acos asin arccos arcsin": (
+        lambda low, high: low < -1 or high > 1,
+        "The angle exists between -1 and 1 only: clamp first.",
+    ),
+    "exp exp2 expm1": (
+        lambda low, high: high > 10,
+        "The exponential overflows: subtract the maximum first, or stay in logarithms.",
+    ),
     "pow float_power": (
         lambda low, high: low < 0,
         "A negative base has no fractional power: clamp it, or apply the sigmoid that is missing.",
     ),
-    "mean std var nanmean median std_mean var_mean": (lambda low, high: True, "Too few values: a mean needs one, a deviation two."),
+    "mean std var nanmean median std_mean var_mean": (
+        lambda low, high: True,
+        "Too few values: a mean needs one, a deviation two.",
+    ),
 }
 BACKWARD = {
     "Sqrt": "The slope of the root is infinite at 0: add a small eps under the root.",
     "Pow": "The slope of a power below 1 is infinite at 0: clamp the base away from 0.",
-    "Log": "The slope of the logarithm is infinite at 0: clamp first. A torch.where behind it does not help, because 0 · inf is NaN.",
+    "Log": "The slope of the logarithm is infinite at 0: clamp first. A torch.where behind it does not help, because 0 "
+    "· inf is NaN.",
     "Div": "The slope of a quotient is infinite where the divisor is 0: add a small eps to it.",
     "Acos": "The slope is infinite at -1 and 1: clamp a little inside.",
     "Asin": "The slope is infinite at -1 and 1: clamp a little inside.",
@@ -37,7 +49,10 @@ BACKWARD = {
 def reason(event: Event) -> str:
     """The sentence, or "" where the numbers do not tell."""
     if event.kind == UNINITIALISED:
-        return "torch.empty reserves memory and writes nothing; the microscope fills it with NaN so that reading it shows. Use zeros."
+        return (
+            "torch.empty reserves memory and writes nothing; the microscope fills it with NaN so that reading it "
+            "shows. Use zeros."
+        )
     if event.kind in (OUTSIDE, CONSTANT):
         return ""
     if event.phase == "backward":
@@ -55,7 +70,10 @@ def _of_value(event: Event) -> str:
         if divisor and divisor.low <= 0 <= divisor.high:
             return "There is a 0 to divide by: add a small eps to the divisor, or clamp it."
     if op in ("mul", "rmul", "matmul", "bmm", "linear", "mm", "einsum") and any(value.infs for value in event.inputs):
-        return "0 · inf is NaN: a mask that multiplies does not remove an infinity; select with torch.where before it arises."
+        return (
+            "0 · inf is NaN: a mask that multiplies does not remove an infinity; select with torch.where before it "
+            "arises."
+        )
     if op in ("sub", "rsub", "add", "radd", "sum", "cumsum") and any(value.infs for value in event.inputs):
         return "inf - inf is NaN."
     low = min((value.low for value in known[:1]), default=math.nan)
@@ -78,7 +96,11 @@ def _of_overflow(outputs: tuple[Value, ...], inputs: list[Value]) -> str:
     largest = max((max(abs(value.low), abs(value.high)) for value in inputs if not math.isnan(value.low)), default=0.0)
     limit = LIMITS[made.dtype]
     if made.infs and largest > math.sqrt(limit) / 100:
-        remedy = "use bfloat16 or float32 here" if made.dtype == "float16" else "something before it has already grown too large"
+        remedy = (
+            "use bfloat16 or float32 here"
+            if made.dtype == "float16"
+            else "something before it has already grown too large"
+        )
         return f"{made.dtype} ends at {limit:.4g} and the values that went in reach {largest:.3g}: {remedy}."
     return ""
 
@@ -87,5 +109,8 @@ def _of_gradient(event: Event) -> str:
     family = re.match(r"[A-Z][a-z]+", event.op.split("(")[-1])
     sentence = BACKWARD.get(family.group() if family else "", "")
     if not sentence and any(value.dtype == "float16" for value in event.outputs):
-        return "float16 ends at 65504. A gradient scaler skips such a step and halves its scale, so now and then it is harmless."
+        return (
+            "float16 ends at 65504. A gradient scaler skips such a step and halves its scale, so now and then it is "
+            "harmless."
+        )
     return sentence

@@ -1,4 +1,5 @@
-"""A flight recorder for training: it costs next to nothing until a loss is not finite, then replays that very step under the microscope.
+"""A flight recorder for training: it costs next to nothing until a loss is not finite, then replays
+that very step under the microscope.
 
     with flight_recorder(trainer) as flight:      # engine.Trainer, or Ultralytics' own trainer
         trainer.train()
@@ -6,8 +7,10 @@
 
     flight_recorder(YOLO("yolov8n.yaml")).attach()  # one line before Ultralytics' model.train(…)
 
-Before every step it copies the weights and buffers into memory that it has already, notes the state of the random generators, and holds on
-to the batch. Two steps are kept: where the weights had become NaN before the loss did, the step before is the one to replay.
+Before every step it copies the weights and buffers into memory that it has already, notes the state
+of the random generators, and holds on
+to the batch. Two steps are kept: where the weights had become NaN before the loss did, the step
+before is the one to replay.
 """
 
 from __future__ import annotations
@@ -56,15 +59,19 @@ class Recorder:
 
     Args:
         modules: whose weights a step changes: the model, and the loss where it has some.
-        stop: raise NonFiniteStep after the report, with the weights as they were before the bad step. A `with` block swallows it.
+        stop: raise NonFiniteStep after the report, with the weights as they were before the bad
+            step. A `with` block swallows it.
         show: what to do with the report, a text; `print` where nothing is said, None for nothing.
 
     Attributes:
-        finding: a Finding, or None. report: the same in words, with the number of the step. step: its number, counted from 1.
+        finding: a Finding, or None. report: the same in words, with the number of the step. step:
+            its number, counted from 1.
         batch: what that step was given.
     """
 
-    def __init__(self, modules: Iterable[nn.Module] = (), stop: bool = True, show: Callable[[str], object] | None = print):
+    def __init__(
+        self, modules: Iterable[nn.Module] = (), stop: bool = True, show: Callable[[str], object] | None = print
+    ):
         self.stop, self.show = stop, show
         self.finding: Finding | None = None
         self.report, self.step, self.batch = "", 0, None
@@ -80,17 +87,22 @@ class Recorder:
         """Watch the weights of these modules from now on."""
         whole = nn.ModuleList(module for module in modules if isinstance(module, nn.Module))
         self.modules, self.parameters = list(whole.modules())[1:], list(whole.parameters())
-        self._buffers = [(part._buffers, name) for part in self.modules for name, held in part._buffers.items() if held is not None]
+        self._buffers = [
+            (part._buffers, name) for part in self.modules for name, held in part._buffers.items() if held is not None
+        ]
         self._on_cuda = any(tensor.is_cuda for tensor in self.weights)
-        self._depth = 4 if self._on_cuda else 2  # there the loss is read a step or two late, so that nothing waits for it
+        # there the loss is read a step or two late, so that nothing waits for it
+        self._depth = 4 if self._on_cuda else 2
         self._kept.clear()
 
     @property
     def weights(self) -> list[Tensor]:
-        """Parameters, then buffers, as they are now: a forward pass may put another tensor in a buffer's place."""
+        """Parameters, then buffers, as they are now: a forward pass may put another tensor in a
+        buffer's place.
+        """
         return [*self.parameters, *(buffers[name] for buffers, name in self._buffers)]
 
-    # ---- one step ------------------------------------------------------------------------------------------------------------------
+    # ---- one step --------------------------------------------------------------------------------
 
     @torch.no_grad()
     def begin(self, again: Callable[[], object], batch: object = None) -> None:
@@ -107,7 +119,8 @@ class Recorder:
         step.modes = [module.training for module in self.modules]
         self.count += 1
         step.number, step.again, step.randomness, step.loss = self.count, again, chance.state(), None
-        parts = list(tensors_in(batch)) or list(tensors_in(getattr(batch, "__dict__", None)))  # a batch may be a plain object
+        # a batch may be a plain object
+        parts = list(tensors_in(batch)) or list(tensors_in(getattr(batch, "__dict__", None)))
         step.versions = [(tensor, tensor._version) for tensor in parts if not tensor.is_inference()]
         self._batches[self.count] = batch
         self._kept.append(step)
@@ -136,7 +149,8 @@ class Recorder:
             if step.loss is None:
                 continue
             if step.arrived is not None:
-                last_chance = index <= 1 and len(self._kept) == self._depth  # the next step takes the place of the oldest
+                # the next step takes the place of the oldest
+                last_chance = index <= 1 and len(self._kept) == self._depth
                 if not (wait or last_chance or step.arrived.query()):
                     continue
                 step.arrived.synchronize()
@@ -145,7 +159,7 @@ class Recorder:
                 self._investigate(index, value)
                 return
 
-    # ---- the replay ----------------------------------------------------------------------------------------------------------------
+    # ---- the replay ------------------------------------------------------------------------------
 
     def _investigate(self, index: int, value: float) -> None:
         bad, count = self._kept[index], len(self.parameters)
@@ -154,7 +168,10 @@ class Recorder:
             start -= 1
         step = self._kept[start]
         self.step, self.batch = bad.number, self._batches.get(step.number)
-        after, modes = [tensor.detach().clone() for tensor in self.weights], [module.training for module in self.modules]
+        after, modes = (
+            [tensor.detach().clone() for tensor in self.weights],
+            [module.training for module in self.modules],
+        )
         gradients = [parameter.grad for parameter in self.parameters]
         now = chance.state()
         trouble = None
@@ -197,7 +214,11 @@ class Recorder:
         lines = [f"Step {bad.number}: the loss is {value}."]
         if step is not bad:
             lines.append(f"The weights were non-finite before it, so step {step.number} was replayed:")
-        lines.append(str(self.finding) if self.finding else "The replay stayed finite: something that is not kept took part in it.")
+        lines.append(
+            str(self.finding)
+            if self.finding
+            else "The replay stayed finite: something that is not kept took part in it."
+        )
         if changed:
             lines.append("The step changed its batch in place, so the replay had another input.")
         if trouble is not None and self.finding is None:
@@ -205,18 +226,26 @@ class Recorder:
         return "\n".join(lines)
 
     def _update(self, step: _Step, following: _Step) -> Finding:
-        """Finite weights and gradients, and yet the next weights are not: the optimizer's step did it."""
+        """Finite weights and gradients, and yet the next weights are not: the optimizer's step did
+        it.
+        """
         worst = next(i for i in range(len(self.parameters)) if not is_finite(following.weights[i]))
         inputs = [value_of("weight before", step.weights[worst])]
         if (gradient := self.parameters[worst].grad) is not None:
             inputs.append(value_of("its gradient", gradient))
         place = _line_with(self._update_place, ".step(")
         event = Event(
-            0, BIRTH, "forward", "the optimizer's step", place, tuple(inputs), (value_of("weight after", following.weights[worst]),)
+            0,
+            BIRTH,
+            "forward",
+            "the optimizer's step",
+            place,
+            tuple(inputs),
+            (value_of("weight after", following.weights[worst]),),
         )
         return Finding(event, (event,), "the weights")
 
-    # ---- where it is put in --------------------------------------------------------------------------------------------------------
+    # ---- where it is put in ----------------------------------------------------------------------
 
     def attach(self) -> Recorder:
         self.detach()  # so that twice is not more than once
@@ -237,7 +266,11 @@ class Recorder:
 
     def __exit__(self, kind, error, _trace) -> bool:
         try:
-            if not self.report and (error is None or self._open) and not (kind and issubclass(kind, KeyboardInterrupt | SystemExit)):
+            if (
+                not self.report
+                and (error is None or self._open)
+                and not (kind and issubclass(kind, KeyboardInterrupt | SystemExit))
+            ):
                 if error is not None:
                     self._note(self._seen)
                 self._check(wait=True)

@@ -13,7 +13,8 @@ from .values import tensors_in
 
 
 def flight_recorder(target, stop: bool = True, show: Callable[[str], object] | None = print) -> Recorder:
-    """A recorder for a trainer of ours or of Ultralytics, or for Ultralytics' `YOLO`; arguments as `Recorder` has them.
+    """A recorder for a trainer of ours or of Ultralytics, or for Ultralytics' `YOLO`; arguments as
+    `Recorder` has them.
 
     Use it with `with`, or call its `attach()`; it stays then until `detach()`.
     """
@@ -22,8 +23,8 @@ def flight_recorder(target, stop: bool = True, show: Callable[[str], object] | N
     if hasattr(target, "hooks") and hasattr(target, "step"):
         return EngineRecorder(target, stop, show)
     raise TypeError(
-        f"flight_recorder: a {type(target).__name__} is no trainer. Give an engine.Trainer, an Ultralytics model or trainer; "
-        "for a loop of your own make a Recorder([model]) and call its begin and end around each step."
+        f"flight_recorder: a {type(target).__name__} is no trainer. Give an engine.Trainer, an Ultralytics model or "
+        "trainer; for a loop of your own make a Recorder([model]) and call its begin and end around each step."
     )
 
 
@@ -54,7 +55,13 @@ class EngineRecorder(Recorder):
             self._seen = loss.detach()
 
     def before(self, trainer) -> None:
-        model, loss, batch, optimizer, index = trainer.model, trainer.loss, trainer.batch, trainer.optimizer, trainer.steps
+        model, loss, batch, optimizer, index = (
+            trainer.model,
+            trainer.loss,
+            trainer.batch,
+            trainer.optimizer,
+            trainer.steps,
+        )
         still = _Still(optimizer)
         self.begin(lambda: trainer.step(model, loss, batch, still, precision=trainer.precision, step=index), batch)
 
@@ -101,15 +108,16 @@ class _Still:
 class UltralyticsRecorder(Recorder):
     """For Ultralytics' `YOLO` or one of its trainers: anything with `add_callback`.
 
-    The model computes its own loss there, so hooks on it see the batch as it goes in and the loss as it comes out. With `compile=True` the
-    loss is computed elsewhere, and nothing is recorded.
+    The model computes its own loss there, so hooks on it see the batch as it goes in and the loss
+    as it comes out. With `compile=True` the loss is computed elsewhere, and nothing is recorded.
     """
 
     def __init__(self, target, stop: bool = True, show: Callable[[str], object] | None = print):
         super().__init__((), stop, show)
         self.target, self.trainer, self.handles = target, None, []
 
-        # functions, no bound methods: Ultralytics copies models with their hooks, and a copy must not copy the recorder
+        # functions, no bound methods: Ultralytics copies models with their hooks, and a copy must
+        # not copy the recorder
         def start(trainer) -> None:
             self._start(trainer)
 
@@ -120,7 +128,12 @@ class UltralyticsRecorder(Recorder):
         def stop_now(_trainer) -> None:
             self._unhook()
 
-        self.callbacks = {"on_train_start": start, "on_train_batch_end": batch_end, "on_train_end": stop_now, "teardown": stop_now}
+        self.callbacks = {
+            "on_train_start": start,
+            "on_train_batch_end": batch_end,
+            "on_train_end": stop_now,
+            "teardown": stop_now,
+        }
 
     def attach(self) -> Recorder:
         super().attach()
@@ -148,7 +161,13 @@ class UltralyticsRecorder(Recorder):
         self.follow([model])
 
         def before(module, inputs) -> None:
-            if module is model and module.training and torch.is_grad_enabled() and not self._replaying and isinstance(inputs[0], dict):
+            if (
+                module is model
+                and module.training
+                and torch.is_grad_enabled()
+                and not self._replaying
+                and isinstance(inputs[0], dict)
+            ):
                 self.begin(_again(trainer, model, inputs[0]), inputs[0])
 
         def after(module, _inputs, output) -> None:

@@ -1,4 +1,7 @@
-"""Whether a tensor is finite, as cheaply as can be, and between which values it lies. To be called under DisableTorchFunction."""
+"""Whether a tensor is finite, as cheaply as can be, and between which values it lies.
+
+To be called under DisableTorchFunction.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from .events import Value
 
 
 def tensors_in(value) -> Iterator[Tensor]:
-    """The tensors in an argument or a result, in order: itself, or those in its lists, tuples, mappings and dataclasses."""
+    """The tensors in an argument or a result, in order: itself, or those in its lists, tuples,
+    mappings and dataclasses.
+    """
     if isinstance(value, Tensor):
         yield value
         return
@@ -28,7 +33,9 @@ def tensors_in(value) -> Iterator[Tensor]:
 
 
 def numbers_in(value, most: int = 8) -> list[float]:
-    """The floats in an argument: of a long list or an array its ends and what is not finite, at most `most`."""
+    """The floats in an argument: of a long list or an array its ends and what is not finite, at
+    most `most`.
+    """
     if isinstance(value, bool | Tensor | str) or value is None:
         return []
     if isinstance(value, int | float | np.number):
@@ -46,8 +53,8 @@ def numbers_in(value, most: int = 8) -> list[float]:
 def is_finite(tensor: Tensor) -> bool:
     """Whether nothing in it is NaN or infinite.
 
-    A sum is finite only where all its terms are, and takes a hundredth of the time that `isfinite` does. Where it is not, it may have
-    overflowed by itself, so the second look is a thorough one.
+    A sum is finite only where all its terms are, and takes a hundredth of the time that `isfinite`
+    does. Where it is not, it may have overflowed by itself, so the second look is a thorough one.
     """
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
@@ -63,7 +70,9 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def quick_range(tensor: Tensor) -> tuple[float, float] | None:
-    """The lowest and the highest value; None where one is not finite. (NaN, NaN) for a tensor that has no such thing."""
+    """The lowest and the highest value; None where one is not finite. (NaN, NaN) for a tensor that
+    has no such thing.
+    """
     if not tensor.is_floating_point() or not tensor.numel():
         return math.nan, math.nan
     try:
@@ -82,7 +91,9 @@ def value_of(name: str, tensor: Tensor, origin: int = -1) -> Value:
     shape, dtype, device = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), str(tensor.device)
     try:
         flat = tensor.detach()
-        flat = flat.abs() if flat.is_complex() else flat.float() if flat.itemsize < 4 or flat.dtype == torch.bool else flat
+        flat = (
+            flat.abs() if flat.is_complex() else flat.float() if flat.itemsize < 4 or flat.dtype == torch.bool else flat
+        )
         nans, infs = int(flat.isnan().sum()), int(flat.isinf().sum())
         kept = flat[flat.isfinite()] if nans or infs else flat
         low, high = (value.item() for value in kept.aminmax()) if kept.numel() else (math.nan, math.nan)
@@ -100,12 +111,16 @@ def storage_of(tensor: Tensor) -> int:
 
 def renamed(value: Value | tuple[float, float], label: str, tensor: Tensor) -> Value:
     if isinstance(value, Value):
-        return Value(label, value.shape, value.dtype, value.device, value.low, value.high, value.nans, value.infs, value.origin)
+        return Value(
+            label, value.shape, value.dtype, value.device, value.low, value.high, value.nans, value.infs, value.origin
+        )
     return Value(label, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), str(tensor.device), *value)
 
 
 def with_origin(value: Value, origin: int) -> Value:
-    return Value(value.name, value.shape, value.dtype, value.device, value.low, value.high, value.nans, value.infs, origin)
+    return Value(
+        value.name, value.shape, value.dtype, value.device, value.low, value.high, value.nans, value.infs, origin
+    )
 
 
 def number_value(label: str, value: float) -> Value:

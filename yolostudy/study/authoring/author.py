@@ -1,6 +1,7 @@
 """What an author of the course does: release the stubs, build the notebooks, check both.
 
-`solutions/*.py` is the one source of the stubs, `course/source/*.md` the one source of the notebooks.
+`solutions/*.py` is the one source of the stubs, `course/source/*.md` the one source of the
+notebooks.
 """
 
 import argparse
@@ -32,26 +33,31 @@ LEAK = re.compile(
 )
 
 
-# ---- stubs -----------------------------------------------------------------------------------------------------------
+# ---- stubs ---------------------------------------------------------------------------------------
 
 
 def release(course: Course, force: bool = False) -> list[str]:
     """Writes the stub edition into the package and returns the modules that it wrote.
 
-    A file that is there and is not its stub is a learner's work: unless `force` is set, nothing at all is written.
+    A file that is there and is not its stub is a learner's work: unless `force` is set, nothing at
+    all is written.
     """
     stub = course.edition("stub")
     files = {name: course.mine / f"{name}.py" for name in stub}
     pending = [name for name in stub if not files[name].exists() or files[name].read_bytes() != stub[name].encode()]
     if not force and (worked_on := [str(files[name]) for name in pending if files[name].exists()]):
-        raise CourseError(f"nothing was released: {', '.join(worked_on)} is not the stub any more. --force overwrites it.")
+        raise CourseError(
+            f"nothing was released: {', '.join(worked_on)} is not the stub any more. --force overwrites it."
+        )
     for name in pending:
         stub[name].write(files[name])
     return pending
 
 
 def release_sealed(course: Course, out: Path) -> Path:
-    """A copy of the course for an exam: stubs, and recorded observations in the place of solutions, tests and executed notebooks."""
+    """A copy of the course for an exam: stubs, and recorded observations in the place of solutions,
+    tests and executed notebooks.
+    """
     import shutil
 
     from ..judge import Judge, recorded
@@ -61,7 +67,9 @@ def release_sealed(course: Course, out: Path) -> Path:
     key = recorded(Judge(course))
     draft = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(draft, ignore_errors=True)
-    leave = shutil.ignore_patterns("__pycache__", ".*", "*.ipynb", "source", "museum", "runs", "planes-mini", "planes-laptop", "mar20")
+    leave = shutil.ignore_patterns(
+        "__pycache__", ".*", "*.ipynb", "source", "museum", "runs", "planes-mini", "planes-laptop", "mar20"
+    )
     for part in ("course", "datasets", course.package):
         if (course.root / part).exists():
             shutil.copytree(course.root / part, draft / part, ignore=leave)
@@ -84,7 +92,11 @@ def _without_swaps(text: str) -> str:
     """An exercise file without the patches of its misconceptions: they quote the solution."""
     lines = text.encode().splitlines(keepends=True)  # the places that ast gives count bytes
     starts = [sum(map(len, lines[:number])) for number in range(len(lines))]
-    calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "misconception"]
+    calls = [
+        n
+        for n in ast.walk(ast.parse(text))
+        if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "misconception"
+    ]
     swaps = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "swap"]
     content = text.encode()
     for node in sorted(swaps, key=lambda n: -starts[n.lineno - 1] - n.col_offset):
@@ -94,14 +106,18 @@ def _without_swaps(text: str) -> str:
 
 
 def drift(course: Course) -> list[str]:
-    """Where the package differs from the stubs outside the marked regions: one line for each definition or statement."""
+    """Where the package differs from the stubs outside the marked regions: one line for each
+    definition or statement.
+    """
     found = []
     for name, stub in course.edition("stub").items():
         file = course.mine / f"{name}.py"
         try:
             mine = read_module(file)
         except (SyntaxError, FileNotFoundError) as error:
-            found.append(f"{file}:{getattr(error, 'lineno', None) or 1}: {getattr(error, 'msg', 'the file is missing')}")
+            found.append(
+                f"{file}:{getattr(error, 'lineno', None) or 1}: {getattr(error, 'msg', 'the file is missing')}"
+            )
             continue
         for given in stub.statements:
             if given.definition:
@@ -109,7 +125,9 @@ def drift(course: Course) -> list[str]:
                 if not own:
                     found.append(f"{file}:1: {given.definition} is missing")
                 elif not _frames(given, own):
-                    found.append(f"{file}:{own.line}: {given.definition} differs from the stub outside its marked regions")
+                    found.append(
+                        f"{file}:{own.line}: {given.definition} differs from the stub outside its marked regions"
+                    )
             elif not any(given.same_as(own) for own in mine.statements):
                 found.append(f"{file}:1: the given line is missing or changed: {given.text.splitlines()[0]}")
     return found
@@ -123,7 +141,7 @@ def _frames(stub: Statement, mine: Statement) -> bool:
     return re.fullmatch(pattern, re.sub(r"\s+", " ", mine.text).strip(), re.S) is not None
 
 
-# ---- notebooks -------------------------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
 
 
 def sources(course: Course, names: Sequence[str] = ()) -> list[Path]:
@@ -131,14 +149,17 @@ def sources(course: Course, names: Sequence[str] = ()) -> list[Path]:
     files = sorted((course.root / "course" / "source").glob("*.md"))
     for name in names:
         if not any(name in (file.stem, file.stem.partition("_")[0]) for file in files):
-            raise CourseError(f"there is no notebook {name!r}. They are {', '.join(file.stem for file in files) or 'none yet'}.")
+            raise CourseError(
+                f"there is no notebook {name!r}. They are {', '.join(file.stem for file in files) or 'none yet'}."
+            )
     return [file for file in files if not names or {file.stem, file.stem.partition("_")[0]} & {*names}]
 
 
 def build(course: Course, names: Sequence[str] = (), execute: bool = False) -> list[Path]:
     """Makes the notebooks from their sources, byte for byte the same each time.
 
-    Executed, they run on the reference in a fresh kernel; else cells that did not change keep the outputs they had.
+    Executed, they run on the reference in a fresh kernel; else cells that did not change keep the
+    outputs they had.
     """
     return [_build(course, source, execute) for source in sources(course, names)]
 
@@ -192,7 +213,12 @@ def _execute(course: Course, notebook, file: Path) -> None:
         if RAISES & {*own}:
             cell.metadata["tags"] = [*own, "raises-exception"]
     path = os.pathsep.join(filter(None, (str(course.root), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, f"{course.package.upper()}_USE": "reference", "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
+    environment = {
+        **os.environ,
+        f"{course.package.upper()}_USE": "reference",
+        "PYTHONPATH": path,
+        "PYTHONHASHSEED": "0",
+    }
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -216,14 +242,19 @@ def _execute(course: Course, notebook, file: Path) -> None:
 
 
 def _clean(course: Course, output):
-    """An output without what differs from run to run and from machine to machine; None if nothing is left."""
+    """An output without what differs from run to run and from machine to machine; None if nothing
+    is left.
+    """
     if output.output_type == "stream":
         if output.name == "stderr":
             output.text = PROGRESS.sub("", output.text)
         output.text = _scrub(course, output.text)
         return output if output.text.strip() else None
     if output.output_type == "error":
-        output.evalue, output.traceback = _scrub(course, output.evalue), [_scrub(course, line) for line in output.traceback]
+        output.evalue, output.traceback = (
+            _scrub(course, output.evalue),
+            [_scrub(course, line) for line in output.traceback],
+        )
         return output
     for kind, value in output.data.items():
         if kind == "application/vnd.jupyter.widget-view+json":
@@ -240,7 +271,7 @@ def _scrub(course: Course, text: str) -> str:
     return ADDRESS.sub("0x...", text.replace(sys.base_prefix, "python"))
 
 
-# ---- check -----------------------------------------------------------------------------------------------------------
+# ---- check ---------------------------------------------------------------------------------------
 
 
 def check(course: Course) -> list[str]:
@@ -255,7 +286,9 @@ def check(course: Course) -> list[str]:
         if not file.exists() or file.read_bytes() != module.encode():
             found.append(f"{file}: not the stub of {course.solutions / file.name}. Run: yolostudy author release")
     strays = {file.stem for file in course.mine.glob("[!_.]*.py")} - {*stub}
-    found += [f"{course.mine / name}.py: no module of that name in {course.solutions}. Remove it." for name in sorted(strays)]
+    found += [
+        f"{course.mine / name}.py: no module of that name in {course.solutions}. Remove it." for name in sorted(strays)
+    ]
     for source in sources(course):
         found += _check_notebook(course, source)
     return [*found, *_check_exercises(course)]
@@ -274,17 +307,26 @@ def _check_exercises(course: Course) -> list[str]:
         return [f"{course.exercises}: {type(error).__name__}: {error}"]
     modules = {name.partition(".")[0] for name in names}
     asked = [name for name in judge.reference.exercises(judge.stub) if name.partition(".")[0] in modules]
-    found = [f"{course.exercises}: no exercise for {name}, which has a marked region." for name in asked if name not in names]
+    found = [
+        f"{course.exercises}: no exercise for {name}, which has a marked region." for name in asked if name not in names
+    ]
     for name in names:
-        notebook = course.root / "course" / "source" / f"{course.notebooks.get(judge.exercises[name].module, 'none')}.md"
+        notebook = (
+            course.root / "course" / "source" / f"{course.notebooks.get(judge.exercises[name].module, 'none')}.md"
+        )
         cells = (
-            len(re.findall(rf"^#\|[ \t]*fill[ \t]+{re.escape(name)}[ \t]*$", notebook.read_text("utf-8"), re.M)) if notebook.exists() else 0
+            len(re.findall(rf"^#\|[ \t]*fill[ \t]+{re.escape(name)}[ \t]*$", notebook.read_text("utf-8"), re.M))
+            if notebook.exists()
+            else 0
         )
         if cells != 1:
             found.append(f"{notebook}: {cells} cells fill {name}; there must be one.")
         built = notebook.parents[1] / f"{notebook.stem}.ipynb"
         if built.exists() and _stored_probes(built, name) != [probe.name for probe in judge.exercises[name].probes]:
-            found.append(f"{built}: the card of {name} was stored with other probes. Run: yolostudy author build --execute {built.stem}")
+            found.append(
+                f"{built}: the card of {name} was stored with other probes. Run: yolostudy author build --execute "
+                f"{built.stem}"
+            )
     for name in tqdm(names, unit="exercise", delay=2, leave=False):
         found += faults(judge, [name])
     return found
@@ -294,7 +336,11 @@ def _stored_probes(file: Path, name: str) -> list[str]:
     """The probes that the stored card of an exercise shows as passed."""
     import nbformat
 
-    cells = [c for c in nbformat.read(file, as_version=4).cells if re.match(rf"#\|[ \t]*fill[ \t]+{re.escape(name)}\b", c.source)]
+    cells = [
+        c
+        for c in nbformat.read(file, as_version=4).cells
+        if re.match(rf"#\|[ \t]*fill[ \t]+{re.escape(name)}\b", c.source)
+    ]
     pages = [output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs]
     return [html.unescape(tip) for page in pages for tip in re.findall(r'<span title="([^"]*): passed"', page)]
 
@@ -306,15 +352,22 @@ def _check_notebook(course: Course, source: Path) -> list[str]:
     if not file.exists():
         return [f"{file}: not built. Run: yolostudy author build --execute {source.stem}"]
     notebook, found = nbformat.read(file, as_version=4), []
-    if [(c.cell_type, c.source) for c in notebook.cells] != [(c.cell_type, c.source) for c in compose(course, source).cells]:
+    if [(c.cell_type, c.source) for c in notebook.cells] != [
+        (c.cell_type, c.source) for c in compose(course, source).cells
+    ]:
         found.append(f"{file}: not in step with {source}. Run: yolostudy author build --execute {source.stem}")
     for number, cell in enumerate(notebook.cells, start=1):
         for output in cell.get("outputs", []):
             where = f"{file}: cell {number}"
             if output.output_type == "error" and not RAISES & {*cell.metadata.get("tags", [])}:
-                found.append(f"{where}: stored with an error, {output.ename}: {output.evalue}. Mend it, or tag it raises-exception.")
+                found.append(
+                    f"{where}: stored with an error, {output.ename}: {output.evalue}. Mend it, or tag it "
+                    "raises-exception."
+                )
             if leak := LEAK.search(_shown(output)):
-                found.append(f"{where}: an output names a place on one machine or a registry, {leak[0]}. Do not print it.")
+                found.append(
+                    f"{where}: an output names a place on one machine or a registry, {leak[0]}. Do not print it."
+                )
     return found
 
 
@@ -325,16 +378,23 @@ def _shown(output) -> str:
     return "\n".join([output.get("text", ""), *(str(v) for kind, v in data.items() if kind not in PIXELS)])
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="yolostudy author", description="Release the stubs, build the notebooks, check both.")
+    parser = argparse.ArgumentParser(
+        prog="yolostudy author", description="Release the stubs, build the notebooks, check both."
+    )
     parser.add_argument("--root", type=Path, help="the repository; by default the one that this package lies in")
     words = parser.add_subparsers(dest="word", required=True)
     word = words.add_parser("release", help="write the stubs made from solutions/ into the package")
     word.add_argument("--force", action="store_true", help="also over files that are filled in")
-    word.add_argument("--sealed", type=Path, metavar="OUT", help="an exam: a new folder with recorded observations instead of solutions")
+    word.add_argument(
+        "--sealed",
+        type=Path,
+        metavar="OUT",
+        help="an exam: a new folder with recorded observations instead of solutions",
+    )
     word = words.add_parser("build", help="make the notebooks from course/source")
     word.add_argument("--execute", action="store_true", help="and run them, on the reference")
     word.add_argument("names", nargs="*", metavar="NAME", help="02_blocks or 02; all when left out")

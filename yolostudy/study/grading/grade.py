@@ -1,8 +1,10 @@
-"""Grading: the shipped probes and notebooks against a learner's package, and a report as one page of HTML and one JSON.
+"""Grading: the shipped probes and notebooks against a learner's package, and a report as one page
+of HTML and one JSON.
 
-Points come from the judge alone, which runs each answer in a sandbox with the reference around it. The shipped notebooks show in addition
-that the views work on the answers that passed: no other answer runs there. A learner's own notebooks are never run: a cell without outputs
-would pass, and a cell can say anything.
+Points come from the judge alone, which runs each answer in a sandbox with the reference around it.
+The shipped notebooks show in addition that the views work on the answers that passed: no other
+answer runs there. A learner's own notebooks are never run: a cell without outputs would pass, and a
+cell can say anything.
 """
 
 import argparse
@@ -37,7 +39,7 @@ LONGEST = 600  # characters of a message in a report
 NOTEBOOK_PATIENCE = 1800.0  # seconds for one notebook; its cells have limits of their own
 
 
-# ---- the report ------------------------------------------------------------------------------------------------------
+# ---- the report ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,23 @@ class Report:
             "graded": self.when,
             "points": self.points,
             "possible": self.possible,
-            "stages": {str(stage): {"points": _points(own), "possible": _possible(own)} for stage, own in self.stages.items()},
+            "stages": {
+                str(stage): {"points": _points(own), "possible": _possible(own)} for stage, own in self.stages.items()
+            },
             "exercises": exercises,
             "notebooks": [vars(ran) | {"failures": list(ran.failures)} for ran in self.notebooks],
         }
 
     def as_html(self) -> str:
         stages = "".join(
-            f'<tbody><tr class="stage"><th>Stage {stage}<td>{sum(map(bool, own))} of {len(own)}<td><td class="n">{_points(own)} of '
+            f'<tbody><tr class="stage"><th>Stage {stage}<td>{sum(map(bool, own))} of {len(own)}<td><td '
+            f'class="n">{_points(own)} of '
             f"{_possible(own)}<td>{_bar(_points(own), _possible(own))}</tr>{''.join(map(_row, own))}</tbody>"
             for stage, own in self.stages.items()
         )
         ran = "".join(
-            f'<tr><td class="name">{_e(r.name)}<td class="n">{r.passed}<td class="n">{r.failed}<td>{"<br>".join(map(_e, r.failures))}</tr>'
+            f'<tr><td class="name">{_e(r.name)}<td class="n">{r.passed}<td '
+            f'class="n">{r.failed}<td>{"<br>".join(map(_e, r.failures))}</tr>'
             for r in self.notebooks
         )
         head = "<h2>Notebooks</h2><p>The shipped notebooks on the answers that passed. They give no points.</p>"
@@ -121,22 +127,30 @@ class Report:
 
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
 <style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2430; background: #fff; max-width: 72em; margin: 2em auto; padding: 0 1em }}
-h1 {{ font-size: 24px; margin-bottom: 0 }} h2 {{ font-size: 18px; margin: 2em 0 .3em }} p {{ margin: .2em 0 1.2em; color: #525b6b }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2430; background: #fff; max-width: 72em; margin: 2em auto;
+padding: 0 1em }}
+h1 {{ font-size: 24px; margin-bottom: 0 }} h2 {{ font-size: 18px; margin: 2em 0 .3em }}
+p {{ margin: .2em 0 1.2em; color: #525b6b }}
 table {{ border-collapse: collapse; width: 100% }}
-th, td {{ text-align: left; vertical-align: top; padding: .35em .7em; border-bottom: 1px solid #e3e6ec; font-weight: 400 }}
-.head th {{ color: #525b6b; font-size: 13px }} .stage > * {{ background: #f1f4f8; font-weight: 600; border-top: 1.4em solid #fff }}
+th, td {{ text-align: left; vertical-align: top; padding: .35em .7em; border-bottom: 1px solid #e3e6ec;
+font-weight: 400 }}
+.head th {{ color: #525b6b; font-size: 13px }}
+.stage > * {{ background: #f1f4f8; font-weight: 600; border-top: 1.4em solid #fff }}
 .n {{ white-space: nowrap; text-align: right }} .name, pre {{ font-family: ui-monospace, monospace; font-size: 13px }}
-.passed {{ color: #00874e }} .not-yet {{ color: #b35c00 }} .not-attempted {{ color: #6b7280 }} .state {{ font-weight: 600 }}
-.told {{ width: 55%; overflow-wrap: anywhere }} .known {{ border-left: 3px solid #b35c00; padding-left: .7em; margin: .4em 0 }}
+.passed {{ color: #00874e }} .not-yet {{ color: #b35c00 }} .not-attempted {{ color: #6b7280 }}
+.state {{ font-weight: 600 }}
+.told {{ width: 55%; overflow-wrap: anywhere }}
+.known {{ border-left: 3px solid #b35c00; padding-left: .7em; margin: .4em 0 }}
 pre {{ margin: .3em 0; padding: .4em .7em; background: #f7f8fa; white-space: pre-wrap }}
 .bar {{ display: inline-block; width: 9em; height: .7em; background: #d9dee6; vertical-align: baseline }}
 .bar i {{ display: block; height: 100%; background: #00874e }}
 tbody {{ break-inside: avoid }}
 </style></head><body><h1>{title}</h1><p>{summary}</p>
-<table><thead><tr class="head"><th>exercise<th>verdict<th>probes<th class="n">points<th>what differs first</tr></thead>{stages}</table>
+<table><thead><tr class="head"><th>exercise<th>verdict<th>probes<th class="n">points<th>what differs first</tr>
+</thead>{stages}</table>
 {notebooks}</body></html>
 """
 
@@ -155,7 +169,8 @@ def _row(v: Verdict) -> str:
         told.append(f"<div>It printed:</div><pre>{_e(_cut(v.printed))}</pre>")
     return (
         f'<tr><td class="name">{_e(v.exercise.name)}<td class="state {v.state.replace(" ", "-")}">{WORDS[v.state]}'
-        f'<td class="n">{v.passed}/{v.total}<td class="n">{_points([v])} of {v.exercise.points}<td class="told">{"".join(told)}</tr>'
+        f'<td class="n">{v.passed}/{v.total}<td class="n">{_points([v])} of {v.exercise.points}<td '
+        f'class="told">{"".join(told)}</tr>'
     )
 
 
@@ -164,7 +179,9 @@ def _bar(points: int, possible: int) -> str:
 
 
 def _where(v: Verdict) -> str:
-    """The line of the learner's own code at which the first probe that failed was stopped, if an exception stopped it."""
+    """The line of the learner's own code at which the first probe that failed was stopped, if an
+    exception stopped it.
+    """
     frames = v.first.error.frames if v.first and v.first.error else ()
     return f"{frames[-1].file}:{frames[-1].line} in {frames[-1].function}" if frames else ""
 
@@ -218,11 +235,13 @@ def write_summary(out: Path) -> Path:
     return out / "summary.csv"
 
 
-# ---- whose answers ---------------------------------------------------------------------------------------------------
+# ---- whose answers -------------------------------------------------------------------------------
 
 
 def name_learners(folders: Iterable[Path], out: Path) -> dict[str, Path]:
-    """A report's name for each folder: the folder's own, with the names above it where two are the same, here or in earlier reports."""
+    """A report's name for each folder: the folder's own, with the names above it where two are the
+    same, here or in earlier reports.
+    """
     known = {told["folder"]: told["learner"] for told in read_reports(out)}
     taken = {name.casefold(): place for place, name in known.items()}
     paths = [path for path in dict.fromkeys(folder.resolve() for folder in folders) if path != out.resolve()]
@@ -244,11 +263,15 @@ def find_answers(folder: Path, course: Course) -> Path:
     for place in (folder / course.package, folder):
         if any((place / f"{name}.py").is_file() for name in course.names):
             return place
-    raise CourseError(f"{folder}: no {course.package}/{course.names[0]}.py and no {course.names[0]}.py. Name a learner's repository.")
+    raise CourseError(
+        f"{folder}: no {course.package}/{course.names[0]}.py and no {course.names[0]}.py. Name a learner's repository."
+    )
 
 
 def read_answers(folder: Path, course: Course) -> dict[str, Edition | str]:
-    """Module -> its source, or the sentence why there is none; an empty one where the file is missing."""
+    """Module -> its source, or the sentence why there is none; an empty one where the file is
+    missing.
+    """
     place = find_answers(folder, course)
     return {name: _read(place / f"{name}.py", folder.resolve(), course.package) for name in course.names}
 
@@ -266,17 +289,26 @@ def _read(file: Path, folder: Path, package: str) -> Edition | str:
         for statement in module.statements:
             _ = statement.binds, statement.uses  # now, while what they cannot digest is told
     except SyntaxError as error:
-        return f"Python cannot read {shown}, line {error.lineno}: {error.msg}" + (f": {error.text.strip()}" if error.text else "")
+        return f"Python cannot read {shown}, line {error.lineno}: {error.msg}" + (
+            f": {error.text.strip()}" if error.text else ""
+        )
     except Exception as error:  # nested too deeply, an encoding of its own, ...: whatever a text can do to a parser
         return f"Python cannot read {shown}: {type(error).__name__}: {error}"
-    return Edition({file.stem: replace(module, file=shown, statements=tuple(replace(s, file=shown) for s in module.statements))})
+    return Edition(
+        {file.stem: replace(module, file=shown, statements=tuple(replace(s, file=shown) for s in module.statements))}
+    )
 
 
-# ---- grading ---------------------------------------------------------------------------------------------------------
+# ---- grading -------------------------------------------------------------------------------------
 
 
 def grade(
-    judge: Judge, sandbox: Sandbox, folder: Path, chosen: Sequence[Exercise], learner: str = "", notebooks: Sequence[Path] = ()
+    judge: Judge,
+    sandbox: Sandbox,
+    folder: Path,
+    chosen: Sequence[Exercise],
+    learner: str = "",
+    notebooks: Sequence[Path] = (),
 ) -> Report:
     """Everything about one learner's folder."""
     mine = read_answers(folder, judge.course)
@@ -285,7 +317,9 @@ def grade(
     return Report(learner or folder.resolve().name, folder.resolve(), verdicts, ran)
 
 
-def judge_answers(judge: Judge, sandbox: Sandbox, mine: Mapping[str, Edition | str], chosen: Sequence[Exercise]) -> tuple[Verdict, ...]:
+def judge_answers(
+    judge: Judge, sandbox: Sandbox, mine: Mapping[str, Edition | str], chosen: Sequence[Exercise]
+) -> tuple[Verdict, ...]:
     """A verdict for each exercise, each answer run in the sandbox."""
     from tqdm import tqdm
 
@@ -296,9 +330,15 @@ def judge_answers(judge: Judge, sandbox: Sandbox, mine: Mapping[str, Edition | s
             try:
                 verdicts.append(judge.check(exercise.name, own, sandbox.look))
             except (RecursionError, MemoryError) as error:
-                verdicts.append(Verdict(exercise, NOT_YET, problem=f"it is nested too deeply to be compared ({type(error).__name__})."))
+                verdicts.append(
+                    Verdict(
+                        exercise, NOT_YET, problem=f"it is nested too deeply to be compared ({type(error).__name__})."
+                    )
+                )
         else:
-            verdicts.append(Verdict(exercise, NOT_YET if own else NOT_ATTEMPTED, problem=own or f"{exercise.module}.py is missing."))
+            verdicts.append(
+                Verdict(exercise, NOT_YET if own else NOT_ATTEMPTED, problem=own or f"{exercise.module}.py is missing.")
+            )
     return tuple(verdicts)
 
 
@@ -309,14 +349,24 @@ def find_notebooks(course: Course, chosen: Iterable[Exercise] = ()) -> list[Path
 
 
 def run_notebooks(
-    judge: Judge, mine: Mapping[str, Edition | str], verdicts: Sequence[Verdict], notebooks: Sequence[Path], cell_timeout: float = 120.0
+    judge: Judge,
+    mine: Mapping[str, Edition | str],
+    verdicts: Sequence[Verdict],
+    notebooks: Sequence[Path],
+    cell_timeout: float = 120.0,
 ) -> tuple[Ran, ...]:
-    """Runs shipped notebooks in a copy of the course: the answers that passed, stubs for the others, on the hybrid edition."""
+    """Runs shipped notebooks in a copy of the course: the answers that passed, stubs for the
+    others, on the hybrid edition.
+    """
     from tqdm import tqdm
 
     from . import nbval_plugin
 
-    course, answers, skipped = judge.course, judge.stub, shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "runs")
+    course, answers, skipped = (
+        judge.course,
+        judge.stub,
+        shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "runs"),
+    )
     for verdict in filter(None, verdicts):
         answers = transplant(answers, verdict.exercise.name, mine[verdict.exercise.module])
     with tempfile.TemporaryDirectory(prefix="graded-") as home:
@@ -329,9 +379,22 @@ def run_notebooks(
             (copy / "datasets" / place.name).symlink_to(place)
         for name, module in answers.items():
             module.write(copy / course.package / f"{name}.py")
-        environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "OMP_NUM_THREADS") if name in os.environ}
-        environment |= {"HOME": home, "TMPDIR": home, "PYTHONPATH": str(copy), f"{course.package.upper()}_USE": "hybrid"}
-        environment |= {f"{course.package.upper()}_HOME": f"{home}/runs", "PYTHONHASHSEED": "0", "JUPYTER_PLATFORM_DIRS": "1"}
+        environment = {
+            name: os.environ[name]
+            for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "OMP_NUM_THREADS")
+            if name in os.environ
+        }
+        environment |= {
+            "HOME": home,
+            "TMPDIR": home,
+            "PYTHONPATH": str(copy),
+            f"{course.package.upper()}_USE": "hybrid",
+        }
+        environment |= {
+            f"{course.package.upper()}_HOME": f"{home}/runs",
+            "PYTHONHASHSEED": "0",
+            "JUPYTER_PLATFORM_DIRS": "1",
+        }
         readable = [*python_folders(), "/etc", "/proc", "/sys", *map(str, sets)]
         writable = [home, "/dev/null", "/dev/shm", *map(str, Path("/dev").glob("nvidia*"))]
         ran = []
@@ -345,7 +408,9 @@ def run_notebooks(
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[str, int]:
     """What a command prints, and its exit status. Nothing of it is left running."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    running = subprocess.Popen(command, cwd=folder, env=environment, text=True, errors="replace", start_new_session=True, **pipes)
+    running = subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, errors="replace", start_new_session=True, **pipes
+    )
     try:
         return running.communicate(timeout=NOTEBOOK_PATIENCE)[0], running.returncode
     except subprocess.TimeoutExpired:
@@ -365,26 +430,35 @@ def _told(notebook: Path, printed: str, status: int, verdicts: Sequence[Verdict]
         first = "".join(cells[int(number)]["source"]).strip().partition("\n")[0]
         why = "it does not pass" if first.removeprefix("#| fill ") in wrong else reasons.get(number, "it fails")
         failures.append(_cut(f"code cell {int(number) + 1}, {first}: {why}"))
-    count = {kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|error)", printed.strip().rpartition("\n")[2])}
+    count = {
+        kind: int(number)
+        for number, kind in re.findall(r"(\d+) (passed|failed|error)", printed.strip().rpartition("\n")[2])
+    }
     failed = count.get("failed", 0) + count.get("error", 0)
     if status and not failures:
         failed, failures = max(failed, 1), [printed.strip()[-LONGEST:] or f"pytest ended with status {status}"]
     return Ran(notebook.stem, count.get("passed", 0), failed, tuple(failures))
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="yolostudy grade",
-        description="Judge learners' packages with this folder's reference: points, verdicts, one HTML and one JSON each, summary.csv.",
-        epilog="A FOLDER is a learner's repository, or a folder with blocks.py and so on in it; `yolostudy grade .` grades this one.",
+        description="Judge learners' packages with this folder's reference: points, verdicts, one HTML and one JSON "
+        "each, summary.csv.",
+        epilog="A FOLDER is a learner's repository, or a folder with blocks.py and so on in it; `yolostudy grade .` "
+        "grades this one.",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    parser.add_argument("--only", default="", metavar="EXERCISE|MODULE|STAGE", help="such as 2, or blocks, or blocks.SPPF")
+    parser.add_argument(
+        "--only", default="", metavar="EXERCISE|MODULE|STAGE", help="such as 2, or blocks, or blocks.SPPF"
+    )
     parser.add_argument("--out", type=Path, default=Path("grades"), help="where the reports go (default: grades)")
-    parser.add_argument("--no-notebooks", dest="notebooks", action="store_false", help="the judge alone: seconds instead of minutes")
+    parser.add_argument(
+        "--no-notebooks", dest="notebooks", action="store_false", help="the judge alone: seconds instead of minutes"
+    )
     options = parser.parse_args(argv)
     course, refused = edition_in_use.course(), 0
     try:
@@ -392,7 +466,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = judge.select(options.only)
         notebooks = find_notebooks(course, chosen if options.only else ()) if options.notebooks else []
         if notebooks and not importlib.util.find_spec("nbval"):
-            raise CourseError('the notebooks are run by nbval: pip install "yolostudy[grade]", or grade with --no-notebooks.')
+            raise CourseError(
+                'the notebooks are run by nbval: pip install "yolostudy[grade]", or grade with --no-notebooks.'
+            )
         with Sandbox(course) as sandbox:
             for learner, folder in name_learners(options.folders, options.out).items():
                 try:
@@ -407,7 +483,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 cells = f", {sum(r.failed for r in report.notebooks)} notebook cells fail" if report.notebooks else ""
                 print(f"{report.learner}: {report.points} of {report.possible} points{cells}. {page}", flush=True)
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing is left half-written, and the reports of those who were finished are there.", file=sys.stderr)
+        print(
+            "\ninterrupted; nothing is left half-written, and the reports of those who were finished are there.",
+            file=sys.stderr,
+        )
         return 130
     except CourseError as error:
         print(error, file=sys.stderr)

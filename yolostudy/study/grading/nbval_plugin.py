@@ -1,10 +1,13 @@
-"""nbval, hardened: a pytest plugin that closes the holes through which a broken notebook passes or hangs nbval 0.11.
+"""nbval, hardened: a pytest plugin that closes the holes through which a broken notebook passes or
+hangs nbval 0.11.
 
-Plain nbval waits out the whole cell timeout for a kernel that is dead, passes a cell that swallowed the interrupt of its own timeout,
-waits for ever on one that keeps printing, and judges failure by the displayed traceback alone. Here the kernel is watched while it works,
-the reply's own status decides, and an expectation that was never recorded or never met is a failure.
+Plain nbval waits out the whole cell timeout for a kernel that is dead, passes a cell that swallowed
+the interrupt of its own timeout, waits for ever on one that keeps printing, and judges failure by
+the displayed traceback alone. Here the kernel is watched while it works, the reply's own status
+decides, and an expectation that was never recorded or never met is a failure.
 
-Use: `command(notebook)` gives the command line; or `pytest -p yolostudy.study.grading.nbval_plugin --nbval-lax --nbval-current-env …`.
+Use: `command(notebook)` gives the command line; or `pytest -p yolostudy.study.grading.nbval_plugin
+--nbval-lax --nbval-current-env …`.
 """
 
 from __future__ import annotations
@@ -24,15 +27,32 @@ GRACE_SECONDS = 5.0  # how long an interrupted cell may take to end
 
 
 def command(notebook: Path, cell_timeout: float = 120.0) -> list[str]:
-    """The command that runs one notebook in a kernel of its own and compares the cells tagged `nbval-check-output`.
+    """The command that runs one notebook in a kernel of its own and compares the cells tagged
+    `nbval-check-output`.
 
-    Nothing in the notebook's folder and no other installed plugin takes part. It exits with 0 when every cell passed.
+    Nothing in the notebook's folder and no other installed plugin takes part. It exits with 0 when
+    every cell passed.
     """
     place = notebook.parent  # without --confcutdir pytest looks for a conftest.py in every folder above it
-    alone = ["-c", os.devnull, f"--rootdir={place}", f"--confcutdir={place}", "--disable-plugin-autoload", "-p", "no:cacheprovider"]
+    alone = [
+        "-c",
+        os.devnull,
+        f"--rootdir={place}",
+        f"--confcutdir={place}",
+        "--disable-plugin-autoload",
+        "-p",
+        "no:cacheprovider",
+    ]
     return [
         *(sys.executable, "-m", "pytest", *alone, "-p", nbval.plugin.__name__, "-p", __name__),
-        *("--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout:g}", "--color=no", "-rf", str(notebook)),
+        *(
+            "--nbval-lax",
+            "--nbval-current-env",
+            f"--nbval-cell-timeout={cell_timeout:g}",
+            "--color=no",
+            "-rf",
+            str(notebook),
+        ),
     ]
 
 
@@ -63,7 +83,9 @@ class WatchedKernel(RunningKernel):
                 message = self.get_message("shell", timeout=POLL_SECONDS)
             except Empty:
                 if not self.is_alive():
-                    raise KernelDied("The kernel's process ended while it ran this cell (out of memory, or the cell ended it).") from None
+                    raise KernelDied(
+                        "The kernel's process ended while it ran this cell (out of memory, or the cell ended it)."
+                    ) from None
             else:
                 if message["parent_header"].get("msg_id") == msg_id:
                     self.reply = message["content"]
@@ -74,7 +96,8 @@ class WatchedKernel(RunningKernel):
                 raise Empty
 
     def get_message(self, stream: str, timeout: float | None = None) -> dict:
-        if time.monotonic() > self.give_up_at:  # a cell that prints on after its interrupt never lets the channel run empty
+        # a cell that prints on after its interrupt never lets the channel run empty
+        if time.monotonic() > self.give_up_at:
             raise Empty
         return super().get_message(stream, timeout=timeout)
 
@@ -93,7 +116,9 @@ def pytest_runtest_call(item: pytest.Item):
         item.raise_cell_error(str(error))
     kernel, options, tags = item.parent.kernel, item.options, item.cell.metadata.get("tags", [])
     if kernel.overdue:
-        item.raise_cell_error(f"Timeout of {item.config.option.nbval_cell_timeout:g} seconds exceeded; the cell swallowed the interrupt.")
+        item.raise_cell_error(
+            f"Timeout of {item.config.option.nbval_cell_timeout:g} seconds exceeded; the cell swallowed the interrupt."
+        )
     failed = kernel.reply.get("status") == "error"
     if failed and not options["check_exception"]:
         raised = f"{kernel.reply.get('ename')}: {kernel.reply.get('evalue')}"

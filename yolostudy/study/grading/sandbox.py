@@ -1,18 +1,21 @@
 """Where untrusted answers run: a process of their own, from which only observations come back.
 
-The grader sends an edition that holds the answer and, around it, the reference. The reference's own version of what is asked for is not in
-it, and neither are the misconceptions, whose patches quote it. A server imports what the probes need once and forks for each exercise. What
-comes back is data and is compared in the grader's process: it helps nobody to patch what compares, or to send observations of one's own
-making without knowing the right ones.
+The grader sends an edition that holds the answer and, around it, the reference. The reference's own
+version of what is asked for is not in it, and neither are the misconceptions, whose patches quote
+it. A server imports what the probes need once and forks for each exercise. What comes back is data
+and is compared in the grader's process: it helps nobody to patch what compares, or to send
+observations of one's own making without knowing the right ones.
 
-An answer is held back by limits of time, memory and file size, by an environment without secrets, and by an audit hook: no process, no
-connection, no signal, no native function by its address, no reading beyond Python and its packages, no writing. On Linux from 5.13 on the
-kernel (Landlock) guards the files too, from 6.7 TCP, from 6.12 signals to other processes.
+An answer is held back by limits of time, memory and file size, by an environment without secrets,
+and by an audit hook: no process, no connection, no signal, no native function by its address, no
+reading beyond Python and its packages, no writing. On Linux from 5.13 on the kernel (Landlock)
+guards the files too, from 6.7 TCP, from 6.12 signals to other processes.
 
-Not guarded: an answer may import what is installed, and Ultralytics has many of these layers; read a passing answer before you praise it. A
-learner who has `solutions/` can copy them. Native code that an installed package lets an answer reach passes by the audit hook; where there
-is no Landlock it can write files, and everywhere it can start processes (the kernel refuses unless you grade as root) and send datagrams.
-Strangers' answers belong in a container.
+Not guarded: an answer may import what is installed, and Ultralytics has many of these layers; read
+a passing answer before you praise it. A learner who has `solutions/` can copy them. Native code
+that an installed package lets an answer reach passes by the audit hook; where there is no Landlock
+it can write files, and everywhere it can start processes (the kernel refuses unless you grade as
+root) and send datagrams. Strangers' answers belong in a container.
 """
 
 import ast
@@ -45,11 +48,14 @@ PRINTED = 4000  # characters
 STARTING = 180.0  # seconds: torch on a slow disk
 
 
-# ---- the grader's side -----------------------------------------------------------------------------------------------
+# ---- the grader's side ---------------------------------------------------------------------------
 
 
 class Sandbox:
-    """Looks at answers like `Judge.look`, elsewhere. Use it in a `with` block; one serves any number of learners."""
+    """Looks at answers like `Judge.look`, elsewhere.
+
+    Use it in a `with` block; one serves any number of learners.
+    """
 
     def __init__(self, course: Course, patience: float = 20.0):
         self.course, self.patience = course, patience
@@ -57,7 +63,9 @@ class Sandbox:
 
     def __enter__(self) -> "Sandbox":
         if not hasattr(os, "fork"):
-            raise CourseError("answers are graded in processes that are forked, which this system cannot do. Use Linux, macOS or WSL.")
+            raise CourseError(
+                "answers are graded in processes that are forked, which this system cannot do. Use Linux, macOS or WSL."
+            )
         self._home = tempfile.TemporaryDirectory(prefix="graded-")
         return self
 
@@ -66,7 +74,10 @@ class Sandbox:
         self._home.cleanup()
 
     def look(self, exercise: Exercise, edition: Edition, files: tuple[str, ...], stream: io.StringIO) -> list[Seen]:
-        """What each probe sees. Raises Stopped for an answer that took too long, or that ended its process."""
+        """What each probe sees.
+
+        Raises Stopped for an answer that took too long, or that ended its process.
+        """
         if self._server is None or self._server.poll() is not None:
             self._start()
         order = {"exercise": exercise.name, "edition": pack(edition), "files": list(files), "patience": self.patience}
@@ -84,21 +95,32 @@ class Sandbox:
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError):
             raise Stopped(f"{exercise.name}: what came out of its process are no observations.") from None
         if len(seen) != len(exercise.probes):
-            raise Stopped(f"{exercise.name}: its process gave {len(seen)} observations for {len(exercise.probes)} probes.")
+            raise Stopped(
+                f"{exercise.name}: its process gave {len(seen)} observations for {len(exercise.probes)} probes."
+            )
         stream.write(printed)
         return seen
 
     def _start(self) -> None:
         self._stop()
-        environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ}
-        environment |= {"HOME": self._home.name, "TMPDIR": self._home.name, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "SYSTEMROOT") if name in os.environ
+        }
+        environment |= {
+            "HOME": self._home.name,
+            "TMPDIR": self._home.name,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         environment |= {"CUDA_VISIBLE_DEVICES": ""}  # a GPU that the server had touched could not be used after a fork
         code = f"import sys; sys.path.insert(0, {str(self.course.root)!r}); from {__name__} import serve; serve()"
         command = [sys.executable, "-P", "-c", code, str(self.course.root), self.course.package]
         log = Path(self._home.name, "log")
         with open(log, "wb") as errors:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
-            self._server = subprocess.Popen(command, cwd=self._home.name, env=environment, start_new_session=True, bufsize=0, **pipes)
+            self._server = subprocess.Popen(
+                command, cwd=self._home.name, env=environment, start_new_session=True, bufsize=0, **pipes
+            )
         try:
             _receive(self._server.stdout.fileno(), STARTING)
         except (OSError, EOFError, ValueError):
@@ -119,7 +141,11 @@ class Sandbox:
 def pack(edition: Edition) -> dict:
     """An edition as plain data; each statement keeps its own file and line."""
     return {
-        name: {"file": str(m.file), "tail": m.tail, "statements": [[s.lead, s.text, str(s.file), s.line, s.future] for s in m.statements]}
+        name: {
+            "file": str(m.file),
+            "tail": m.tail,
+            "statements": [[s.lead, s.text, str(s.file), s.line, s.future] for s in m.statements],
+        }
         for name, m in edition.items()
     }
 
@@ -137,7 +163,7 @@ def unpack(packed: dict) -> Edition:
     return Edition(modules)
 
 
-# ---- between the two: messages of known length, so that nothing an answer writes is taken for a second one -------------
+# ---- between the two: messages of known length, so that nothing an answer writes is taken for a se
 
 
 def _send(pipe: int, content: bytes) -> None:
@@ -147,7 +173,10 @@ def _send(pipe: int, content: bytes) -> None:
 
 
 def _receive(pipe: int, seconds: float) -> bytes:
-    """One message. Raises TimeoutError, EOFError if it ends too soon, or ValueError for one that is too long."""
+    """One message.
+
+    Raises TimeoutError, EOFError if it ends too soon, or ValueError for one that is too long.
+    """
     content, deadline = bytearray(), time.monotonic() + seconds
     while len(content) < 8 or len(content) < 8 + _length(content):
         if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -165,7 +194,7 @@ def _length(content: bytearray) -> int:
     return length
 
 
-# ---- the answer's side -----------------------------------------------------------------------------------------------
+# ---- the answer's side ---------------------------------------------------------------------------
 
 
 def serve() -> None:
@@ -198,7 +227,10 @@ def serve() -> None:
                 try:
                     result = _obey(judge, order)
                 except BaseException as error:
-                    result = {"stopped": f"{order['exercise']}: {type(error).__name__}: {error}"[:PRINTED], "frames": []}
+                    result = {
+                        "stopped": f"{order['exercise']}: {type(error).__name__}: {error}"[:PRINTED],
+                        "frames": [],
+                    }
                 _send(writing, json.dumps(result).encode())
             finally:
                 os._exit(0)
@@ -241,7 +273,8 @@ def _obey(judge: Judge, order: dict) -> dict:
         lines[statement.line - 1 : statement.line - 1 + len(own)] = own
     for file in order["files"]:
         linecache.cache[file] = (0, None, texts.get(file, []), file)  # the file itself is not here
-    editions.serving[judge.course.package] = edition.get  # whoever writes `from yolostudy.blocks import ...` gets what is judged
+    # whoever writes `from yolostudy.blocks import ...` gets what is judged
+    editions.serving[judge.course.package] = edition.get
     judge.patience = order["patience"]
     readable = python_folders()
     _limit(judge.patience)
@@ -254,15 +287,32 @@ def _obey(judge: Judge, order: dict) -> dict:
     return {"seen": dumps(seen), "printed": stream.getvalue()[:PRINTED]}
 
 
-# ---- walls -----------------------------------------------------------------------------------------------------------
+# ---- walls ---------------------------------------------------------------------------------------
 
 
 def python_folders() -> list[str]:
-    """What Python and the installed packages read while they run. The course lies in none of them, though its .venv may lie in it."""
-    roots = dict.fromkeys(["", "/usr", "/usr/local", sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix])
+    """What Python and the installed packages read while they run.
+
+    The course lies in none of them, though its .venv may lie in it.
+    """
+    roots = dict.fromkeys(
+        ["", "/usr", "/usr/local", sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
+    )
     folders = [f"{root}/{part}" for root in roots for part in ("bin", "lib", "lib64", "share")]
-    folders += [os.path.dirname(os.__file__), *(place for place in sys.path if place.endswith("-packages")), "/sys/devices/system"]
-    files = ["/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/meminfo"]
+    folders += [
+        os.path.dirname(os.__file__),
+        *(place for place in sys.path if place.endswith("-packages")),
+        "/sys/devices/system",
+    ]
+    files = [
+        "/etc/ld.so.cache",
+        "/etc/localtime",
+        "/dev/null",
+        "/dev/urandom",
+        "/proc/self",
+        "/proc/cpuinfo",
+        "/proc/meminfo",
+    ]
     return [*folders, *files, f"{sys.prefix}/pyvenv.cfg"]
 
 
@@ -275,21 +325,43 @@ def _limit(patience: float) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     seconds = int(patience) + 10  # of one core: ends it also where nobody is left to watch
-    for what, limit in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_CPU, seconds)):
+    for what, limit in (
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CPU, seconds),
+    ):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(what, (limit, limit))
 
 
 def _guard(readable: Sequence[str]) -> Callable[[str, tuple], None]:
-    """An audit hook. The events are those that CPython 3.11 to 3.13 raise; `os.remove` is unlink too, `os.rename` replace."""
+    """An audit hook.
+
+    The events are those that CPython 3.11 to 3.13 raise; `os.remove` is unlink too, `os.rename`
+    replace.
+    """
     places = tuple(os.path.realpath(place) + os.sep for place in readable)
     writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-    # Literals and defaults, because an answer can change what it reaches by a name, or through the frame of the error that it catches.
-    def guard(event, details, places=places, writes=writes, real=os.path.realpath, text=os.fsdecode, kind=type, number=int):
+    # Literals and defaults, because an answer can change what it reaches by a name, or through the
+    # frame of the error that it catches.
+    def guard(
+        event, details, places=places, writes=writes, real=os.path.realpath, text=os.fsdecode, kind=type, number=int
+    ):
         if event.startswith(
             (
-                *("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.kill", "socket.", "ctypes.", "sqlite3."),
+                *(
+                    "subprocess.",
+                    "os.system",
+                    "os.exec",
+                    "os.posix_spawn",
+                    "os.fork",
+                    "os.kill",
+                    "socket.",
+                    "ctypes.",
+                    "sqlite3.",
+                ),
                 *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.utime"),
                 *("os.chmod", "os.chown", "os.chflags", "os.setxattr", "os.removexattr", "gc.get_", "resource."),
             )
@@ -304,7 +376,8 @@ def _guard(readable: Sequence[str]) -> Callable[[str, tuple], None]:
     return guard
 
 
-# Landlock: numbers of its system calls, the same on every machine; bits of struct landlock_ruleset_attr in linux/landlock.h.
+# Landlock: numbers of its system calls, the same on every machine; bits of struct
+# landlock_ruleset_attr in linux/landlock.h.
 CREATE, ADD, RESTRICT = 444, 445, 446
 ACCESSES = {1: 13, 2: 14, 3: 15, 4: 15}  # version -> how many kinds of access to files it knows; 16 from version 5 on
 STARTING_PROGRAMS, READING = 0b0001, 0b1100  # a file, a folder
@@ -318,7 +391,8 @@ def landlock() -> int:
 
 
 def wall(readable: Sequence[str], writable: Sequence[str] = (), programs: bool = False) -> bool:
-    """From here on this process, and what it starts, reads and writes only there, whatever code it runs. False where the kernel cannot.
+    """From here on this process, and what it starts, reads and writes only there, whatever code it
+    runs. False where the kernel cannot.
 
     programs: whether it may start programs that lie there, and use the network.
     """
@@ -356,6 +430,7 @@ def walled(command: Sequence[str], root: Path, readable: Sequence[str], writable
     """The command that runs another one behind a wall, with the network left to it."""
     code = (
         f"import json, os, sys; sys.path.insert(0, {str(root)!r}); from {__name__} import wall; "
-        "readable, writable, *command = json.loads(sys.argv[1]); wall(readable, writable, programs=True); os.execv(command[0], command)"
+        "readable, writable, *command = json.loads(sys.argv[1]); wall(readable, writable, programs=True); "
+        "os.execv(command[0], command)"
     )
     return [sys.executable, "-P", "-c", code, json.dumps([[*readable], [*writable], *command])]

@@ -1,10 +1,14 @@
-"""What an assigner makes of a picture, in numbers: which anchor points each object takes, step by step, and where two assigners disagree.
+"""What an assigner makes of a picture, in numbers: which anchor points each object takes, step by
+step, and where two assigners disagree.
 
-A slide holds what the assigner sees: a picture, its truth, and what a network predicts on it. `look` runs the four functions of an
-assigner module over a slide, the learner's and the reference's, and keeps what each step leaves for one box. `rules` sets fixed rules
-beside the task-aligned one, `assignments` follows every box from slide to slide. microscope.py draws all three.
+A slide holds what the assigner sees: a picture, its truth, and what a network predicts on it.
+`look` runs the four functions of an assigner module over a slide, the learner's and the
+reference's, and keeps what each step leaves for one box. `rules` sets fixed rules beside the
+task-aligned one, `assignments` follows every box from slide to slide. microscope.py draws all
+three.
 
-Sources: task alignment: Feng et al. 2021, TOOD, section 3.2; anchor boxes: Lin et al. 2017, Focal Loss, section 4; centre sampling
+Sources: task alignment: Feng et al. 2021, TOOD, section 3.2; anchor boxes: Lin et al. 2017, Focal
+Loss, section 4; centre sampling
 and the ranges of the levels: Tian et al. 2019, FCOS, section 3.2, and its code.
 """
 
@@ -33,11 +37,13 @@ DIFFERENT = 1e-3  # relative: two metrics that are nearer than this are the same
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slide:
-    """What lies under the microscope: one picture, its truth, and what a network says at each of A anchor points.
+    """What lies under the microscope: one picture, its truth, and what a network says at each of A
+    anchor points.
 
     Attributes:
         image: (H, W, 3) uint8.
-        scores (A, C), boxes (A, 4), anchors (A, 2), strides (A,): tensors; boxes and anchors in pixels of the picture.
+        scores (A, C), boxes (A, 4), anchors (A, 2), strides (A,): tensors; boxes and anchors in
+        pixels of the picture.
         labels (G,), truth (G, 4): tensors; truth in pixels.
         names: of the classes; may be empty.
     """
@@ -80,11 +86,22 @@ def slide(image: np.ndarray, maps: Sequence, truth: np.ndarray, class_names: Seq
     if not len(truth):
         raise ValueError("microscope: this picture shows no object, so nothing is assigned. Choose another.")
     if any(len(level) != 1 for level in maps):
-        raise ValueError(f"microscope: the maps hold {len(maps[0])} images; give those of one, for example [m[:1] for m in maps].")
+        raise ValueError(
+            f"microscope: the maps hold {len(maps[0])} images; give those of one, for example [m[:1] for m in maps]."
+        )
     maps = [level.detach() for level in maps]
     boxes, scores = decode(maps)
     anchors, strides = make_anchors([level.shape[2:] for level in maps], STRIDES)
-    return Slide(image, scores[0], boxes[0], anchors * strides, strides[:, 0], truth[:, 0].long(), truth[:, 1:], tuple(class_names))
+    return Slide(
+        image,
+        scores[0],
+        boxes[0],
+        anchors * strides,
+        strides[:, 0],
+        truth[:, 0].long(),
+        truth[:, 1:],
+        tuple(class_names),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +112,8 @@ class Row:
         candidates, top, kept: (A,) bool.
         metric, overlaps, scores: (A,) float; the scores are those of the box's class.
         owner: (A,) the box that has each anchor in the end, -1 for none.
-        trouble: step -> why it gave nothing, in words. The reference's result stands in its place, and the steps after it work on that.
+        trouble: step -> why it gave nothing, in words. The reference's result stands in its place,
+            and the steps after it work on that.
     """
 
     candidates: np.ndarray
@@ -126,7 +144,9 @@ class Row:
 
     @property
     def targets(self) -> np.ndarray:
-        """The score that each chosen anchor is asked for: its metric, scaled so that the best one gets the best overlap."""
+        """The score that each chosen anchor is asked for: its metric, scaled so that the best one
+        gets the best overlap.
+        """
         metric, overlaps = self.metric[self.chosen], self.overlaps[self.chosen]
         return metric * overlaps.max(initial=0) / (metric.max(initial=0) + EPS)
 
@@ -137,7 +157,8 @@ class View:
 
     Attributes:
         mine: None where only the reference was asked for.
-        differ: step -> (A,) bool, the positions where mine and the reference disagree; a step that gave nothing is missing.
+        differ: step -> (A,) bool, the positions where mine and the reference disagree; a step that
+            gave nothing is missing.
     """
 
     slide: Slide
@@ -173,15 +194,19 @@ def counted(count: int | None) -> str:
     return "-" if count is None else str(count)
 
 
-def look(slide: Slide, reference, mine=None, box: int = 0, *, alpha: float = ALPHA, beta: float = BETA, k: int = K) -> View:
+def look(
+    slide: Slide, reference, mine=None, box: int = 0, *, alpha: float = ALPHA, beta: float = BETA, k: int = K
+) -> View:
     """What each step of the assignment leaves for one box.
 
     Args:
-        reference, mine: an assigner module, a package that has one, or anything else with the four functions as attributes.
+        reference, mine: an assigner module, a package that has one, or anything else with the four
+            functions as attributes.
         box: which ground truth, counted from 0.
         alpha, beta, k: as in `TaskAlignedAssigner`.
 
-    An exception of the reference is raised. One of mine, or a result of the wrong form, is told in words in its row.
+    An exception of the reference is raised. One of mine, or a result of the wrong form, is told in
+    words in its row.
     """
     if not 0 <= box < len(slide.truth):
         raise ValueError(f"microscope: there is no box {box}; this picture has 0 to {len(slide.truth) - 1}.")
@@ -199,18 +224,23 @@ def _functions(source) -> object:
     """The thing that has the four functions: a module, the `assigner` of a package, or a namespace."""
     name = getattr(source, "__name__", "")
     if isinstance(source, ModuleType) and name.startswith(f"{PACKAGE}."):
-        source = importlib.import_module(name)  # filling in an exercise makes a new module of it; the old object knows nothing of that
+        # filling in an exercise makes a new module of it; the old object knows nothing of that
+        source = importlib.import_module(name)
     for holder in (source, getattr(source, "assigner", None)):
         if any(hasattr(holder, name) for name in FUNCTION.values()):
             return holder
     raise ValueError(
-        f"microscope: {getattr(source, '__name__', source)!r} has none of {', '.join(FUNCTION.values())}. Give an assigner module, "
-        "for example yolostudy.assigner."
+        f"microscope: {getattr(source, '__name__', source)!r} has none of {', '.join(FUNCTION.values())}. Give an "
+        "assigner module, for example yolostudy.assigner."
     )
 
 
-def _run(functions, slide: Slide, alpha: float, beta: float, k: int, stand_in: dict | None = None) -> tuple[dict, dict[str, str]]:
-    """The four steps over all boxes: tensors (1, G, A) by step, with the overlaps, and what went wrong. Without a stand-in errors rise."""
+def _run(
+    functions, slide: Slide, alpha: float, beta: float, k: int, stand_in: dict | None = None
+) -> tuple[dict, dict[str, str]]:
+    """The four steps over all boxes: tensors (1, G, A) by step, with the overlaps, and what went
+    wrong. Without a stand-in errors rise.
+    """
     import torch
 
     labels, truth = slide.labels[None], slide.truth[None]
@@ -227,7 +257,8 @@ def _run(functions, slide: Slide, alpha: float, beta: float, k: int, stand_in: d
     for step, call in calls.items():
         try:
             with torch.no_grad():
-                # a copy each: a function that writes into what it is given must not change what the step before it shows
+                # a copy each: a function that writes into what it is given must not change what the
+                # step before it shows
                 result = call({name: tensor.clone() for name, tensor in found.items()})
             parts = {"metric": result[0], "overlaps": result[1]} if step == "metric" else {step: result}
             problem = next(filter(None, (_misformed(name, part, shape) for name, part in parts.items())), "")
@@ -281,7 +312,8 @@ def _differences(reference: Row, mine: Row) -> dict[str, np.ndarray]:
         "top": mine.top != reference.top,
         "kept": mine.kept != reference.kept,
     }
-    # Of candidates with a metric of 0 any may fill up the k: to take another one than the reference is no mistake.
+    # Of candidates with a metric of 0 any may fill up the k: to take another one than the reference
+    # is no mistake.
     tie = mine.candidates & reference.candidates & (mine.metric == 0) & (reference.metric == 0)
     return {step: mask & ~tie if step in ("top", "kept") else mask for step, mask in differ.items()}
 
@@ -302,11 +334,14 @@ class Rules:
 def rules(slide: Slide, reference, box: int = 0) -> Rules:
     """Two fixed rules beside the task-aligned one.
 
-    An anchor box fits: a square of 4 strides about the point overlaps the truth by an IoU of at least 0.5 (RetinaNet's anchor of
-    scale 1 and ratio 1). Near the centre: inside, and within 1.5 strides of the centre, on the level whose range holds the farthest
+    An anchor box fits: a square of 4 strides about the point overlaps the truth by an IoU of at
+    least 0.5 (RetinaNet's anchor of scale 1 and ratio 1). Near the centre: inside, and within 1.5
+    strides of the centre, on the level whose range holds the farthest
     edge: 0 to 64 pixels at stride 8, 64 to 128 at 16, above at 32 (FCOS with centre sampling).
     """
-    anchors, strides, truth = (tensor.numpy().astype(float) for tensor in (slide.anchors, slide.strides, slide.truth[box]))
+    anchors, strides, truth = (
+        tensor.numpy().astype(float) for tensor in (slide.anchors, slide.strides, slide.truth[box])
+    )
     half = 2 * strides[:, None]  # of a square of 4 strides
     fits = iou(np.concatenate((anchors - half, anchors + half), axis=1), truth[None])[:, 0] >= 0.5
 
@@ -321,7 +356,9 @@ def rules(slide: Slide, reference, box: int = 0) -> Rules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignments:
-    """What a reference assigner makes of several slides of one picture: name of the slide -> a row for each of its boxes."""
+    """What a reference assigner makes of several slides of one picture: name of the slide -> a row
+    for each of its boxes.
+    """
 
     slides: Mapping[str, Slide]
     rows: Mapping[str, tuple[Row, ...]]

@@ -1,10 +1,13 @@
-"""What a layer does to a picture, asked of the layer itself: how far it sees, what its channels hold, what its activation lets through.
+"""What a layer does to a picture, asked of the layer itself: how far it sees, what its channels
+hold, what its activation lets through.
 
-How far it sees is two questions with the same answer, and both are asked. Forward: one position of the input is lit; where does the
-light arrive? Backward: one position of the output is watched; the gradient says which positions of the input it depends on. Nothing here
+How far it sees is two questions with the same answer, and both are asked. Forward: one position of
+the input is lit; where does the light arrive? Backward: one position of the output is watched; the
+gradient says which positions of the input it depends on. Nothing here
 knows the formula 5, 9, 13: a layer that is built otherwise shows what it does.
 
-Source of the second: Luo et al. 2016, Understanding the Effective Receptive Field in Deep Convolutional Neural Networks.
+Source of the second: Luo et al. 2016, Understanding the Effective Receptive Field in Deep
+Convolutional Neural Networks.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ class Footprint:
 
     Attributes:
         heat: (H, W) how much, 0 where nothing.
-        window: top, left, bottom, right of the smallest rectangle around it (the last two exclusive), or None where nothing arrives.
+        window: top, left, bottom, right of the smallest rectangle around it (the last two
+            exclusive), or None where nothing arrives.
     """
 
     heat: np.ndarray
@@ -80,16 +84,19 @@ class Growth:
         }
 
 
-# Pool by pool -----------------------------------------------------------------------------------------------------------------------
+# Pool by pool
+# --------------------------------------------------------------------------------------------------
 
 
 def grow(layer: nn.Module, channels: int, position: tuple[int, int] = (SIDE // 2, SIDE // 2)) -> Growth:
     """Light one position, and watch one, through every pool that the layer calls.
 
-    The layer itself is left alone: a copy of it gets weights that are all positive, so that more light is more everywhere.
+    The layer itself is left alone: a copy of it gets weights that are all positive, so that more
+    light is more everywhere.
 
     Args:
-        layer: takes (B, channels, SIDE, SIDE), for instance an SPPF; its pools are found by the calls, not by their names.
+        layer: takes (B, channels, SIDE, SIDE), for instance an SPPF; its pools are found by the
+            calls, not by their names.
         position: row and column.
     """
     import torch
@@ -102,8 +109,8 @@ def grow(layer: nn.Module, channels: int, position: tuple[int, int] = (SIDE // 2
         output, pools = _pooled(plain, images)
     forward = tuple(_footprint((pool[1] - pool[0]).abs().sum(0)) for pool in pools)
 
-    # A max pool hands its gradient to the brightest position alone. So each position of the input is lit once, in an image of its
-    # own, and asked whether the gradient comes back to it.
+    # A max pool hands its gradient to the brightest position alone. So each position of the input
+    # is lit once, in an image of its own, and asked whether the gradient comes back to it.
     lit = torch.eye(SIDE * SIDE).view(-1, 1, SIDE, SIDE).repeat(1, channels, 1, 1).requires_grad_()
     _, watched = _pooled(plain, lit)
     backward = []
@@ -167,7 +174,9 @@ def _window(found: np.ndarray) -> tuple[int, int, int, int] | None:
 
 @style.house()
 def draw_growth(growth: Growth, gradient: bool = False) -> style.StudyFigure:
-    """One heat map for each pool and one for the output; below them, with `gradient`, what the watched position depends on."""
+    """One heat map for each pool and one for the output; below them, with `gradient`, what the
+    watched position depends on.
+    """
     names = ["first", "second", "third", *(f"{number}th" for number in range(4, 99))]
     count = len(growth.forward)
     figure, axes = style.figure(1 + gradient, count + 1, height=2.75 * (1 + gradient), squeeze=False)
@@ -178,7 +187,10 @@ def draw_growth(growth: Growth, gradient: bool = False) -> style.StudyFigure:
         for number, footprint in enumerate(growth.backward):
             _draw_footprint(axes[1, number], footprint, f"seen from the {names[number]} pool", growth.position)
         axes[1, -1].axis("off")
-        text = "Above: where one lit\nposition (red dot) arrives.\n\nBelow: which positions\nthe red dot sees, by\nthe gradient."
+        text = (
+            "Above: where one lit\nposition (red dot) arrives.\n\nBelow: which positions\nthe red dot sees, by\nthe "
+            "gradient."
+        )
         axes[1, -1].text(0, 0.5, text, va="center", transform=axes[1, -1].transAxes, linespacing=1.4)
     return figure
 
@@ -199,7 +211,8 @@ def _draw_footprint(axes, footprint: Footprint, title: str, position: tuple[int,
 
 
 class PoolBench(Panel):
-    """Move the lit position and choose how many pools it has passed. `numbers` says what is shown: the window shrinks at the border.
+    """Move the lit position and choose how many pools it has passed. `numbers` says what is shown:
+    the window shrinks at the border.
 
     Args:
         layer, channels: as in `grow`.
@@ -246,7 +259,8 @@ def _draw_pair(forward: Footprint, backward: Footprint, position: tuple[int, int
     return figure
 
 
-# Through a whole network ------------------------------------------------------------------------------------------------------------
+# Through a whole network
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,7 +270,8 @@ class Pull:
     Attributes:
         heat: (H, W) absolute gradient, summed over the colours.
         centre: x and y of the position's middle, in pixels.
-        reach: width and height in pixels of the rectangle outside which the gradient is exactly nothing.
+        reach: width and height in pixels of the rectangle outside which the gradient is exactly
+            nothing.
         half: side in pixels of the square around the centre that holds half of the gradient.
     """
 
@@ -274,7 +289,8 @@ def pull(function: Callable[[Tensor], Tensor], images: Tensor, position: tuple[i
     """The gradient of one position of a map, with respect to every pixel.
 
     Args:
-        function: images -> a map (1, C, H/s, W/s), for instance `lambda x: model.features(x)["P5"]`.
+        function: images -> a map (1, C, H/s, W/s), for instance `lambda x:
+            model.features(x)["P5"]`.
         images: (1, 3, H, W) in 0…1.
         position: row and column on that map.
     """
@@ -283,7 +299,8 @@ def pull(function: Callable[[Tensor], Tensor], images: Tensor, position: tuple[i
     images = images.detach().clone().requires_grad_()
     feature = function(images)
     watched = feature[0, :, position[0], position[1]]
-    # Half the sum of squares: each channel counts as much as it has to say, and opposite signs do not cancel.
+    # Half the sum of squares: each channel counts as much as it has to say, and opposite signs do
+    # not cancel.
     (gradient,) = torch.autograd.grad(watched.square().sum() / 2, images)
     heat = gradient[0].abs().sum(0).double().cpu().numpy()  # (H, W)
     top, left, bottom, right = _window(heat > 0) or (0, 0, 0, 0)
@@ -299,7 +316,8 @@ def _half_side(heat: np.ndarray, centre: tuple[float, float]) -> int:
     running = np.cumsum(heat.ravel()[order])
     if not len(running) or running[-1] == 0:
         return 0
-    return int(np.ceil(2 * distance[order][np.searchsorted(running, running[-1] / 2)])) + 1  # whole pixels, from rim to rim
+    # whole pixels, from rim to rim
+    return int(np.ceil(2 * distance[order][np.searchsorted(running, running[-1] / 2)])) + 1
 
 
 def _shrunk(values: np.ndarray, factor: int) -> np.ndarray:
@@ -309,17 +327,20 @@ def _shrunk(values: np.ndarray, factor: int) -> np.ndarray:
 
 @style.house()
 def draw_pulls(image: np.ndarray, pulls: Mapping[str, Pull]) -> style.StudyFigure:
-    """The gradient laid over its image, one panel for each entry, with the square that holds half of it.
+    """The gradient laid over its image, one panel for each entry, with the square that holds half
+    of it.
 
     Args:
         image: (H, W, 3) uint8.
     """
     figure, axes = style.figure(1, len(pulls), width=3.6 * len(pulls), height=4.0, squeeze=False)
     height, width = image.shape[:2]
-    shrink = max(1, max(height, width) // 200)  # the picture is there for orientation; its noise would only make the file larger
+    # the picture is there for orientation; its noise would only make the file larger
+    shrink = max(1, max(height, width) // 200)
     grey = (_shrunk(image.mean(2), shrink) / 255 * 12).round() / 12
     for axis, (title, found) in zip(axes[0], pulls.items(), strict=True):
-        heat = cv2.GaussianBlur(_shrunk(found.heat, shrink), None, 0.015 * max(grey.shape))  # single pixels would not be seen
+        # single pixels would not be seen
+        heat = cv2.GaussianBlur(_shrunk(found.heat, shrink), None, 0.015 * max(grey.shape))
         strength = np.sqrt(heat / (heat.max() or 1.0))[..., None]  # the root shows the weak rim as well
         colour = style.HEAT(0.25 + 0.75 * strength[..., 0])[..., :3]
         shown = (1 - strength) * (0.25 + 0.6 * grey[..., None]) + strength * colour
@@ -327,17 +348,26 @@ def draw_pulls(image: np.ndarray, pulls: Mapping[str, Pull]) -> style.StudyFigur
         x, y, half = *found.centre, found.half / 2
         drawing.frame(axis, (x - half, y - half, x + half, y + half), style.CYCLE[1])
         axis.set_title(title, fontsize=10)
-        axis.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[], xlabel=f"half of it within {found.half} × {found.half} pixels")
+        axis.set(
+            xlim=(0, width),
+            ylim=(height, 0),
+            xticks=[],
+            yticks=[],
+            xlabel=f"half of it within {found.half} × {found.half} pixels",
+        )
         axis.grid(False)
     return figure
 
 
-# What a map holds -------------------------------------------------------------------------------------------------------------------
+# What a map holds
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureSheet:
-    """A sheet of channels as a picture, and its numbers: shape, channels (which are shown), lowest and highest value of the map."""
+    """A sheet of channels as a picture, and its numbers: shape, channels (which are shown), lowest
+    and highest value of the map.
+    """
 
     image: np.ndarray  # (H, W, 3) uint8
     numbers: dict
@@ -346,16 +376,22 @@ class FeatureSheet:
         return f"FeatureSheet({len(self.numbers['channels'])} of {self.numbers['shape'][0]} channels)"
 
     def _repr_mimebundle_(self, **options) -> dict:
-        # Coarse maps are few large squares, which PNG holds better; fine ones are nearer to a photograph.
+        # Coarse maps are few large squares, which PNG holds better; fine ones are nearer to a
+        # photograph.
         found = {"image/png": style.image_as_png(self.image), "image/jpeg": style.as_jpeg(self.image)}
         kind = min(found, key=lambda kind: len(found[kind]))
         return {kind: b64encode(found[kind]).decode(), "text/plain": repr(self)}
 
 
 def feature_sheet(
-    features: Tensor, image: np.ndarray | None = None, count: int = 15, columns: int = 8, names: Sequence[str] | None = None
+    features: Tensor,
+    image: np.ndarray | None = None,
+    count: int = 15,
+    columns: int = 8,
+    names: Sequence[str] | None = None,
 ) -> FeatureSheet:
-    """The channels of a map that vary most, each in its own range from dark (its lowest value) to bright (its highest).
+    """The channels of a map that vary most, each in its own range from dark (its lowest value) to
+    bright (its highest).
 
     Args:
         features: (C, H, W), or a batch of one.
@@ -382,7 +418,8 @@ def feature_sheet(
     return FeatureSheet(painter.sheet(tiles, columns, titles), numbers)
 
 
-# SiLU and its relatives -------------------------------------------------------------------------------------------------------------
+# SiLU and its relatives
+# --------------------------------------------------------------------------------------------------
 
 
 def activation_curves(functions: Mapping[str, Callable[[Tensor], Tensor]] | None = None) -> dict:
@@ -404,7 +441,13 @@ def activation_curves(functions: Mapping[str, Callable[[Tensor], Tensor]] | None
         (gradient,) = torch.autograd.grad(value.sum(), x)
         x, value = x.detach().numpy(), value.detach().numpy()
         lowest = int(value.argmin())
-        curves[name] = {"x": x, "value": value, "gradient": gradient.numpy(), "lowest": float(value[lowest]), "lowest_at": float(x[lowest])}
+        curves[name] = {
+            "x": x,
+            "value": value,
+            "gradient": gradient.numpy(),
+            "lowest": float(value[lowest]),
+            "lowest_at": float(x[lowest]),
+        }
     return curves
 
 

@@ -1,4 +1,6 @@
-"""Anchor points over an image; and `ask`, through which the views about boxes call the learner's functions."""
+"""Anchor points over an image; and `ask`, through which the views about boxes call the learner's
+functions.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from ...canvas import drawing, style
 
 EDGES = ("left", "top", "right", "bottom")
 DIRECTION = np.array([[-1, 0], [0, -1], [1, 0], [0, 1]])  # in which the distances of the edges count
-ALIGNED = (("right", "center"), ("center", "bottom"), ("left", "center"), ("center", "top"))  # a text at the end of each
+# a text at the end of each
+ALIGNED = (("right", "center"), ("center", "bottom"), ("left", "center"), ("center", "top"))
 STRIDES = (8, 16, 32)
 
 
@@ -32,7 +35,9 @@ def checked(name: str, answer, shape: Sequence[int]):
     found = tuple(getattr(answer, "shape", ()))
     if len(found) != len(shape) or any(wanted not in (-1, side) for wanted, side in zip(shape, found)):
         kind = f"shape {found}" if hasattr(answer, "shape") else type(answer).__name__
-        raise ValueError(f"{name} gave {kind}, but {tuple(shape)} is needed here: check({f'boxes.{name}'!r}) says more.")
+        raise ValueError(
+            f"{name} gave {kind}, but {tuple(shape)} is needed here: check({f'boxes.{name}'!r}) says more."
+        )
     if not bool(answer.detach().isfinite().all()):
         raise ValueError(f"{name} gave a value that is not finite: {answer.detach().flatten()[:8].tolist()}.")
     return answer
@@ -44,14 +49,16 @@ def anchor_survey(
     make_anchors: Callable | None = None,
     box_to_distance: Callable | None = None,
 ) -> dict:
-    """The anchor points of each level, and how one anchor of each, the nearest to the middle of a box, would describe that box.
+    """The anchor points of each level, and how one anchor of each, the nearest to the middle of a
+    box, would describe that box.
 
     Args:
         box: x1 y1 x2 y2 in pixels.
         image_size: (H, W) in pixels, divisible by the strides.
 
     Returns:
-        box, image_size, strides; and a list with one entry per level: points (n, 2) in pixels, inside (how many lie within the box),
+        box, image_size, strides; and a list with one entry per level: points (n, 2) in pixels,
+        inside (how many lie within the box),
         nearest (index), anchor (2,) in pixels, distances (4,) in units of the stride.
     """
     import torch
@@ -67,7 +74,9 @@ def anchor_survey(
         points = (anchors[level] * steps[level]).double().numpy()
         within = ((points > target[:2].numpy()) & (points < target[2:].numpy())).all(axis=1)
         nearest = int(np.square(points - (target[:2] + target[2:]).numpy() / 2).sum(axis=1).argmin())
-        distances = ask("box_to_distance", box_to_distance, (1, 4), anchors[level][nearest][None].float(), target[None] / stride)
+        distances = ask(
+            "box_to_distance", box_to_distance, (1, 4), anchors[level][nearest][None].float(), target[None] / stride
+        )
         numbers["points"].append(points)
         numbers["inside"].append(int(within.sum()))
         numbers["nearest"].append(nearest)
@@ -78,14 +87,21 @@ def anchor_survey(
 
 @style.house()
 def draw_anchors(numbers: dict, image: np.ndarray | None = None) -> style.StudyFigure:
-    """One picture a level: its anchor points, those within the box filled, and the four distances of one of them."""
+    """One picture a level: its anchor points, those within the box filled, and the four distances
+    of one of them.
+    """
     height, width = numbers["image_size"]
     x1, y1, x2, y2 = numbers["box"]
     figure, panels = style.figure(1, len(numbers["strides"]), height=3.5, squeeze=False)
     for level, axes in enumerate(panels[0]):
         stride, points = numbers["strides"][level], numbers["points"][level]
         drawing.ground(axes, image, 0.45)
-        axes.set(xlim=(0, width), ylim=(height, 0), xlabel="x in pixels", title=f"stride {stride}: {len(points)} anchor points")
+        axes.set(
+            xlim=(0, width),
+            ylim=(height, 0),
+            xlabel="x in pixels",
+            title=f"stride {stride}: {len(points)} anchor points",
+        )
         within = ((points > (x1, y1)) & (points < (x2, y2))).all(axis=1)
         axes.plot(*points[~within].T, ".", color=style.INK, markersize=2.5, alpha=0.75)
         axes.plot(*points[within].T, ".", color=style.CYCLE[1], markersize=5)

@@ -1,7 +1,7 @@
 """The bench of the distributions: four edges, sixteen bins each, and the box that they say.
 
-Every edge is a distribution over R bins; its expectation, times the stride, is how far the edge lies from the anchor point. Drag a bin
-and watch the edge move.
+Every edge is a distribution over R bins; its expectation, times the stride, is how far the edge
+lies from the anchor point. Drag a bin and watch the edge move.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ LOWEST, HIGHEST = -10.0, 4.0  # of a bin's slider
 
 
 def logit_shape(centre: float, width: float, second: float = 0.0, height: float = 0.0, bins: int = 16) -> np.ndarray:
-    """Logits (R,) whose softmax is a bell around `centre`, with a second one of relative `height` at `second`. The highest is 0."""
+    """Logits (R,) whose softmax is a bell around `centre`, with a second one of relative `height`
+    at `second`. The highest is 0.
+    """
     at = np.arange(bins)
     bells = np.exp(-0.5 * ((at - centre) / width) ** 2) + height * np.exp(-0.5 * ((at - second) / width) ** 2)
     logits = np.log(np.maximum(bells, 1e-30))
@@ -40,8 +42,10 @@ def read_distributions(
         stride: pixels.
 
     Returns:
-        probabilities (4, R), expectation (4,) in strides as `expected_distance` gives it, mass (4,): the centre of mass of the
-        probabilities, which it should equal; likeliest (4,): the most probable bins; box and likeliest_box (4,) in pixels; anchor (2,)
+        probabilities (4, R), expectation (4,) in strides as `expected_distance` gives it, mass
+        (4,): the centre of mass of the
+        probabilities, which it should equal; likeliest (4,): the most probable bins; box and
+        likeliest_box (4,) in pixels; anchor (2,)
         in pixels, stride.
     """
     import torch
@@ -69,7 +73,9 @@ def read_distributions(
 
 @style.house()
 def draw_bench(numbers: dict, edge: int = 0, image: np.ndarray | None = None) -> style.StudyFigure:
-    """Left the box, every bin of every edge as a line that is as dark as the bin is probable; right the bins of one edge."""
+    """Left the box, every bin of every edge as a line that is as dark as the bin is probable; right
+    the bins of one edge.
+    """
     figure, (picture, bars) = style.figure(1, 2, height=3.9, width_ratios=(1, 1.25))
     stride, colour = numbers["stride"], style.CYCLE[1]
     bins = numbers["probabilities"].shape[1]
@@ -78,14 +84,23 @@ def draw_bench(numbers: dict, edge: int = 0, image: np.ndarray | None = None) ->
     probabilities, at = numbers["probabilities"][edge], numbers["expectation"][edge]
     bars.bar(np.arange(bins), probabilities, color=style.CYCLE[5], width=0.85)
     likeliest = int(numbers["likeliest"][edge])
-    bars.bar([likeliest], probabilities[likeliest], color=style.CYCLE[0], width=0.85, label=f"most probable bin: {likeliest}")
+    bars.bar(
+        [likeliest], probabilities[likeliest], color=style.CYCLE[0], width=0.85, label=f"most probable bin: {likeliest}"
+    )
     bars.axvline(at, color=colour, linewidth=2.5, label=f"expectation: {at:.2f} strides = {at * stride:.1f} px")
     mass = numbers["mass"][edge]
     if abs(mass - at) > 1e-3:  # only where the function that was asked is wrong
         bars.axvline(mass, color=style.INK, linewidth=2, linestyle=":", label=f"centre of mass of the bars: {mass:.2f}")
     top = 1.4 * max(0.25, probabilities.max())  # room for the legend
-    bars.set(xlim=(-0.8, bins - 0.2), ylim=(0, top), xticks=range(bins), yticks=np.arange(0, min(1, top) + 0.01, 0.2 if top > 0.6 else 0.1))
-    bars.set(xlabel="bin = distance from the anchor point, in strides", ylabel="probability", title=f"the {EDGES[edge]} edge")
+    bars.set(
+        xlim=(-0.8, bins - 0.2),
+        ylim=(0, top),
+        xticks=range(bins),
+        yticks=np.arange(0, min(1, top) + 0.01, 0.2 if top > 0.6 else 0.1),
+    )
+    bars.set(
+        xlabel="bin = distance from the anchor point, in strides", ylabel="probability", title=f"the {EDGES[edge]} edge"
+    )
     bars.legend(loc="upper right" if at < bins / 2 else "upper left", frameon=True, framealpha=0.95, edgecolor="none")
     drawing.settle(picture, bars)
     return figure
@@ -119,13 +134,15 @@ def _move(controls: Sequence, values: Sequence[float]) -> None:
 
 
 class DflBench(Panel):
-    """Sixteen sliders for the bins of one edge, four for the shape of its distribution, and the box that all four edges make.
+    """Sixteen sliders for the bins of one edge, four for the shape of its distribution, and the box
+    that all four edges make.
 
     Args:
         logits: (4, R) to begin with, for example those of a real anchor; four bells otherwise.
         anchor, stride: as in `read_distributions`.
         image: (H, W, 3) uint8 under the box.
-        expected_distance, distance_to_box: the functions to ask; by default those of `yolostudy.boxes`.
+        expected_distance, distance_to_box: the functions to ask; by default those of
+            `yolostudy.boxes`.
     """
 
     def __init__(
@@ -144,15 +161,23 @@ class DflBench(Panel):
             self.logits = np.stack([logit_shape(*shape) for shape in self.shapes])
         else:
             given = np.array(logits, float).reshape(len(EDGES), -1)
-            self.logits = np.clip(given - given.max(axis=1, keepdims=True), LOWEST, HIGHEST)  # the softmax sees differences only
+            # the softmax sees differences only
+            self.logits = np.clip(given - given.max(axis=1, keepdims=True), LOWEST, HIGHEST)
             self.shapes = [[float(row.argmax()), 0.7, 10.0, 0.0] for row in self.logits]
-        self.options = dict(anchor=anchor, stride=stride, expected_distance=expected_distance, distance_to_box=distance_to_box)
+        self.options = dict(
+            anchor=anchor, stride=stride, expected_distance=expected_distance, distance_to_box=distance_to_box
+        )
         self.image = image
         bins = self.logits.shape[1]
 
         self.edge = widgets.ToggleButtons(options=[(name, index) for index, name in enumerate(EDGES)])
         self.edge.style.button_width = "72px"
-        ranges = (("centre", 0, bins - 1, 0.1), ("width", 0.2, 6, 0.1), ("2nd centre", 0, bins - 1, 0.1), ("2nd height", 0, 1, 0.05))
+        ranges = (
+            ("centre", 0, bins - 1, 0.1),
+            ("width", 0.2, 6, 0.1),
+            ("2nd centre", 0, bins - 1, 0.1),
+            ("2nd height", 0, 1, 0.05),
+        )
         wide = dict(readout_format=".1f", layout={"width": "350px"})
         self.shape = [
             widgets.FloatSlider(value=value, min=low, max=high, step=step, description=name, **wide)
@@ -160,7 +185,9 @@ class DflBench(Panel):
         ]
         upright = dict(orientation="vertical", readout=False, min=LOWEST, max=HIGHEST, step=0.1)
         self.bins = [
-            widgets.FloatSlider(value=value, description=str(index), layout={"width": "40px", "height": "130px"}, **upright)
+            widgets.FloatSlider(
+                value=value, description=str(index), layout={"width": "40px", "height": "130px"}, **upright
+            )
             for index, value in enumerate(self.logits[0])
         ]
         rows = [self.edge, widgets.HBox(self.shape[:2]), widgets.HBox(self.shape[2:]), widgets.HBox(self.bins)]

@@ -1,7 +1,9 @@
-"""IoU and complete IoU: two boxes, what each measure says of them, and where it would push the four edges.
+"""IoU and complete IoU: two boxes, what each measure says of them, and where it would push the four
+edges.
 
-A loss is 1 less the measure, so an edge is pushed along the measure's own gradient: a push of 0.01 on an edge means that the loss falls
-by 0.01 when the edge moves by a pixel in the direction of the arrow.
+A loss is 1 less the measure, so an edge is pushed along the measure's own gradient: a push of 0.01
+on an edge means that the loss falls by 0.01 when the edge moves by a pixel in the direction of the
+arrow.
 """
 
 from __future__ import annotations
@@ -18,22 +20,29 @@ from .box_lab import ask
 
 FIXED = (52.0, 38.0, 88.0, 62.0)
 SIDE = 100.0  # pixels of the playground
-LONGEST = 26.0  # pixels of an arrow, for a push of STRONGEST or more; shorter ones go with the root, or weak pushes would not be seen
+# pixels of an arrow, for a push of STRONGEST or more; shorter ones go with the root, or weak pushes
+# would not be seen
+LONGEST = 26.0
 STRONGEST = 0.02
 MEASURES = ("IoU", "CIoU")
 STEPS, RATE = 400, 70.0  # of a descent; pixels that an edge moves per unit of gradient at its first step
 
 
 def compare_boxes(
-    moved: Sequence[float], fixed: Sequence[float] = FIXED, box_iou: Callable | None = None, complete_iou: Callable | None = None
+    moved: Sequence[float],
+    fixed: Sequence[float] = FIXED,
+    box_iou: Callable | None = None,
+    complete_iou: Callable | None = None,
 ) -> dict:
-    """Both measures of a pair of boxes, the terms of the complete one, and the gradients for the edges of the first box.
+    """Both measures of a pair of boxes, the terms of the complete one, and the gradients for the
+    edges of the first box.
 
     Args:
         moved, fixed: x1 y1 x2 y2.
 
     Returns:
-        moved, fixed; iou and ciou as the functions give them; distance ρ²/c², v, alpha and aspect = α·v, computed here; push_iou and
+        moved, fixed; iou and ciou as the functions give them; distance ρ²/c², v, alpha and aspect =
+        α·v, computed here; push_iou and
         push_ciou (4,): the gradients of the measures.
     """
     import torch
@@ -48,7 +57,9 @@ def compare_boxes(
 
 
 def _terms(moved: Sequence[float], fixed: Sequence[float]) -> dict:
-    """Zheng et al. 2020, equations 6 and 9 to 11, in plain numbers: the picture's own, so that a wrong function shows."""
+    """Zheng et al. 2020, equations 6 and 9 to 11, in plain numbers: the picture's own, so that a
+    wrong function shows.
+    """
     (x1, y1, x2, y2), (u1, v1, u2, v2) = moved, fixed
     shared, union = _areas(moved, fixed)
     iou = shared / union
@@ -88,7 +99,13 @@ def draw_comparison(numbers: dict) -> style.StudyFigure:
         beside, side = (0.04, "left") if value >= 0 else (-0.04, "right")
         bars.text(value + beside, row, f"{value:.3f}".replace("-0.000", "0.000"), va="center", ha=side, fontsize=9)
     bars.axvline(0, color=style.INK, linewidth=1)
-    bars.set(xlim=(-1.35, 1.35), ylim=(3.6, -0.6), yticks=range(4), yticklabels=[name for _, name, _ in terms], title="the terms")
+    bars.set(
+        xlim=(-1.35, 1.35),
+        ylim=(3.6, -0.6),
+        yticks=range(4),
+        yticklabels=[name for _, name, _ in terms],
+        title="the terms",
+    )
     gap = numbers["iou"] - numbers["distance"] - numbers["aspect"] - numbers["ciou"]
     bars.set_xlabel("value" if abs(gap) < 1e-3 else f"the terms sum to {numbers['ciou'] + gap:.3f}, not to CIoU")
     drawing.settle(plain, complete, bars)
@@ -96,8 +113,12 @@ def draw_comparison(numbers: dict) -> style.StudyFigure:
 
 
 @style.house()
-def draw_overlaps(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], box_iou: Callable | None = None) -> style.StudyFigure:
-    """Pairs of boxes side by side: what both share filled, what they cover together shaded, and the IoU that comes of it."""
+def draw_overlaps(
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], box_iou: Callable | None = None
+) -> style.StudyFigure:
+    """Pairs of boxes side by side: what both share filled, what they cover together shaded, and the
+    IoU that comes of it.
+    """
     import torch
 
     figure, panels = style.figure(1, len(pairs), height=3.1, squeeze=False)
@@ -168,13 +189,15 @@ class IoUPlayground(Panel):
 
 
 def descend(start: Sequence[float], box_iou: Callable | None = None, complete_iou: Callable | None = None) -> dict:
-    """Gradient descent from `start` to FIXED on the four edges of a box, once under 1 - IoU and once under 1 - CIoU.
+    """Gradient descent from `start` to FIXED on the four edges of a box, once under 1 - IoU and
+    once under 1 - CIoU.
 
-    The rate falls along a cosine to a hundredth: the pull of either loss does not fade near the target, so a constant rate would end
-    in a tremble.
+    The rate falls along a cosine to a hundredth: the pull of either loss does not fade near the
+    target, so a constant rate would end in a tremble.
 
     Returns:
-        target; and for "IoU" and "CIoU": path (STEPS + 1, 4) and iou (STEPS + 1,) with the target along it.
+        target; and for "IoU" and "CIoU": path (STEPS + 1, 4) and iou (STEPS + 1,) with the target
+        along it.
     """
     import torch
 
@@ -205,13 +228,22 @@ def draw_descents(numbers: dict) -> style.StudyFigure:
         shown = np.unique(np.linspace(0, len(path) - 1, 11).astype(int))
         for order, step in enumerate(shown):
             last = order == len(shown) - 1
-            drawing.frame(axes, path[step], colour, alpha=0.25 + 0.75 * order / (len(shown) - 1), linewidth=2.6 if last else 1.1, zorder=3)
+            drawing.frame(
+                axes,
+                path[step],
+                colour,
+                alpha=0.25 + 0.75 * order / (len(shown) - 1),
+                linewidth=2.6 if last else 1.1,
+                zorder=3,
+            )
         drawing.frame(axes, numbers["target"], style.TRUTH, linewidth=2.2, linestyle=(0, (4, 2)), zorder=4)
         axes.set(title=f"descent on 1 - {name}", xlabel=f"x in pixels\nIoU at the end {ious[-1]:.2f}")
         curve.plot(ious, color=colour, label=f"1 - {name}", linewidth=2.4)
     plain.set_ylabel("y in pixels")
     curve.set_box_aspect(1)
-    curve.set(title="overlap on the way", xlabel="step", ylabel="IoU with the target", ylim=(-0.04, 1.04), xlim=(0, None))
+    curve.set(
+        title="overlap on the way", xlabel="step", ylabel="IoU with the target", ylim=(-0.04, 1.04), xlim=(0, None)
+    )
     curve.legend(loc="upper left")
     drawing.settle(plain, complete, curve)
     return figure

@@ -30,11 +30,14 @@ def suppress(
 
     Args:
         boxes: (n, 4) pixels. scores: (n,). classes: (n,). Tensors, arrays or lists.
-        points: (n, 2) pixels, from where each candidate answered: its anchor point. The middles of the boxes where none are given.
+        points: (n, 2) pixels, from where each candidate answered: its anchor point. The middles of
+            the boxes where none are given.
 
     Returns:
-        boxes, scores, classes, points as arrays, best score first; by (n,): KEPT, BELOW, or the index of the suppressor, the kept box of
-        the same class that overlaps most (NOBODY where there is none, which a right suppression never leaves); iou_threshold,
+        boxes, scores, classes, points as arrays, best score first; by (n,): KEPT, BELOW, or the
+        index of the suppressor, the kept box of
+        the same class that overlaps most (NOBODY where there is none, which a right suppression
+        never leaves); iou_threshold,
         score_threshold; and the counts candidates, below, kept, suppressed.
     """
     import torch
@@ -52,19 +55,32 @@ def suppress(
     by[kept.numpy()] = KEPT
     overlap = iou(box.double().numpy(), box.double().numpy())
     for index in np.flatnonzero(by == NOBODY):
-        rivals = [int(rival) for rival in kept if rival < index and label[rival] == label[index] and overlap[rival, index] > iou_threshold]
+        rivals = [
+            int(rival)
+            for rival in kept
+            if rival < index and label[rival] == label[index] and overlap[rival, index] > iou_threshold
+        ]
         if rivals:
             by[index] = max(rivals, key=lambda rival: overlap[rival, index])
     counts = {"candidates": len(by), "below": int((by == BELOW).sum()), "kept": int((by == KEPT).sum())}
     counts["suppressed"] = counts["candidates"] - counts["below"] - counts["kept"]
     table = {"boxes": box.double().numpy(), "scores": score.double().numpy(), "classes": label.long().numpy(), "by": by}
-    table["points"] = (box[:, :2] + box[:, 2:]).numpy() / 2 if points is None else torch.as_tensor(points).detach().float()[order].numpy()
+    table["points"] = (
+        (box[:, :2] + box[:, 2:]).numpy() / 2
+        if points is None
+        else torch.as_tensor(points).detach().float()[order].numpy()
+    )
     return table | {"iou_threshold": float(iou_threshold), "score_threshold": float(score_threshold)} | counts
 
 
 @style.house()
-def draw_suppression(numbers: dict, image: np.ndarray | None = None, class_names: Sequence[str] | None = None) -> style.StudyFigure:
-    """Left the boxes: kept ones bold, suppressed ones thin with a line to their suppressor. Right the same as a queue by score."""
+def draw_suppression(
+    numbers: dict, image: np.ndarray | None = None, class_names: Sequence[str] | None = None
+) -> style.StudyFigure:
+    """Left the boxes: kept ones bold, suppressed ones thin with a line to their suppressor.
+
+    Right the same as a queue by score.
+    """
     figure, (picture, queue) = style.figure(1, 2, height=4.4, width_ratios=(1, 1.15))
     present = sorted({int(label) for label in numbers["classes"]})
     colour = {label: style.cycle(place) for place, label in enumerate(present)}
@@ -74,10 +90,15 @@ def draw_suppression(numbers: dict, image: np.ndarray | None = None, class_names
     return figure
 
 
-def _draw_boxes(axes, numbers: dict, image: np.ndarray | None, class_names: Sequence[str] | None, colour: dict[int, str]) -> None:
-    grey = None if image is None else np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)  # so that the frames' colours tell
+def _draw_boxes(
+    axes, numbers: dict, image: np.ndarray | None, class_names: Sequence[str] | None, colour: dict[int, str]
+) -> None:
+    # so that the frames' colours tell
+    grey = None if image is None else np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     drawing.ground(axes, grey, 0.5)
-    height, width = image.shape[:2] if image is not None else numbers["boxes"].reshape(-1, 4)[:, [3, 2]].max(axis=0, initial=1)
+    height, width = (
+        image.shape[:2] if image is not None else numbers["boxes"].reshape(-1, 4)[:, [3, 2]].max(axis=0, initial=1)
+    )
     axes.set(xlim=(0, width), ylim=(height, 0), xlabel="x in pixels", ylabel="y in pixels")
     points, labels = numbers["points"], []
     for index in np.argsort(numbers["by"] == KEPT, kind="stable"):  # the kept ones on top
@@ -93,7 +114,16 @@ def _draw_boxes(axes, numbers: dict, image: np.ndarray | None, class_names: Sequ
                 y += 0.01 * height
             labels.append((x, y))
             axes.plot(*points[index], "o", color=colour[label], markeredgecolor=style.INK, markersize=6, zorder=5)
-            axes.text(x + 1, y + 2, f"{name} {numbers['scores'][index]:.2f}", fontsize=8, va="top", bbox=note, zorder=5, clip_on=True)
+            axes.text(
+                x + 1,
+                y + 2,
+                f"{name} {numbers['scores'][index]:.2f}",
+                fontsize=8,
+                va="top",
+                bbox=note,
+                zorder=5,
+                clip_on=True,
+            )
         else:
             drawing.frame(axes, numbers["boxes"][index], colour[label], linewidth=0.9, alpha=0.75, zorder=2)
             if by >= 0:
@@ -107,21 +137,35 @@ def _draw_queue(axes, numbers: dict, colour: dict[int, str]) -> None:
         look = dict(color=style.GROUND, edgecolor=style.FAINT) if by == BELOW else dict(color=colour[int(label)])
         axes.bar(index, score, width=0.8, alpha=1 if by == KEPT else 0.35, **look)
         if by >= 0:
-            axes.add_patch(Arc(((index + by) / 2, 0), index - by, 0.035 * (index - by) ** 0.75, theta1=180, theta2=360, color=style.FAINT))
+            axes.add_patch(
+                Arc(
+                    ((index + by) / 2, 0),
+                    index - by,
+                    0.035 * (index - by) ** 0.75,
+                    theta1=180,
+                    theta2=360,
+                    color=style.FAINT,
+                )
+            )
     count = max(1, numbers["candidates"])
     deepest = 0.0175 * count**0.75
     axes.axhline(numbers["score_threshold"], color=style.INK, linestyle=(0, (4, 2)), linewidth=1.2)
     axes.axhline(0, color=style.INK, linewidth=1)
     axes.set(xlim=(-0.8, count - 0.2), ylim=(-max(0.08, deepest) * 1.15, 1.05), yticks=np.arange(0, 1.01, 0.25))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set(xlabel="candidates, best score first; arcs lead to the suppressor", ylabel="score", title="the queue: full colour stays")
+    axes.set(
+        xlabel="candidates, best score first; arcs lead to the suppressor",
+        ylabel="score",
+        title="the queue: full colour stays",
+    )
 
 
 class SuppressionBench(Panel):
     """Two sliders, for the IoU threshold and the score threshold, over the candidates of one image.
 
     Args:
-        boxes, scores, classes, points: as in `suppress`, with more candidates than any threshold leaves.
+        boxes, scores, classes, points: as in `suppress`, with more candidates than any threshold
+            leaves.
         image: (H, W, 3) uint8 under them.
         non_maximum_suppression: the function to ask; by default that of `yolostudy.boxes`.
     """

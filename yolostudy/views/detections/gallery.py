@@ -1,7 +1,8 @@
-"""The data browser: walk through a detection set with its truth painted on, and count what is there.
+"""The data browser: walk through a detection set with its truth painted on, and count what is
+there.
 
-`browse` needs a notebook with widgets; `contact_sheet` is one picture and works everywhere. Both give numbers. Neither keeps images:
-one is read, painted and let go.
+`browse` needs a notebook with widgets; `contact_sheet` is one picture and works everywhere. Both
+give numbers. Neither keeps images: one is read, painted and let go.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ SKELETON = ((0, 1), (2, 3))  # of planes: nose to tail, wing tip to wing tip
 
 
 def contact_sheet(
-    detection_set: DetectionSet, count: int = 24, columns: int = 6, seed: int = 0, class_name: str | None = None, max_width: int = 960
+    detection_set: DetectionSet,
+    count: int = 24,
+    columns: int = 6,
+    seed: int = 0,
+    class_name: str | None = None,
+    max_width: int = 960,
 ) -> style.Picture:
-    """A random choice of images with their truth, in rows. The numbers: images, objects, per_class (only classes that are seen).
+    """A random choice of images with their truth, in rows. The numbers: images, objects, per_class
+    (only classes that are seen).
 
     Args:
         count: at most so many images.
@@ -33,7 +40,10 @@ def contact_sheet(
     """
     chosen = _matching(detection_set, class_name)
     if not chosen:
-        raise DataError(f"{detection_set.name}: no image{' shows ' + class_name if class_name else ''}. Choose another class or split.")
+        raise DataError(
+            f"{detection_set.name}: no image{' shows ' + class_name if class_name else ''}. Choose another class or "
+            "split."
+        )
     picked = np.sort(np.random.default_rng(seed).permutation(len(chosen))[:count])
     records = [detection_set.records[chosen[index]] for index in picked]
     cell = max_width // columns
@@ -41,7 +51,9 @@ def contact_sheet(
     return style.Picture(painter.sheet(pictures, columns, max_width=max_width), _counted(records, detection_set))
 
 
-def paint_record(record: Record, detection_set: DetectionSet, *, side: int = painter.SIDE, keypoints: bool = False) -> painter.Painted:
+def paint_record(
+    record: Record, detection_set: DetectionSet, *, side: int = painter.SIDE, keypoints: bool = False
+) -> painter.Painted:
     """The image of a record with its truth, and its keypoints on demand."""
     with Image.open(record.image) as file:
         image = np.asarray(file.convert("RGB"))
@@ -52,18 +64,27 @@ def paint_record(record: Record, detection_set: DetectionSet, *, side: int = pai
 
 
 class Browser(Panel):
-    """A picture with a slider, previous and next, and choices of split and class. `numbers` says what is shown now."""
+    """A picture with a slider, previous and next, and choices of split and class.
+
+    `numbers` says what is shown now.
+    """
 
     def __init__(self, splits: Mapping[str, DetectionSet]):
         import ipywidgets as widgets
 
         self.splits = dict(splits)
-        any_keypoints = any(record.keypoints is not None for chosen in self.splits.values() for record in chosen.records[:1])
+        any_keypoints = any(
+            record.keypoints is not None for chosen in self.splits.values() for record in chosen.records[:1]
+        )
         self.split = widgets.Dropdown(options=list(self.splits), description="split", layout={"width": "210px"})
         self.class_name = widgets.Dropdown(description="class", layout={"width": "210px"})
-        self.slider = widgets.IntSlider(min=0, max=0, description="image", continuous_update=False, layout={"width": "420px"})
+        self.slider = widgets.IntSlider(
+            min=0, max=0, description="image", continuous_update=False, layout={"width": "420px"}
+        )
         self.keypoints = widgets.Checkbox(value=False, description="keypoints", indent=False, layout={"width": "110px"})
-        back, forward = (widgets.Button(description=text, layout={"width": "90px"}) for text in ("◀ previous", "next ▶"))
+        back, forward = (
+            widgets.Button(description=text, layout={"width": "90px"}) for text in ("◀ previous", "next ▶")
+        )
         self.picture = widgets.Image(format="jpeg", layout={"max_width": "640px"})
         self.facts = widgets.HTML(layout={"margin": "0 0 0 18px"})
 
@@ -136,7 +157,9 @@ def _matching(detection_set: DetectionSet, class_name: str | None) -> list[int]:
     if class_name is None:
         return list(range(len(detection_set)))
     if class_name not in detection_set.class_names:
-        raise DataError(f"{detection_set.name}: unknown class {class_name}. Known classes: {', '.join(detection_set.class_names)}.")
+        raise DataError(
+            f"{detection_set.name}: unknown class {class_name}. Known classes: {', '.join(detection_set.class_names)}."
+        )
     number = detection_set.class_names.index(class_name)
     return [index for index, record in enumerate(detection_set.records) if number in record.classes]
 

@@ -1,7 +1,9 @@
-"""Detections painted on their image: truth purple, hit green, miss yellow, false alarm dashed orange-red.
+"""Detections painted on their image: truth purple, hit green, miss yellow, false alarm dashed
+orange-red.
 
-Everything is judged in the pixels of the stored image and painted on an enlarged copy when the image is small, so that labels can be
-read. Functions that take many images take any iterable, hold one image at a time and write it away before they ask for the next.
+Everything is judged in the pixels of the stored image and painted on an enlarged copy when the
+image is small, so that labels can be read. Functions that take many images take any iterable, hold
+one image at a time and write it away before they ask for the next.
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ GAP = 6  # pixels between the pictures of a sheet
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """Which predictions are right: `matched[i]` is the truth that prediction i found, or -1; `missed` marks the truths nobody found."""
+    """Which predictions are right:
+
+    `matched[i]` is the truth that prediction i found, or -1; `missed` marks the truths nobody
+    found.
+    """
 
     matched: np.ndarray  # (n,) int64
     missed: np.ndarray  # (m,) bool
@@ -44,7 +50,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Painted:
-    """A painted image and its numbers. Without a truth nothing can be judged: `hits`, `misses` and `false_alarms` are None."""
+    """A painted image and its numbers.
+
+    Without a truth nothing can be judged: `hits`, `misses` and `false_alarms` are None.
+    """
 
     image: np.ndarray  # (H', W', 3) uint8, enlarged by `scale`
     predictions: int = 0
@@ -53,7 +62,8 @@ class Painted:
     misses: int | None = None
     false_alarms: int | None = None
     scale: float = 1.0
-    labels: tuple[tuple[str, tuple[int, int, int, int]], ...] = field(default=(), repr=False)  # text, and x1 y1 x2 y2 that it covers
+    # text, and x1 y1 x2 y2 that it covers
+    labels: tuple[tuple[str, tuple[int, int, int, int]], ...] = field(default=(), repr=False)
 
     def __repr__(self) -> str:
         if self.truths is None:
@@ -65,8 +75,8 @@ class Painted:
 
 
 def compare(predictions, truth, iou_threshold: float = 0.5) -> Comparison:
-    """Judge predictions by the rule of `metrics.match_predictions`: best score first, each takes the free truth of its class that it
-    covers best, of equals the later one.
+    """Judge predictions by the rule of `metrics.match_predictions`: best score first, each takes
+    the free truth of its class that it covers best, of equals the later one.
 
     Args:
         predictions: (n, 6) x1 y1 x2 y2 score class, in any order.
@@ -103,8 +113,10 @@ def paint(
 
     Args:
         image: (H, W, 3) uint8 RGB; it is not changed.
-        predictions: (n, 6) x1 y1 x2 y2 score class in pixels of `image`, or None to show the truth alone.
-        truth: (m, 5) class x1 y1 x2 y2 in pixels, or None for a plain photograph: every prediction is then green.
+        predictions: (n, 6) x1 y1 x2 y2 score class in pixels of `image`, or None to show the truth
+            alone.
+        truth: (m, 5) class x1 y1 x2 y2 in pixels, or None for a plain photograph: every prediction
+            is then green.
         class_names: names for the labels; without them the class numbers stand there.
         score_threshold: predictions below it are neither painted nor counted.
         keypoints: (n, K, 3) x y visibility (0 absent, 1 occluded: hollow, 2 visible: filled).
@@ -121,7 +133,8 @@ def paint(
     judged = compare(shown, truths, iou_threshold)
 
     scale = max(1, round(side / max(image.shape[:2])))
-    # An enlargement keeps its pixels soft, not blocky: the eye finds the plane faster. A copy in any case.
+    # An enlargement keeps its pixels soft, not blocky: the eye finds the plane faster. A copy in
+    # any case.
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else image.copy()
     line = max(1, round(max(canvas.shape[:2]) / 240))
     broad = line + 1
@@ -135,7 +148,8 @@ def paint(
         box = truths[index, 1:] * scale
         missed = predictions is not None and judged.missed[index]
         colour = style.MISS if missed else style.TRUTH
-        # A truth is framed from outside, a prediction from inside: where the two agree, both still show.
+        # A truth is framed from outside, a prediction from inside: where the two agree, both still
+        # show.
         _frame(canvas, box, style.INK, broad + 1, 1 if missed or predictions is None else 0)
         _frame(canvas, box, colour, broad, 0)
         if missed or predictions is None:
@@ -165,7 +179,10 @@ def paint(
 
 
 def sheet(images: Iterable, columns: int, titles: Iterable[str] | None = None, max_width: int = 960) -> np.ndarray:
-    """Many images in rows of `columns`, (H, W, 3) uint8, at most `max_width` wide. Images of any size, or `Painted`, one at a time."""
+    """Many images in rows of `columns`, (H, W, 3) uint8, at most `max_width` wide.
+
+    Images of any size, or `Painted`, one at a time.
+    """
     cell = (max_width - GAP * (columns + 1)) // columns
     names = iter(titles) if titles is not None else None
     rows, row = [_ground(GAP, max_width)], []
@@ -189,7 +206,8 @@ def sheet(images: Iterable, columns: int, titles: Iterable[str] | None = None, m
 
 def _in_cell(image: np.ndarray, width: int, title: str | None) -> np.ndarray:
     """The image in the middle of a cell as wide as that, under its title."""
-    factor = min(width / image.shape[1], 1.5 * width / image.shape[0])  # a very tall image must not stretch its row without end
+    # a very tall image must not stretch its row without end
+    factor = min(width / image.shape[1], 1.5 * width / image.shape[0])
     size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
     top = 0 if title is None else 18
     part = _ground(size[1] + top, width)
@@ -207,11 +225,12 @@ def _ground(height: int, width: int) -> np.ndarray:
 
 
 def paint_to_folder(painted: Iterable[tuple[str, Painted]], folder: Path | str) -> dict[str, int]:
-    """Write each picture as soon as it comes, so that ten thousand need the memory of one (museum row 18).
+    """Write each picture as soon as it comes, so that ten thousand need the memory of one (museum
+    row 18).
 
     Args:
-        painted: (file name, Painted) one by one, best from a generator. A name without `.jpg` or `.png` becomes a `.jpg`; a name that
-            came before in this call gets a number.
+        painted: (file name, Painted) one by one, best from a generator. A name without `.jpg` or
+            `.png` becomes a `.jpg`; a name that came before in this call gets a number.
         folder: made if it is missing.
 
     Returns:
@@ -228,7 +247,9 @@ def paint_to_folder(painted: Iterable[tuple[str, Painted]], folder: Path | str) 
         while target in written:
             target, number = f"{path.stem}-{number}{suffix}", number + 1
         written.add(target)
-        Image.fromarray(picture.image).save(folder / target, **({} if suffix == ".png" else {"quality": 92, "subsampling": 0}))
+        Image.fromarray(picture.image).save(
+            folder / target, **({} if suffix == ".png" else {"quality": 92, "subsampling": 0})
+        )
         sums["images"] += 1
         for key in ("predictions", "truths", "hits", "misses", "false_alarms"):
             sums[key] += getattr(picture, key) or 0
@@ -255,12 +276,16 @@ def _table(values, columns: int, what: str) -> np.ndarray:
         raise ValueError(f"{what} has shape {table.shape}, but (n, {columns}) is needed: {order}.")
     if not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-        raise ValueError(f"{what}: row {row} holds a value that is not finite: {table[row]}. Look for the NaN where it was computed.")
+        raise ValueError(
+            f"{what}: row {row} holds a value that is not finite: {table[row]}. Look for the NaN where it was computed."
+        )
     return table
 
 
 def _frame(canvas: np.ndarray, box: np.ndarray, colour: str, outside: int, inside: int, dash: int = 0) -> None:
-    """Colour the pixels from `outside` out of the box to `inside` within it; `dash` > 0 leaves a gap of half that length after each."""
+    """Colour the pixels from `outside` out of the box to `inside` within it; `dash` > 0 leaves a
+    gap of half that length after each.
+    """
     height, width = canvas.shape[:2]
     # A box over the border is framed along the border, so that one sees that it goes on.
     x1, x2 = (int(value) for value in np.clip(np.rint(box[[0, 2]]), outside, max(outside, width - outside)))
@@ -294,14 +319,20 @@ def _paint_keypoints(canvas: np.ndarray, keypoints: np.ndarray, skeleton: Sequen
         for number, (point, visible) in enumerate(zip(joints.tolist(), visibility, strict=True)):
             if visible > 0:
                 colour = style.rgb(style.cycle(number))
-                cv2.circle(canvas, point, (radius + line) * 2**fraction, style.rgb(style.PAPER), -1, cv2.LINE_AA, fraction)
+                cv2.circle(
+                    canvas, point, (radius + line) * 2**fraction, style.rgb(style.PAPER), -1, cv2.LINE_AA, fraction
+                )
                 cv2.circle(canvas, point, radius * 2**fraction, colour, -1, cv2.LINE_AA, fraction)
                 if visible < 2:
-                    cv2.circle(canvas, point, (radius - line) * 2**fraction, style.rgb(style.PAPER), -1, cv2.LINE_AA, fraction)
+                    cv2.circle(
+                        canvas, point, (radius - line) * 2**fraction, style.rgb(style.PAPER), -1, cv2.LINE_AA, fraction
+                    )
 
 
 def _paint_tags(picture: Image.Image, tags: list[_Tag], size: int) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Write each tag on its own ground, wholly inside the picture, where it hides the fewest other tags and boxes."""
+    """Write each tag on its own ground, wholly inside the picture, where it hides the fewest other
+    tags and boxes.
+    """
     draw, placed = ImageDraw.Draw(picture), []
     boxes = np.array([tag.box for tag in tags])
     for tag in tags:
@@ -314,7 +345,14 @@ def _paint_tags(picture: Image.Image, tags: list[_Tag], size: int) -> list[tuple
         if not text or width > picture.width or height > picture.height:
             continue
         x1, y1, x2, y2 = tag.box
-        corners = ((x1, y1 - height), (x2 - width, y1 - height), (x1, y2), (x2 - width, y2), (x1, y1), (x1, y2 - height))
+        corners = (
+            (x1, y1 - height),
+            (x2 - width, y1 - height),
+            (x1, y2),
+            (x2 - width, y2),
+            (x1, y1),
+            (x1, y2 - height),
+        )
         spots = np.rint(np.clip(corners, 0, (picture.width - width, picture.height - height)))
         spots = np.column_stack([spots, spots + np.array([width, height])])
         hidden = intersection(spots, boxes).sum(axis=1)

@@ -13,15 +13,19 @@ from ...canvas import style
 
 
 @style.house()
-def draw_class_bars(evaluations: Mapping[str, object], base: Collection[str]) -> tuple[style.StudyFigure, dict[str, dict[str, float]]]:
-    """AP at IoU 0.5 of every class, base classes left, novel ones right, with the mean of each group as a line.
+def draw_class_bars(
+    evaluations: Mapping[str, object], base: Collection[str]
+) -> tuple[style.StudyFigure, dict[str, dict[str, float]]]:
+    """AP at IoU 0.5 of every class, base classes left, novel ones right, with the mean of each
+    group as a line.
 
     Args:
         evaluations: label -> `metrics.Evaluation`; all of the same classes.
         base: names of the base classes.
 
     Returns:
-        the figure, and label -> means over "base", "novel" and "all" classes; nan for a group without any.
+        the figure, and label -> means over "base", "novel" and "all" classes; nan for a group
+        without any.
     """
     names = [[row.name for row in one.per_class] for one in evaluations.values()]
     if not names or any(one != names[0] for one in names):
@@ -35,7 +39,9 @@ def draw_class_bars(evaluations: Mapping[str, object], base: Collection[str]) ->
     for number, (label, one) in enumerate(evaluations.items()):
         by_name = {row.name: row.ap50 for row in one.per_class}
         values = np.array([by_name[name] for name in names])
-        means = {group: float(np.nanmean(values[rows])) if len(values[rows]) else math.nan for group, rows in groups.items()}
+        means = {
+            group: float(np.nanmean(values[rows])) if len(values[rows]) else math.nan for group, rows in groups.items()
+        }
         numbers[label], colour = means, style.cycle(number)
         said = ", ".join(f"{group} {mean:.3f}" for group, mean in means.items())
         axes.bar(places + width * (number + 0.5) - 0.4, values, width, color=colour, label=f"{label}: {said}")
@@ -54,13 +60,15 @@ def draw_class_bars(evaluations: Mapping[str, object], base: Collection[str]) ->
 def read_study(path: Path | str) -> dict[str, dict[str, list[float]]]:
     """The `table.csv` of `yolostudy study-table`, as `draw_study` takes it.
 
-    The file holds mean and deviation of each column and not the runs; of these, two values come back that have just this mean and
-    deviation.
+    The file holds mean and deviation of each column and not the runs; of these, two values come
+    back that have just this mean and deviation.
     """
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not rows or "row" not in rows[0]:
-        raise ValueError(f"{path}: this is no table of `yolostudy study-table`; the first line of such a file begins with row,runs.")
+        raise ValueError(
+            f"{path}: this is no table of `yolostudy study-table`; the first line of such a file begins with row,runs."
+        )
     table = {}
     for row in rows:
         columns = [name.removesuffix(" mean") for name in row if name.endswith(" mean")]

@@ -1,6 +1,8 @@
-"""What a teacher's maps know and labels do not: its channels and class answers beside the student's.
+"""What a teacher's maps know and labels do not: its channels and class answers beside the
+student's.
 
-No loss is written a second time: every number here is asked of the `distill` module in use, so a mistake in it shows in the picture.
+No loss is written a second time: every number here is asked of the `distill` module in use, so a
+mistake in it shows in the picture.
 
 Shapes: C channels of a layer, h w its size, K classes that both know.
 """
@@ -20,11 +22,14 @@ KINDS = {"bernoulli": "sigmoid, a coin for each class", "softmax": "softmax, one
 
 
 class TeacherAnswers:
-    """What a student and its teacher say about some pictures, kept so that nobody need be asked again when a slider moves.
+    """What a student and its teacher say about some pictures, kept so that nobody need be asked
+    again when a slider moves.
 
     Args:
-        student: images (B, 3, H, W) in 0…1 -> raw maps, with submodules of the names of the teacher's layers; it is asked in eval mode.
-        teacher: a `distill.Teacher`; its `layers` are the levels, finest first, of which each has a raw map.
+        student: images (B, 3, H, W) in 0…1 -> raw maps, with submodules of the names of the
+            teacher's layers; it is asked in eval mode.
+        teacher: a `distill.Teacher`; its `layers` are the levels, finest first, of which each has a
+            raw map.
         pictures: (n, H, W, 3) uint8, RGB, H and W multiples of 32.
         class_names: of the student's class channels, in order.
         distill: the module that is asked for the losses; the package's own where none is given.
@@ -52,7 +57,10 @@ class TeacherAnswers:
             taps.remove()
             student.train(was_training)
         if len(layers) != len(student_maps):
-            raise ValueError(f"the teacher gives the layers {', '.join(layers)}, and there are {len(student_maps)} raw maps; one for each.")
+            raise ValueError(
+                f"the teacher gives the layers {', '.join(layers)}, and there are {len(student_maps)} raw maps; one "
+                "for each."
+            )
         labels = dict(zip(NECK, "XYZ", strict=True))
         self.levels = [labels.get(layer, layer) for layer in layers]
         self.features = dict(zip(self.levels, zip(student_features, teacher_features, strict=True), strict=True))
@@ -68,12 +76,18 @@ class TeacherAnswers:
         """(C,) the channel-wise loss of each channel alone; their mean is that of the map."""
         loss = self.distill.ChannelWiseLoss(temperature)
         student, teacher = (side[image : image + 1] for side in self.features[level])
-        return np.array([float(loss([student[:, c : c + 1]], [teacher[:, c : c + 1]])) for c in range(student.shape[1])])
+        return np.array(
+            [float(loss([student[:, c : c + 1]], [teacher[:, c : c + 1]])) for c in range(student.shape[1])]
+        )
 
-    def response(self, kind: str, image: int, level: str, position: tuple[int, int], temperature: float, shift: float) -> float:
+    def response(
+        self, kind: str, image: int, level: str, position: tuple[int, int], temperature: float, shift: float
+    ) -> float:
         """The response loss of one position, the student's class logits shifted."""
         loss = self.distill.ResponseLoss(self.class_names, self.teacher_names, kind, temperature, self.reg_max)
-        student, teacher = (side[image, :, position[0], position[1]].clone().view(1, -1, 1, 1) for side in self.maps[level])
+        student, teacher = (
+            side[image, :, position[0], position[1]].clone().view(1, -1, 1, 1) for side in self.maps[level]
+        )
         student[:, 4 * self.reg_max :] += shift
         return float(loss([student], [teacher]))
 
@@ -81,7 +95,12 @@ class TeacherAnswers:
         """(K,) logits of the classes that both know, the student's and the teacher's."""
         sides = zip(self.maps[level], (self.class_names, self.teacher_names), strict=True)
         return tuple(
-            np.array([float(side[image, 4 * self.reg_max + names.index(name), position[0], position[1]]) for name in self.shared])
+            np.array(
+                [
+                    float(side[image, 4 * self.reg_max + names.index(name), position[0], position[1]])
+                    for name in self.shared
+                ]
+            )
             for side, names in sides
         )
 
@@ -91,8 +110,10 @@ class LensNumbers:
     """What the lens shows.
 
     Attributes:
-        per_channel: (C,) channel-wise loss of each channel. student_map, teacher_map: (h, w) softmax of the chosen one, each sums to 1.
-        student, teacher: kind -> (K,) probabilities at the position. response: kind -> loss at the position.
+        per_channel: (C,) channel-wise loss of each channel. student_map, teacher_map: (h, w)
+            softmax of the chosen one, each sums to 1.
+        student, teacher: kind -> (K,) probabilities at the position. response: kind -> loss at the
+            position.
     """
 
     level: str
@@ -130,7 +151,8 @@ def draw_distillation(
         level: of `answers.levels`; the first where none is given.
         channel: the one with the largest loss where none is given.
         temperature: of the maps and of the answers.
-        position: row and column on that level, framed in all pictures; where the teacher is surest, if none is given.
+        position: row and column on that level, framed in all pictures; where the teacher is surest,
+            if none is given.
         shift: added to every class logit of the student.
     """
     level = level or answers.levels[0]
@@ -159,7 +181,9 @@ def _draw(numbers: LensNumbers, picture: np.ndarray) -> style.StudyFigure:
     top = max(numbers.teacher_map.max(), numbers.student_map.max())
     colours = {"teacher": TEACHER, "student": STUDENT}
     name = f"{numbers.level}, channel {numbers.channel}"
-    for place, (title, shown) in enumerate({"picture": None, "teacher": numbers.teacher_map, "student": numbers.student_map}.items()):
+    for place, (title, shown) in enumerate(
+        {"picture": None, "teacher": numbers.teacher_map, "student": numbers.student_map}.items()
+    ):
         axes = axes_at(10 + 213 * place, 52, 205, 205 * high / wide)
         drawing.ground(axes, picture if shown is None else None, interpolation="nearest")
         if shown is not None:
@@ -167,18 +191,29 @@ def _draw(numbers: LensNumbers, picture: np.ndarray) -> style.StudyFigure:
             drawing.frame(axes, box, style.INK, linewidth=3.6)
         drawing.frame(axes, box, style.PAPER)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(f"{title}: {name}" if shown is not None else title, fontsize=10, color=colours.get(title, style.INK))
+        axes.set_title(
+            f"{title}: {name}" if shown is not None else title, fontsize=10, color=colours.get(title, style.INK)
+        )
         if shown is not None:
             axes.set_xlabel(f"peak {shown.max():.3f}, evenly spread {1 / shown.size:.3f}", fontsize=8)
     figure.text(0.011, 0.965, f"temperature {numbers.temperature:.3g}", fontsize=11, weight="bold")
 
     bars = axes_at(705, 52, 180, 205)
     order = np.argsort(-numbers.per_channel)
-    bars.fill_between(np.arange(len(order)) + 0.5, numbers.per_channel[order], step="mid", color=style.FAINT, alpha=0.5, linewidth=0)
+    bars.fill_between(
+        np.arange(len(order)) + 0.5, numbers.per_channel[order], step="mid", color=style.FAINT, alpha=0.5, linewidth=0
+    )
     at = int(np.flatnonzero(order == numbers.channel)[0])
     bars.plot(at + 0.5, numbers.per_channel[numbers.channel], "o", color=style.INK)
-    bars.annotate(f"this one {numbers.per_channel[numbers.channel]:.3g}", (at + 0.5, numbers.per_channel[numbers.channel]), (10, 0),
-                  textcoords="offset points", fontsize=9, va="center", ha="left" if at < len(order) * 0.55 else "right")  # fmt: skip
+    bars.annotate(
+        f"this one {numbers.per_channel[numbers.channel]:.3g}",
+        (at + 0.5, numbers.per_channel[numbers.channel]),
+        (10, 0),
+        textcoords="offset points",
+        fontsize=9,
+        va="center",
+        ha="left" if at < len(order) * 0.55 else "right",
+    )
     bars.set_title(f"CWD {numbers.per_channel.mean():.3g}", fontsize=10)
     bars.set_xlabel(f"{len(order)} channels, sorted", fontsize=9)
     bars.set(xlim=(0, len(order)), ylim=(0, max(1.15 * numbers.per_channel.max(), 1e-9)))
@@ -186,7 +221,10 @@ def _draw(numbers: LensNumbers, picture: np.ndarray) -> style.StudyFigure:
     places = np.arange(len(numbers.class_names))
     for number, (kind, what) in enumerate(KINDS.items()):
         axes = axes_at(64 + 446 * number, 370, 375, 155)
-        for shift, label, colour, values in ((-0.2, "teacher", TEACHER, numbers.teacher), (0.2, "student", STUDENT, numbers.student)):
+        for shift, label, colour, values in (
+            (-0.2, "teacher", TEACHER, numbers.teacher),
+            (0.2, "student", STUDENT, numbers.student),
+        ):
             axes.bar(places + shift, values[kind], 0.38, color=colour, label=label)
         axes.set_xticks(places, numbers.class_names)
         axes.set_title(f"{what}: KL {numbers.response[kind]:.3g}", fontsize=10)
@@ -201,17 +239,32 @@ def _draw(numbers: LensNumbers, picture: np.ndarray) -> style.StudyFigure:
 
 
 class DistillationLens(Panel):
-    """Sliders for all that `draw_distillation` shows; `numbers` is a `LensNumbers`. Arguments as `TeacherAnswers` takes them."""
+    """Sliders for all that `draw_distillation` shows; `numbers` is a `LensNumbers`.
 
-    def __init__(self, student, teacher, images: Sequence[np.ndarray], class_names: Sequence[str], distill=None, temperature: float = 1.0):
+    Arguments as `TeacherAnswers` takes them.
+    """
+
+    def __init__(
+        self,
+        student,
+        teacher,
+        images: Sequence[np.ndarray],
+        class_names: Sequence[str],
+        distill=None,
+        temperature: float = 1.0,
+    ):
         import ipywidgets as widgets
 
         self.answers = TeacherAnswers(student, teacher, images, class_names, distill)
         look = dict(style={"description_width": "90px"}, layout={"width": "280px"})
         self.image = widgets.IntSlider(value=0, max=len(self.answers.pictures) - 1, description="picture", **look)
         self.level = widgets.ToggleButtons(options=self.answers.levels, style={"button_width": "50px"})
-        self.channel, self.row, self.column = (widgets.IntSlider(description=name, **look) for name in ("channel", "row", "column"))
-        self.temperature = widgets.FloatLogSlider(value=temperature, min=-1, max=2, step=0.05, description="temperature", **look)
+        self.channel, self.row, self.column = (
+            widgets.IntSlider(description=name, **look) for name in ("channel", "row", "column")
+        )
+        self.temperature = widgets.FloatLogSlider(
+            value=temperature, min=-1, max=2, step=0.05, description="temperature", **look
+        )
         self.shift = widgets.FloatSlider(value=0, min=-12, max=12, step=0.5, description="shift student", **look)
         self._settle()
         for control in (self.image, self.level):
@@ -221,7 +274,9 @@ class DistillationLens(Panel):
         self._begin([widgets.HBox(row) for row in rows], controls)
 
     def _settle(self) -> None:
-        """The place where the teacher is surest and the channel with the largest loss, of the picture and level that are chosen now."""
+        """The place where the teacher is surest and the channel with the largest loss, of the
+        picture and level that are chosen now.
+        """
         image, level = self.image.value, self.level.value
         shape = self.answers.features[level][0].shape[1:]
         for control, size in zip((self.channel, self.row, self.column), shape, strict=True):
@@ -236,6 +291,12 @@ class DistillationLens(Panel):
     def _look(self):
         where = (self.row.value, self.column.value)
         figure, numbers = draw_distillation(
-            self.answers, self.image.value, self.level.value, self.channel.value, self.temperature.value, where, self.shift.value
+            self.answers,
+            self.image.value,
+            self.level.value,
+            self.channel.value,
+            self.temperature.value,
+            where,
+            self.shift.value,
         )
         return numbers, figure

@@ -1,4 +1,6 @@
-"""The study's table as a picture: what each way of training came to, over base, novel and all classes."""
+"""The study's table as a picture: what each way of training came to, over base, novel and all
+classes.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ MARKS = "osD"
 
 @style.house()
 def draw_study(table: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> style.StudyFigure:
-    """A row for each way of training: mean and standard deviation as a mark with whiskers, each run as a faint dot.
+    """A row for each way of training: mean and standard deviation as a mark with whiskers, each run
+    as a faint dot.
 
     Args:
-        table: row -> column, such as "mAP50 base" or "mAP50-95 all", -> one value for each run; an empty list draws nothing.
+        table: row -> column, such as "mAP50 base" or "mAP50-95 all", -> one value for each run; an
+            empty list draws nothing.
     """
     figure, axes = style.figure(1, 2, sharey=True, height=1.1 + 0.36 * len(table))
     places = np.arange(len(table))
@@ -30,7 +34,15 @@ def draw_study(table: Mapping[str, Mapping[str, Sequence[float]]], title: str = 
                 if len(values):
                     spread = values.std(ddof=1) if len(values) > 1 else 0.0
                     axis.plot(values, np.full(len(values), place + shift), ".", color=colour, alpha=0.4, markersize=4)
-                    axis.errorbar(values.mean(), place + shift, xerr=spread, fmt=MARKS[number], color=colour, markersize=5, capsize=2.5)
+                    axis.errorbar(
+                        values.mean(),
+                        place + shift,
+                        xerr=spread,
+                        fmt=MARKS[number],
+                        color=colour,
+                        markersize=5,
+                        capsize=2.5,
+                    )
             axis.plot([], [], MARKS[number], color=colour, markersize=5, label=f"{group} classes")
         axis.set(title=name, xlabel="average precision")
         axis.grid(axis="y", visible=False)

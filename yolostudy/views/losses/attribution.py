@@ -1,11 +1,14 @@
-"""Where the loss comes from: each anchor's share of the box, class and DFL loss, and the unit in which every part of it works.
+"""Where the loss comes from: each anchor's share of the box, class and DFL loss, and the unit in
+which every part of it works.
 
-The loss is not written a second time. A copy of it runs on the maps, and its assigner and its box loss are watched while they work. The box
-and the DFL loss are linear in their weights, so an anchor's share is its weight times the derivative by it; the class loss is a sum over
-anchors, of which the assignment says every term. What the loss says and no anchor holds is the `remainder`: about 0, or the loss is wrong.
+The loss is not written a second time. A copy of it runs on the maps, and its assigner and its box
+loss are watched while they work. The box and the DFL loss are linear in their weights, so an
+anchor's share is its weight times the derivative by it; the class loss is a sum over anchors, of
+which the assignment says every term. What the loss says and no anchor holds is the `remainder`:
+about 0, or the loss is wrong.
 
-Shapes: B images, A anchors over all levels, finest first, G objects of one image, C classes, R bins. One process: the sum of target scores
-is taken over this batch alone.
+Shapes: B images, A anchors over all levels, finest first, G objects of one image, C classes, R
+bins. One process: the sum of target scores is taken over this batch alone.
 """
 
 from __future__ import annotations
@@ -26,12 +29,14 @@ from ...canvas import drawing, style
 from ...canvas.panel import InPlace, Panel
 
 PARTS = {"box": "box", "cls": "class", "dfl": "DFL"}  # the names of `LossParts`, and how they are written
-UNITS = MappingProxyType({"pixels": style.CYCLE[0], "strides": style.CYCLE[1], "bins": style.CYCLE[2], "0…1": style.CYCLE[3]})
+UNITS = MappingProxyType(
+    {"pixels": style.CYCLE[0], "strides": style.CYCLE[1], "bins": style.CYCLE[2], "0…1": style.CYCLE[3]}
+)
 LEVEL_COLOURS = (style.CYCLE[0], style.CYCLE[5], style.CYCLE[6])
 BACKGROUND = "#c9ced8"
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +44,11 @@ class Attribution:
     """The loss of a batch, anchor by anchor.
 
     Attributes:
-        parts: what the loss itself said: box, cls, dfl, gains and division by the target scores included.
+        parts: what the loss itself said: box, cls, dfl, gains and division by the target scores
+            included.
         shares: the same names -> (B, A), in the same unit.
-        owner: (B, A) which object of its image an anchor answers for, in the order of the targets; -1 on the background.
+        owner: (B, A) which object of its image an anchor answers for, in the order of the targets;
+            -1 on the background.
         weight: (B, A) sum of the target scores, 0 on the background.
         targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels.
         sizes, strides: (H, W) and pixels per position of each level.
@@ -83,9 +90,11 @@ def attribute(loss, maps: Sequence, targets) -> Attribution:
 
     Args:
         loss: a `DetectionLoss` of any edition, yours or the reference; it is left as it is.
-        maps: three raw maps (B, 4·R + C, H, W). targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels.
+        maps: three raw maps (B, 4·R + C, H, W). targets: (N, 6) image index, class, x1 y1 x2 y2 in
+            pixels.
 
-    Errors: ValueError where the loss hands another number of anchors to its box loss than its assigner has chosen.
+    Errors: ValueError where the loss hands another number of anchors to its box loss than its
+    assigner has chosen.
     """
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -93,7 +102,8 @@ def attribute(loss, maps: Sequence, targets) -> Attribution:
     with torch.no_grad():
         seen = _watch(loss, maps, targets)
         assigned = seen.assignment
-        logits = torch.cat([level.flatten(2) for level in maps], 2).transpose(1, 2).float()[..., 4 * loss.reg_max :]  # (B, A, C)
+        # (B, A, C)
+        logits = torch.cat([level.flatten(2) for level in maps], 2).transpose(1, 2).float()[..., 4 * loss.reg_max :]
         divisor = assigned.scores.sum().clamp(min=1)
         shares = {"cls": binary_cross_entropy_with_logits(logits, assigned.scores, reduction="none").sum(-1).double()}
         foreground = assigned.foreground.bool()
@@ -101,8 +111,8 @@ def attribute(loss, maps: Sequence, targets) -> Attribution:
             rows = torch.cat([call[name] for call in seen.box_calls]) if seen.box_calls else logits.new_zeros(0)
             if len(rows) != int(foreground.sum()):
                 raise ValueError(
-                    f"attribute: the box loss was given {len(rows)} anchors, the assigner chose {int(foreground.sum())}. "
-                    "Index the maps with the assignment's foreground."
+                    f"attribute: the box loss was given {len(rows)} anchors, the assigner chose "
+                    f"{int(foreground.sum())}. Index the maps with the assignment's foreground."
                 )
             shares[name] = torch.zeros_like(shares["cls"])
             shares[name][foreground] = rows.double()
@@ -121,8 +131,10 @@ def breakdown(attribution: Attribution, image: int = 0, part: str = "cls") -> di
     """One part of the loss of one image, summed in three ways that each give the whole.
 
     Returns:
-        loss: of this image. background and objects; levels by their stride; positives: anchors of each object; largest: the anchor with the
-        largest share, which stride and where; half: the number of anchors that hold half of the loss together.
+        loss: of this image. background and objects; levels by their stride; positives: anchors of
+            each object; largest: the anchor with the
+        largest share, which stride and where; half: the number of anchors that hold half of the
+        loss together.
     """
     share, owner = attribution.shares[part][image], attribution.owner[image]
     count = len(attribution.objects(image))
@@ -141,7 +153,12 @@ def breakdown(attribution: Attribution, image: int = 0, part: str = "cls") -> di
         "objects": [float(share[owner == number].sum()) for number in range(count)],
         "positives": [int((owner == number).sum()) for number in range(count)],
         "levels": {stride: float(share[place].sum()) for stride, place in zip(attribution.strides, levels)},
-        "largest": {"share": float(share[top]), "stride": stride, "x": (column + 0.5) * stride, "y": (row + 0.5) * stride},
+        "largest": {
+            "share": float(share[top]),
+            "stride": stride,
+            "x": (column + 0.5) * stride,
+            "y": (row + 0.5) * stride,
+        },
         "half": int(np.searchsorted(sorted_sums, sorted_sums[-1] / 2) + 1) if sorted_sums[-1] > 0 else 0,
     }
 
@@ -158,7 +175,12 @@ class _Watched:
 
 class _WatchedAssigner(_Watched):
     def __call__(self, scores, boxes, anchors, gt_labels, gt_boxes, gt_mask):
-        self.seen.assigner_input = {"scores": scores, "boxes": boxes, "anchors": anchors, "ground truths": gt_boxes[gt_mask.bool()]}
+        self.seen.assigner_input = {
+            "scores": scores,
+            "boxes": boxes,
+            "anchors": anchors,
+            "ground truths": gt_boxes[gt_mask.bool()],
+        }
         self.seen.assignment = self.inner(scores, boxes, anchors, gt_labels, gt_boxes, gt_mask)
         return self.seen.assignment
 
@@ -172,7 +194,11 @@ class _WatchedBoxLoss(_Watched):
             sums = dict(zip(("box", "dfl"), self.inner(logits.detach(), anchors, target_boxes, weight), strict=True))
             call = {"anchors": anchors, "target boxes": target_boxes, "weight": weight.detach()}
             for name, value in sums.items():
-                slope = torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)[0] if value.requires_grad else None
+                slope = (
+                    torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)[0]
+                    if value.requires_grad
+                    else None
+                )
                 call[name] = torch.zeros_like(call["weight"]) if slope is None else slope * call["weight"]
         self.seen.box_calls.append(call)
         return tuple(value.detach() for value in sums.values())
@@ -194,7 +220,8 @@ def _watch(loss, maps: Sequence, targets) -> _Seen:
     seen, watched, box_loss = _Seen(), copy.copy(loss), copy.copy(loss.box_loss)
     if hasattr(box_loss, "distribution_loss"):
         vars(box_loss)["distribution_loss"] = _WatchedDistributionLoss(loss.box_loss.distribution_loss, seen)
-    # into the copy's own attributes, which Python looks at before the submodules that both copies share
+    # into the copy's own attributes, which Python looks at before the submodules that both copies
+    # share
     vars(watched)["assigner"] = _WatchedAssigner(loss.assigner, seen)
     vars(watched)["box_loss"] = _WatchedBoxLoss(box_loss, seen)
     seen.parts = watched.forward([level.detach() for level in maps], targets)
@@ -203,7 +230,10 @@ def _watch(loss, maps: Sequence, targets) -> _Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Between which values something lay, and the unit that it should be in (a key of UNITS). NaN where anything was not finite."""
+    """Between which values something lay, and the unit that it should be in (a key of UNITS).
+
+    NaN where anything was not finite.
+    """
 
     place: str
     name: str
@@ -217,7 +247,9 @@ class Reading:
 
 
 def measure_units(loss, maps: Sequence, targets) -> list[Reading]:
-    """The range of everything that passes through a `DetectionLoss` for one batch, in the order in which it passes."""
+    """The range of everything that passes through a `DetectionLoss` for one batch, in the order in
+    which it passes.
+    """
     import torch
 
     with torch.no_grad():
@@ -237,13 +269,20 @@ def measure_units(loss, maps: Sequence, targets) -> list[Reading]:
         ("into the box loss", "anchors", "strides", joined("anchors")),
         ("into the box loss", "target boxes", "strides", joined("target boxes")),
         ("into the box loss", "weight", "0…1", joined("weight")),
-        ("into DFL", "distances", "bins", torch.cat([part.flatten() for part in seen.distances]) if seen.distances else torch.zeros(0)),
+        (
+            "into DFL",
+            "distances",
+            "bins",
+            torch.cat([part.flatten() for part in seen.distances]) if seen.distances else torch.zeros(0),
+        ),
     )
     return [Reading(place, name, unit, *_range(_array(value))) for place, name, unit, value in values]
 
 
 def distribution_floor(loss, maps: Sequence, targets) -> float:
-    """The DFL part that would be left if every positive had the best distribution for its distances: the loss never falls below it."""
+    """The DFL part that would be left if every positive had the best distribution for its
+    distances: the loss never falls below it.
+    """
     import torch
 
     with torch.no_grad():
@@ -251,7 +290,9 @@ def distribution_floor(loss, maps: Sequence, targets) -> float:
     total = 0.0
     for call in seen.box_calls:
         anchors, boxes, weight = (_array(call[name]) for name in ("anchors", "target boxes", "weight"))
-        distances = np.concatenate([anchors - boxes[:, :2], boxes[:, 2:] - anchors], axis=1).clip(0, loss.reg_max - 1.01)
+        distances = np.concatenate([anchors - boxes[:, :2], boxes[:, 2:] - anchors], axis=1).clip(
+            0, loss.reg_max - 1.01
+        )
         upper = distances - np.floor(distances)
         with np.errstate(divide="ignore", invalid="ignore"):
             entropy = -np.nan_to_num(upper * np.log(upper)) - np.nan_to_num((1 - upper) * np.log(1 - upper))
@@ -261,9 +302,11 @@ def distribution_floor(loss, maps: Sequence, targets) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TwoBins:
-    """One distribution against one distance: what the box sees of it (the expectation), and what the distribution loss sees.
+    """One distribution against one distance: what the box sees of it (the expectation), and what
+    the distribution loss sees.
 
-    `floor` is the least loss that any distribution can have for this distance: only whole numbers reach 0.
+    `floor` is the least loss that any distribution can have for this distance: only whole numbers
+    reach 0.
     """
 
     distance: float
@@ -274,7 +317,9 @@ class TwoBins:
 
 
 def two_bins(distance: float, probabilities: Sequence[float]) -> TwoBins:
-    """The distribution focal loss of one edge (Li et al. 2020, equation 6), from probabilities that need not sum to 1 yet."""
+    """The distribution focal loss of one edge (Li et al. 2020, equation 6), from probabilities that
+    need not sum to 1 yet.
+    """
     p = np.asarray(probabilities, float) / np.sum(probabilities)
     lower, upper_weight = int(distance), distance - int(distance)
     weights = np.array([1 - upper_weight, upper_weight])
@@ -292,12 +337,15 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (float("nan"), float("nan"))
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------
 
 
 @style.house()
 def draw_shares(
-    rows: Sequence[tuple[str, Attribution, str]], picture: np.ndarray, image: int = 0, class_names: Sequence[str] | None = None
+    rows: Sequence[tuple[str, Attribution, str]],
+    picture: np.ndarray,
+    image: int = 0,
+    class_names: Sequence[str] | None = None,
 ) -> style.StudyFigure:
     """The shares painted on an image, level by level, and three bars that each sum to the whole.
 
@@ -306,7 +354,9 @@ def draw_shares(
         picture: (H, W, 3) uint8, the image that `image` counts to.
     """
     # Every row needs 1.9 inches of picture; the colour bar takes the rest.
-    figure, axes = style.figure(len(rows), 4, height=2.12 * len(rows) + 0.75, width_ratios=(1, 1, 1, 1.5), squeeze=False)
+    figure, axes = style.figure(
+        len(rows), 4, height=2.12 * len(rows) + 0.75, width_ratios=(1, 1, 1, 1.5), squeeze=False
+    )
     percents = []
     for _, attribution, part in rows:
         share = np.nan_to_num(attribution.shares[part][image])
@@ -329,7 +379,9 @@ def draw_shares(
                 axis.set_title(f"stride {stride}", fontsize=9.5, weight="normal")
         row[0].set_ylabel(title, weight="bold")
         _draw_bars(row[3], breakdown(attribution, image, part), attribution, image, class_names)
-    bar = figure.colorbar(ScalarMappable(norm, _heat()), ax=axes[:, :3], orientation="horizontal", aspect=45, pad=0.02, shrink=0.8)
+    bar = figure.colorbar(
+        ScalarMappable(norm, _heat()), ax=axes[:, :3], orientation="horizontal", aspect=45, pad=0.02, shrink=0.8
+    )
     names = {PARTS[part] for _, _, part in rows}
     bar.set_label(f"share of this image's {f'{names.pop()} loss' if len(names) == 1 else 'loss of that part'}, %")
     bar.outline.set_visible(False)
@@ -343,7 +395,13 @@ def _draw_bars(axis, numbers: dict, attribution: Attribution, image: int, class_
     fore = sum(numbers["objects"])
     bars = (
         ("where", [("background", numbers["background"], BACKGROUND), ("foreground", fore, style.CYCLE[1])]),
-        ("level", [(f"stride {stride}", value, colour) for (stride, value), colour in zip(numbers["levels"].items(), LEVEL_COLOURS)]),
+        (
+            "level",
+            [
+                (f"stride {stride}", value, colour)
+                for (stride, value), colour in zip(numbers["levels"].items(), LEVEL_COLOURS)
+            ],
+        ),
         (
             "object",
             [("none", numbers["background"], BACKGROUND)]
@@ -374,7 +432,9 @@ def _draw_bars(axis, numbers: dict, attribution: Attribution, image: int, class_
 def draw_weights(
     attribution: Attribution, picture: np.ndarray, image: int = 0, class_names: Sequence[str] | None = None
 ) -> style.StudyFigure:
-    """The positives of one image as dots whose area is their weight, and the weights of each object in a row."""
+    """The positives of one image as dots whose area is their weight, and the weights of each object
+    in a row.
+    """
     figure, (left, right) = style.figure(1, 2, height=3.4, width_ratios=(1, 1.35))
     height, width = picture.shape[:2]
     left.imshow(picture * 0.6 / 255 + 0.4, extent=(0, width, height, 0))
@@ -390,20 +450,31 @@ def draw_weights(
     left.set(xlim=(0, width), ylim=(height, 0), xlabel="pixels", ylabel="pixels")
     left.grid(False)
     right.set(yticks=range(len(objects)), yticklabels=names, ylim=(len(objects) - 0.5, -0.5), xlim=(-0.03, 1.03))
-    right.set(xlabel="weight of each positive: the sum of its target scores, 0…1", title="ten positives for each aircraft, at most")
+    right.set(
+        xlabel="weight of each positive: the sum of its target scores, 0…1",
+        title="ten positives for each aircraft, at most",
+    )
     return figure
 
 
 @style.house()
 def draw_two_bins(cases: Mapping[str, TwoBins]) -> style.StudyFigure:
-    """Distributions over the same distance, side by side: the two bins that count, the expectation, and the loss."""
+    """Distributions over the same distance, side by side: the two bins that count, the expectation,
+    and the loss.
+    """
     figure, axes = style.figure(1, len(cases), height=2.7, sharey=True, squeeze=False)
     for axis, (title, case) in zip(axes[0], cases.items()):
         bins, lower = np.arange(len(case.probabilities)), int(case.distance)
         near = (bins == lower) | (bins == lower + 1)
         axis.bar(bins, case.probabilities, width=0.72, color=[style.CYCLE[0] if hit else BACKGROUND for hit in near])
         axis.axvline(case.distance, color=style.TRUTH, linewidth=2, label=f"true distance {case.distance:g}")
-        axis.axvline(case.expectation, color=style.INK, linewidth=1.6, linestyle=(0, (2, 2)), label=f"expectation {case.expectation:.2f}")
+        axis.axvline(
+            case.expectation,
+            color=style.INK,
+            linewidth=1.6,
+            linestyle=(0, (2, 2)),
+            label=f"expectation {case.expectation:.2f}",
+        )
         axis.set_title(f"{title}: DFL {case.loss:.2f}")
         axis.set(xlabel="bin, in strides from the anchor", xticks=bins, ylim=(0, 1.02))
         axis.legend(loc="upper right")
@@ -413,10 +484,12 @@ def draw_two_bins(cases: Mapping[str, TwoBins]) -> style.StudyFigure:
 
 @style.house()
 def draw_padding(targets, labels, boxes, mask) -> style.StudyFigure:
-    """Rows of a batch's targets on the left, the padded block on the right. Each image has its colour; padding is hatched.
+    """Rows of a batch's targets on the left, the padded block on the right. Each image has its
+    colour; padding is hatched.
 
     Args:
-        targets: (N, 6). labels (B, G), boxes (B, G, 4), mask (B, G): what `pad_targets` makes of it.
+        targets: (N, 6). labels (B, G), boxes (B, G, 4), mask (B, G): what `pad_targets` makes of
+            it.
     """
     targets, labels, boxes, mask = (_array(value) for value in (targets, labels, boxes, mask))
     batch, room = labels.shape
@@ -424,7 +497,11 @@ def draw_padding(targets, labels, boxes, mask) -> style.StudyFigure:
     figure, (left, right) = style.figure(1, 2, height=0.42 * tall + 0.95, width_ratios=(1, max(1.0, 0.62 * room)))
 
     def cell(axis, x: float, y: float, text: str, colour: str, padding: bool = False) -> None:
-        look = dict(facecolor=style.PAPER, hatch="////", edgecolor=BACKGROUND) if padding else dict(facecolor=colour, edgecolor=style.PAPER)
+        look = (
+            dict(facecolor=style.PAPER, hatch="////", edgecolor=BACKGROUND)
+            if padding
+            else dict(facecolor=colour, edgecolor=style.PAPER)
+        )
         axis.add_patch(Rectangle((x + 0.02, y + 0.06), 0.96, 0.88, linewidth=0.8, **look))
         if text:
             axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8.5, color=style.ink_on(colour))
@@ -440,8 +517,14 @@ def draw_padding(targets, labels, boxes, mask) -> style.StudyFigure:
             text = content(labels[image, place], boxes[image, place]) if real else ""
             cell(right, place, image, text, style.cycle(image), padding=not real)
     left.set(xlim=(0, 1), ylim=(tall, 0), xticks=[], yticks=[], title=f"targets: {len(targets)} rows")
-    right.set(xlim=(0, room), ylim=(tall, 0), xticks=np.arange(room) + 0.5, xticklabels=[f"place {k}" for k in range(room)])
-    right.set(yticks=np.arange(batch) + 0.5, yticklabels=[f"image {b}" for b in range(batch)], title=f"one block of {batch} × {room}")
+    right.set(
+        xlim=(0, room), ylim=(tall, 0), xticks=np.arange(room) + 0.5, xticklabels=[f"place {k}" for k in range(room)]
+    )
+    right.set(
+        yticks=np.arange(batch) + 0.5,
+        yticklabels=[f"image {b}" for b in range(batch)],
+        title=f"one block of {batch} × {room}",
+    )
     for axis in (left, right):
         axis.grid(False)
         axis.tick_params(length=0)
@@ -451,12 +534,19 @@ def draw_padding(targets, labels, boxes, mask) -> style.StudyFigure:
 
 @style.house()
 def draw_units(columns: Mapping[str, Sequence[Reading]]) -> style.StudyFigure:
-    """Ranges as bars, coloured by the unit that they should be in. From the second column on, the first stands behind as an outline, and a
-    range that differs from it is written in red."""
+    """Ranges as bars, coloured by the unit that they should be in. From the second column on, the
+    first stands behind as an outline, and a range that differs from it is written in red.
+    """
     figure, axes = style.figure(1, len(columns), height=3.9, sharey=True, squeeze=False)
     first = next(iter(columns.values()))
     rows = [number + 0.35 * len({reading.place for reading in first[: number + 1]}) for number in range(len(first))]
-    reach = [abs(value) for readings in columns.values() for reading in readings if reading.finite for value in (reading.low, reading.high)]
+    reach = [
+        abs(value)
+        for readings in columns.values()
+        for reading in readings
+        if reading.finite
+        for value in (reading.low, reading.high)
+    ]
     limit = 1.2 * max([100, *reach])
     for number, (axis, (title, readings)) in enumerate(zip(axes[0], columns.items())):
         for row, reading, expected in zip(rows, readings, first, strict=True):
@@ -465,9 +555,18 @@ def draw_units(columns: Mapping[str, Sequence[Reading]]) -> style.StudyFigure:
                 axis.barh(row, expected.high - expected.low, left=expected.low, **outline)
             if reading.finite:
                 axis.barh(row, reading.high - reading.low, left=reading.low, height=0.6, color=UNITS[reading.unit])
-            same = np.allclose((reading.low, reading.high), (expected.low, expected.high), rtol=0.2, atol=0.05, equal_nan=True)
+            same = np.allclose(
+                (reading.low, reading.high), (expected.low, expected.high), rtol=0.2, atol=0.05, equal_nan=True
+            )
             text = f"{_short(reading.low)} … {_short(reading.high)}" if reading.finite else "NaN, or nothing"
-            axis.text(limit * 1.2, row, text, va="center", fontsize=8.5, **({} if same else dict(color=style.FALSE_ALARM, weight="bold")))
+            axis.text(
+                limit * 1.2,
+                row,
+                text,
+                va="center",
+                fontsize=8.5,
+                **({} if same else dict(color=style.FALSE_ALARM, weight="bold")),
+            )
         axis.set_xscale("symlog", linthresh=1, linscale=1)
         axis.set(xlim=(-limit, limit), title=title, ylim=(rows[-1] + 0.6, rows[0] - 0.6))
         labels = ("−100", "", "−1", "0", "1", "10", "100") if len(columns) < 3 else ("−100", "", "", "0", "", "", "100")
@@ -482,7 +581,8 @@ def draw_units(columns: Mapping[str, Sequence[Reading]]) -> style.StudyFigure:
 
 @style.house()
 def draw_steps(rows: Sequence[Mapping[str, float]], picture=None) -> style.StudyFigure:
-    """The parts of the loss over the steps of a run, on a logarithmic scale, and beside them what the network sees by now.
+    """The parts of the loss over the steps of a run, on a logarithmic scale, and beside them what
+    the network sees by now.
 
     Args:
         rows: total, box, cls and dfl of each step.
@@ -491,9 +591,18 @@ def draw_steps(rows: Sequence[Mapping[str, float]], picture=None) -> style.Study
     figure, axes = style.figure(1, 2, height=3.9, width_ratios=(1.5, 1), squeeze=False)
     left, right = axes[0]
     steps = np.arange(1, len(rows) + 1)
-    lines = {"total": ("total", style.INK)} | {name: (text, colour) for (name, text), colour in zip(PARTS.items(), style.CYCLE)}
+    lines = {"total": ("total", style.INK)} | {
+        name: (text, colour) for (name, text), colour in zip(PARTS.items(), style.CYCLE)
+    }
     for name, (text, colour) in lines.items():
-        left.plot(steps, [row[name] for row in rows], color=colour, label=text, marker="o" if len(rows) < 3 else None, markersize=4)
+        left.plot(
+            steps,
+            [row[name] for row in rows],
+            color=colour,
+            label=text,
+            marker="o" if len(rows) < 3 else None,
+            markersize=4,
+        )
     if any(np.isfinite(value) and value > 0 for row in rows for value in row.values()):
         left.set_yscale("log")
     left.set(title="loss", xlabel="step", xlim=(0, max(10, len(rows))))
@@ -501,7 +610,8 @@ def draw_steps(rows: Sequence[Mapping[str, float]], picture=None) -> style.Study
     right.axis("off")
     if picture is not None:
         image = getattr(picture, "image", picture)
-        # In few shades, or the frames would lose their colours when the figure is made small enough to be kept.
+        # In few shades, or the frames would lose their colours when the figure is made small enough
+        # to be kept.
         right.imshow((image // 20) * 20 + 10, interpolation="nearest")
         right.set_title(f"step {len(rows)}{_counts(picture)}", fontsize=9.5)
     return figure
@@ -531,7 +641,9 @@ def _centres(size: tuple[int, int], stride: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _heat() -> ListedColormap:
-    """From transparent over yellow and orange to dark red: what holds nothing leaves the image visible."""
+    """From transparent over yellow and orange to dark red: what holds nothing leaves the image
+    visible.
+    """
     colours = matplotlib.colormaps["YlOrRd"](np.linspace(0.15, 1, 256))
     colours[:, 3] = np.linspace(0, 1, 256) ** 0.5 * 0.9
     return ListedColormap(colours)
@@ -544,18 +656,28 @@ def _short(value: float) -> str:
     return text.replace("-", "−")
 
 
-# ---- in a notebook ---------------------------------------------------------------------------------------------------
+# ---- in a notebook -------------------------------------------------------------------------------
 
 
 class ShareBench(Panel):
-    """Shares with a choice of image and part. `numbers` holds the `breakdown` of each network for what is shown now."""
+    """Shares with a choice of image and part.
 
-    def __init__(self, attributions: Mapping[str, Attribution], pictures: Sequence[np.ndarray], class_names: Sequence[str] | None = None):
+    `numbers` holds the `breakdown` of each network for what is shown now.
+    """
+
+    def __init__(
+        self,
+        attributions: Mapping[str, Attribution],
+        pictures: Sequence[np.ndarray],
+        class_names: Sequence[str] | None = None,
+    ):
         import ipywidgets as widgets
 
         self.attributions, self.pictures, self.class_names = dict(attributions), pictures, class_names
         self.image = widgets.IntSlider(min=0, max=len(pictures) - 1, description="image", continuous_update=False)
-        self.part = widgets.ToggleButtons(options=[(text, name) for name, text in PARTS.items()], value="cls", description="part")
+        self.part = widgets.ToggleButtons(
+            options=[(text, name) for name, text in PARTS.items()], value="cls", description="part"
+        )
         self.part.style.button_width = "70px"
         controls = [self.image, self.part]
         self._begin([widgets.HBox(controls)], controls)
@@ -571,18 +693,21 @@ class ShareBench(Panel):
 
 
 class LossTape:
-    """Loss curves that redraw in place, with a picture beside them. In a terminal it draws nothing and only keeps the rows.
+    """Loss curves that redraw in place, with a picture beside them. In a terminal it draws nothing
+    and only keeps the rows.
 
     Args:
-        pause: least seconds between two drawings. It grows where drawing is slow, so that a run is not spent on its own picture.
+        pause: least seconds between two drawings. It grows where drawing is slow, so that a run is
+            not spent on its own picture.
     """
 
     def __init__(self, pause: float = 1.0):
         self.rows, self.place = [], InPlace(pause, patience=6)
 
     def update(self, parts, picture: Callable[[], object] | None = None, last: bool = False) -> None:
-        """Add a step's `LossParts`. `picture`, which gives what `draw_steps` takes, is called only when it is time to draw; `last` draws in
-        any case."""
+        """Add a step's `LossParts`. `picture`, which gives what `draw_steps` takes, is called only
+        when it is time to draw; `last` draws in any case.
+        """
         self.rows.append({name: float(value.detach()) for name, value in parts._asdict().items()})
         if last or self.place.due:
             self.place.show(lambda: draw_steps(self.rows, picture() if picture else None))

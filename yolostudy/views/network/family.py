@@ -1,7 +1,7 @@
 """The five sizes of the network side by side: how each is scaled, what it holds, what it costs.
 
-Nothing is computed with real numbers: on torch's meta device a network has shapes and no values, so the largest one takes a tenth
-of a second and no memory.
+Nothing is computed with real numbers: on torch's meta device a network has shapes and no values, so
+the largest one takes a tenth of a second and no memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Member:
         channels: of P2 … P5.
         bottlenecks: how many of them stand in all its rows together.
         parameters: how many numbers training can change.
-        gflops: billions of floating-point operations for one image; a multiplication and an addition count as two.
+        gflops: billions of floating-point operations for one image; a multiplication and an
+            addition count as two.
         their_parameters, their_gflops: what Ultralytics says about the same size, or None.
     """
 
@@ -54,7 +55,8 @@ def members(
         num_classes: C; 80 for the published figures.
         image_size: pixels of the square image that the operations are counted for.
         theirs: size -> (parameters, GFLOPs) from Ultralytics, to stand beside ours.
-        network: the module that has YOLO and SIZES; `yolostudy.network` of the edition in use where none is given.
+        network: the module that has YOLO and SIZES; `yolostudy.network` of the edition in use where
+            none is given.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -85,7 +87,10 @@ def members(
 
 
 class Table:
-    """The family as a table: HTML in a notebook, plain text elsewhere. `rows` holds what it shows, as text."""
+    """The family as a table:
+
+    HTML in a notebook, plain text elsewhere. `rows` holds what it shows, as text.
+    """
 
     def __init__(self, family: Sequence[Member]):
         beside = any(member.their_parameters is not None for member in family)
@@ -94,14 +99,24 @@ class Table:
         self.header += [f"{OTHER}: parameters"] * beside + ["GFLOPs"] + [f"{OTHER}: GFLOPs"] * costed
         self.rows = []
         for m in family:
-            row = [m.size, f"{m.width:.2f}", f"{m.ratio:.1f}", f"{m.depth:.2f}", ", ".join(map(str, m.channels)), str(m.bottlenecks)]
+            row = [
+                m.size,
+                f"{m.width:.2f}",
+                f"{m.ratio:.1f}",
+                f"{m.depth:.2f}",
+                ", ".join(map(str, m.channels)),
+                str(m.bottlenecks),
+            ]
             row += [f"{m.parameters:,}"] + [_or_dash(m.their_parameters, ",")] * beside
             self.rows.append(row + [f"{m.gflops:.1f}"] + [_or_dash(m.their_gflops, ".1f")] * costed)
 
     def __str__(self) -> str:
         columns = list(zip(self.header, *self.rows, strict=True))
         widths = [max(map(len, column)) for column in columns]
-        return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (self.header, *self.rows))
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            for row in (self.header, *self.rows)
+        )
 
     __repr__ = __str__
 
@@ -115,22 +130,38 @@ def _or_dash(value: float | None, form: str) -> str:
 
 @style.house()
 def draw_family(family: Sequence[Member]) -> style.StudyFigure:
-    """Parameters and operations of every size as bars, with Ultralytics' figures as diamonds on them."""
+    """Parameters and operations of every size as bars, with Ultralytics' figures as diamonds on
+    them.
+    """
     figure, axes = style.figure(1, 2, height=3.4)
     at = np.arange(len(family))
     panels = (
-        ("parameters", "millions", [m.parameters / 1e6 for m in family], [m.their_parameters and m.their_parameters / 1e6 for m in family]),
+        (
+            "parameters",
+            "millions",
+            [m.parameters / 1e6 for m in family],
+            [m.their_parameters and m.their_parameters / 1e6 for m in family],
+        ),
         ("operations for one image", "billions (GFLOPs)", [m.gflops for m in family], [m.their_gflops for m in family]),
     )
     for axis, colour, (title, unit, own, their) in zip(axes, style.CYCLE, panels):
         axis.bar(at, own, width=0.62, color=colour, label="ours")
         for x, value in zip(at, own, strict=True):
-            axis.annotate(f"{value:.1f}", (x, value), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+            axis.annotate(
+                f"{value:.1f}", (x, value), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9
+            )
         known = [number for number, value in enumerate(their) if value is not None]
         if known:
             look = dict(color=style.CYCLE[4], markersize=7, markeredgecolor=style.INK, linestyle="none", label=OTHER)
             axis.plot(at[known], [their[number] for number in known], "D", **look)
             axis.legend(loc="upper left")
-        axis.set(title=title, ylabel=unit, xticks=at, xticklabels=[m.size for m in family], xlabel="size", ylim=(0, max(own) * 1.15))
+        axis.set(
+            title=title,
+            ylabel=unit,
+            xticks=at,
+            xticklabels=[m.size for m in family],
+            xlabel="size",
+            ylim=(0, max(own) * 1.15),
+        )
         axis.grid(axis="x", visible=False)
     return figure

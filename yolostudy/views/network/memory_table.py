@@ -1,6 +1,8 @@
-"""What fits on a card: batch × image size × size of the model as a table, each cell measured or predicted.
+"""What fits on a card: batch × image size × size of the model as a table, each cell measured or
+predicted.
 
-What no prediction knows (see `memory`: workspaces, the CUDA context, memory in pieces) gets `reserve_gb`, which is an assumption.
+What no prediction knows (see `memory`: workspaces, the CUDA context, memory in pieces) gets
+`reserve_gb`, which is an assumption.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from ...lens.modules.memory import PHASES, measure_memory, predict_memory
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row of the table: a network's size, a side in pixels, a batch; bytes at the peak, whether measured, and whether it fits."""
+    """One row of the table: a network's size, a side in pixels, a batch; bytes at the peak, whether
+    measured, and whether it fits.
+    """
 
     size: str
     side: int
@@ -30,7 +34,10 @@ class Cell:
 
 
 class WhatFits:
-    """The table; text and HTML. `cells` holds every combination, `limit` and `reserve` are bytes."""
+    """The table; text and HTML.
+
+    `cells` holds every combination, `limit` and `reserve` are bytes.
+    """
 
     def __init__(self, cells: Sequence[Cell], limit: int, reserve: int):
         self.cells, self.limit, self.reserve = tuple(cells), limit, reserve
@@ -43,7 +50,10 @@ class WhatFits:
 
     def largest(self, size: str, side: int, precision: str) -> int:
         """The largest batch of the table that fits; 0 where none does."""
-        return max((c.batch for c in self.cells if (c.size, c.side, c.precision) == (size, side, precision) and c.fits), default=0)
+        return max(
+            (c.batch for c in self.cells if (c.size, c.side, c.precision) == (size, side, precision) and c.fits),
+            default=0,
+        )
 
     @property
     def rows(self) -> list[tuple[str, int, str]]:
@@ -56,8 +66,9 @@ class WhatFits:
     def caption(self) -> str:
         measured = sum(cell.measured for cell in self.cells)
         return (
-            f"GiB at the peak of a training step; limit {self.limit / 2**30:.3g} GiB, of which {self.reserve / 2**30:.2g} GiB are held "
-            f"back (CUDA, workspaces, fragments). {measured} cells measured, {len(self.cells) - measured} predicted (~); no: does not fit."
+            f"GiB at the peak of a training step; limit {self.limit / 2**30:.3g} GiB, of which "
+            f"{self.reserve / 2**30:.2g} GiB are held back (CUDA, workspaces, fragments). {measured} cells measured, "
+            f"{len(self.cells) - measured} predicted (~); no: does not fit."
         )
 
     def __str__(self) -> str:
@@ -71,7 +82,10 @@ class WhatFits:
 
     def _repr_html_(self) -> str:
         titles = ("size", "side", "precision", *(f"batch {batch}" for batch in self.batches))
-        rows = [(*map(str, row), *(self._text(self.cell(*row[:2], batch, row[2])) for batch in self.batches)) for row in self.rows]
+        rows = [
+            (*map(str, row), *(self._text(self.cell(*row[:2], batch, row[2])) for batch in self.batches))
+            for row in self.rows
+        ]
         return f"<p>{html.escape(self.caption)}</p>" + drawing.table(titles, rows)
 
 
@@ -88,17 +102,21 @@ def what_fits(
     measure: bool | None = None,
     build: Callable | None = None,
 ) -> WhatFits:
-    """Which batch fits for which image and which size of the course's detector, its loss and the average of its weights included.
+    """Which batch fits for which image and which size of the course's detector, its loss and the
+    average of its weights included.
 
-    Two predictions are made for each size and precision, of a few seconds each; all else follows, because memory grows in proportion to
-    batch × pixels.
+    Two predictions are made for each size and precision, of a few seconds each; all else follows,
+    because memory grows in proportion to batch × pixels.
 
     Args:
-        limit_gb: the card's memory in GiB. reserve_gb: of it, held back for what no figure here contains; a measured cell fits if its step
-            ran in the rest. One that did not has no measured bytes: its figure is the prediction.
+        limit_gb: the card's memory in GiB. reserve_gb: of it, held back for what no figure here
+            contains; a measured cell fits if its step ran in the rest. One that did not has no
+            measured bytes: its figure is the prediction.
         boxes: objects in each image; the assigner's share grows with them.
-        measure: measure the cells that may fit, on the CUDA card and under the limit. Where there is a card, if not said otherwise.
-        build: size -> (model, loss), where loss takes (outputs, batch=, side=); the course's detector where none is given.
+        measure: measure the cells that may fit, on the CUDA card and under the limit. Where there
+            is a card, if not said otherwise.
+        build: size -> (model, loss), where loss takes (outputs, batch=, side=); the course's
+            detector where none is given.
     """
     import torch
 
@@ -121,7 +139,9 @@ def what_fits(
 
 
 def _line(build: Callable, size: str, precision: str, optimizer: str, side: int = 192) -> list[tuple[float, float]]:
-    """Fixed bytes and bytes for each pixel of the batch, phase by phase, from two small predictions."""
+    """Fixed bytes and bytes for each pixel of the batch, phase by phase, from two small
+    predictions.
+    """
     import torch
 
     found = []
@@ -135,7 +155,9 @@ def _line(build: Callable, size: str, precision: str, optimizer: str, side: int 
     return [(low[phase] - slope * 2 * side**2, slope) for phase, slope in slopes.items()]
 
 
-def _measured_cell(build: Callable, size: str, side: int, batch: int, precision: str, optimizer: str, limit: int) -> int | None:
+def _measured_cell(
+    build: Callable, size: str, side: int, batch: int, precision: str, optimizer: str, limit: int
+) -> int | None:
     """Bytes at the peak on the card, under the limit; None where the memory runs out."""
     import torch
 
@@ -145,7 +167,9 @@ def _measured_cell(build: Callable, size: str, side: int, batch: int, precision:
     torch.cuda.set_per_process_memory_fraction(min(1.0, (limit + held) / total))
     try:
         model = model.cuda().to(memory_format=torch.channels_last)
-        step = measure_memory(model, (batch, 3, side, side), functools.partial(loss, batch=batch, side=side), precision, optimizer, True)
+        step = measure_memory(
+            model, (batch, 3, side, side), functools.partial(loss, batch=batch, side=side), precision, optimizer, True
+        )
         return step.peak
     except torch.cuda.OutOfMemoryError:
         return None
@@ -177,7 +201,9 @@ def _detector(size: str, num_classes: int, boxes: int) -> tuple:
 
 @style.house()
 def draw_what_fits(table: WhatFits) -> style.StudyFigure:
-    """One field for each network, side and batch: green fits, orange does not; hatched is measured, plain is predicted."""
+    """One field for each network, side and batch: green fits, orange does not; hatched is measured,
+    plain is predicted.
+    """
     rows = list(dict.fromkeys((cell.size, cell.side) for cell in table.cells))
     figure, axes = style.figure(1, len(table.precisions), height=1.4 + 0.27 * len(rows), sharey=True, squeeze=False)
     for axis, precision in zip(axes[0], table.precisions):

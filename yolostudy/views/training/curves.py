@@ -1,7 +1,7 @@
 """Training curves: read back from `results.csv`, or drawn while the training runs.
 
-A row holds some of the columns of COLUMNS; what was not measured in an epoch (mAP, when validation is rare) is an empty cell and
-becomes NaN.
+A row holds some of the columns of COLUMNS; what was not measured in an epoch (mAP, when validation
+is rare) is an empty cell and becomes NaN.
 """
 
 from __future__ import annotations
@@ -16,15 +16,31 @@ from matplotlib.ticker import MaxNLocator
 from ...canvas import style
 from ...canvas.panel import InPlace
 
-COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", "feature", "response", "map50", "map50_95", "val_seconds")
+COLUMNS = (
+    "epoch",
+    "seconds",
+    "images",
+    "lr",
+    "loss",
+    "box",
+    "cls",
+    "dfl",
+    "feature",
+    "response",
+    "map50",
+    "map50_95",
+    "val_seconds",
+)
 AXES = {"epoch": "epoch", "seconds": "seconds of training", "images": "images seen"}
 PARTS = ("box", "cls", "dfl", "feature", "response")
 
 
 def read_results(run: Path | str) -> dict[str, np.ndarray]:
-    """The columns of a run's `results.csv`, given the file or the run's folder. Every column of COLUMNS is there, NaN where empty.
+    """The columns of a run's `results.csv`, given the file or the run's folder. Every column of
+    COLUMNS is there, NaN where empty.
 
-    Errors: ValueError that names file and line for a missing file, an empty one, or a cell that is no number.
+    Errors: ValueError that names file and line for a missing file, an empty one, or a cell that is
+    no number.
     """
     path = Path(run)
     path = path / "results.csv" if path.is_dir() else path
@@ -35,9 +51,13 @@ def read_results(run: Path | str) -> dict[str, np.ndarray]:
         rows = []
         for row in reader:
             try:
-                rows.append({key.strip(): float(value) for key, value in row.items() if key and value and value.strip()})
+                rows.append(
+                    {key.strip(): float(value) for key, value in row.items() if key and value and value.strip()}
+                )
             except (ValueError, AttributeError) as error:
-                raise ValueError(f"{path}:{reader.line_num}: a cell is not a number ({error}). Remove that line.") from None
+                raise ValueError(
+                    f"{path}:{reader.line_num}: a cell is not a number ({error}). Remove that line."
+                ) from None
     if not rows:
         raise ValueError(f"{path}: it holds no epoch yet. Wait for the first one to end.")
     return _columns(rows)
@@ -51,9 +71,14 @@ def plot_runs(runs: Path | str | Mapping[str, Path | str], x: str = "epoch") -> 
         x: "epoch", "seconds" or "images".
 
     Returns:
-        the figure, and per run: epochs, seconds, last_loss, best_map50, best_map50_95, best_epoch (None where nothing was measured).
+        the figure, and per run: epochs, seconds, last_loss, best_map50, best_map50_95, best_epoch
+            (None where nothing was measured).
     """
-    named = {label: read_results(run) for label, run in runs.items()} if isinstance(runs, Mapping) else {"": read_results(runs)}
+    named = (
+        {label: read_results(run) for label, run in runs.items()}
+        if isinstance(runs, Mapping)
+        else {"": read_results(runs)}
+    )
     return draw(named, x)
 
 
@@ -75,12 +100,21 @@ def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tupl
                 _line(losses, at, columns[part], color=part_colour, label=part)
         _line(rate, at, columns["lr"], color=colour)
         _line(quality, at, columns["map50"], color=colour, label=label if several else "at IoU 0.5")
-        _line(quality, at, columns["map50_95"], color=colour, linestyle=(0, (4, 2)), label=None if several else "at IoU 0.5 to 0.95")
+        _line(
+            quality,
+            at,
+            columns["map50_95"],
+            color=colour,
+            linestyle=(0, (4, 2)),
+            label=None if several else "at IoU 0.5 to 0.95",
+        )
         best = _best(columns["map50"])
         if best is not None:
             quality.plot(at[best], columns["map50"][best], "o", color=colour, markersize=5)
             if not several:
-                note = dict(xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", color=colour, fontsize=9)
+                note = dict(
+                    xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", color=colour, fontsize=9
+                )
                 quality.annotate(f"{columns['map50'][best]:.3f}", (at[best], columns["map50"][best]), **note)
     losses.set(title="loss", xlabel=AXES[x])
     rate.set(title="learning rate", xlabel=AXES[x])
@@ -97,7 +131,8 @@ def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tupl
 
 
 class LiveCurves:
-    """Curves that redraw in place while a notebook trains. In a terminal it draws nothing and only keeps the rows.
+    """Curves that redraw in place while a notebook trains. In a terminal it draws nothing and only
+    keeps the rows.
 
     Args:
         x: the horizontal axis, as in `plot_runs`.
@@ -115,7 +150,10 @@ class LiveCurves:
             self.redraw()
 
     def redraw(self) -> None:
-        """Draw now. The trainer's hook calls this once more at the end, so that the last epochs show."""
+        """Draw now.
+
+        The trainer's hook calls this once more at the end, so that the last epochs show.
+        """
         if self.rows:
             self.place.show(lambda: draw({"": _columns(self.rows)}, self.x)[0])
 
@@ -134,7 +172,9 @@ def _columns(rows: Iterable[Mapping]) -> dict[str, np.ndarray]:
 
 
 def _line(axes, x: np.ndarray, y: np.ndarray, **options) -> None:
-    """A line through the points that were measured; nothing, not even a legend, when there are none."""
+    """A line through the points that were measured; nothing, not even a legend, when there are
+    none.
+    """
     known = np.isfinite(x) & np.isfinite(y)
     if known.any():
         axes.plot(x[known], y[known], marker="o" if known.sum() < 3 else None, markersize=4, **options)

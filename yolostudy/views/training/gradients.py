@@ -1,4 +1,6 @@
-"""Who learns: the gradient norm of every module at every update, and what two states of a network differ in."""
+"""Who learns: the gradient norm of every module at every update, and what two states of a network
+differ in.
+"""
 
 from __future__ import annotations
 
@@ -43,19 +45,21 @@ class GradientNorms:
 
 
 class GradientRecorder:
-    """Writes down gradient norms while it is entered, and is gone afterwards, whatever ended the block.
+    """Writes down gradient norms while it is entered, and is gone afterwards, whatever ended the
+    block.
 
         with GradientRecorder(model) as recorder:
             trainer.train()
         draw_gradients(recorder.numbers)
 
-    It listens at the moment before an optimizer changes the weights, so it sees what the update is made of: after clipping, and after a
-    gradient scaler has been taken out. Any optimizer of torch will do, and none has to be named; one that holds no parameter of the model
-    is not looked at.
+    It listens at the moment before an optimizer changes the weights, so it sees what the update is
+    made of: after clipping, and after a gradient scaler has been taken out. Any optimizer of torch
+    will do, and none has to be named; one that holds no parameter of the model is not looked at.
 
     Args:
         model: whose modules are watched.
-        depth: how many parts of a parameter's name make a module: 1 gives backbone, neck, head; 2 gives backbone.stem and so on.
+        depth: how many parts of a parameter's name make a module: 1 gives backbone, neck, head; 2
+            gives backbone.stem and so on.
     """
 
     def __init__(self, model, depth: int = 2):
@@ -69,7 +73,9 @@ class GradientRecorder:
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
         if self._handle is not None:
-            raise RuntimeError("GradientRecorder: it is recording already. Make a second one for a block inside this one.")
+            raise RuntimeError(
+                "GradientRecorder: it is recording already. Make a second one for a block inside this one."
+            )
         self._handle = register_optimizer_step_pre_hook(self._before_update)
         return self
 
@@ -85,8 +91,12 @@ class GradientRecorder:
             return
         row = []
         for group in self.groups.values():
-            gradients = [parameter.grad for parameter in group if parameter.grad is not None and id(parameter) in changed]
-            row.append(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(()))
+            gradients = [
+                parameter.grad for parameter in group if parameter.grad is not None and id(parameter) in changed
+            ]
+            row.append(
+                torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(())
+            )
         self.rows.append([value.detach() for value in row])  # not read here: reading would wait for the device
 
     @property
@@ -100,7 +110,10 @@ class GradientRecorder:
 
 @style.house()
 def draw_gradients(numbers: GradientNorms, title: str = "gradient norm at each update") -> style.StudyFigure:
-    """A strip for each module, over the updates; grey where no gradient came. On the right the median."""
+    """A strip for each module, over the updates; grey where no gradient came.
+
+    On the right the median.
+    """
     count = len(numbers.modules)
     figure, (strips, bars) = style.figure(1, 2, height=1.3 + 0.23 * count, width_ratios=(3, 1), sharey=True)
     known = numbers.norms[np.isfinite(numbers.norms) & (numbers.norms > 0)]
@@ -110,17 +123,31 @@ def draw_gradients(numbers: GradientNorms, title: str = "gradient norm at each u
     shown = np.ma.masked_where(~(numbers.norms > 0), numbers.norms)
     if numbers.norms.size:
         extent = (0.5, len(shown) + 0.5, count - 0.5, -0.5)
-        image = strips.imshow(shown.T, norm=scale, cmap=style.HEAT, aspect="auto", interpolation="nearest", extent=extent)
+        image = strips.imshow(
+            shown.T, norm=scale, cmap=style.HEAT, aspect="auto", interpolation="nearest", extent=extent
+        )
         figure.colorbar(image, ax=bars, label="norm")
     for row, name in enumerate(numbers.modules):
         if name in numbers.silent:
-            strips.text(0.02, row, "no gradient", transform=strips.get_yaxis_transform(), va="center", fontsize=9, color=style.FALSE_ALARM)
+            strips.text(
+                0.02,
+                row,
+                "no gradient",
+                transform=strips.get_yaxis_transform(),
+                va="center",
+                fontsize=9,
+                color=style.FALSE_ALARM,
+            )
     strips.grid(False)
     strips.set_yticks(range(count), numbers.modules, fontsize=9)
     strips.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     strips.set(xlabel="update", title=title, ylim=(max(count, 1) - 0.5, -0.5))
     typical = np.where(numbers.typical > 0, numbers.typical, np.nan)
-    bars.barh(range(count), typical, color=[style.HEAT(scale(value)) if np.isfinite(value) else style.GROUND for value in typical])
+    bars.barh(
+        range(count),
+        typical,
+        color=[style.HEAT(scale(value)) if np.isfinite(value) else style.GROUND for value in typical],
+    )
     bars.set(title="median", xlabel="norm")
     if np.isfinite(typical).any():
         bars.set_xscale("log")
@@ -131,10 +158,12 @@ def draw_gradients(numbers: GradientNorms, title: str = "gradient norm at each u
 
 @dataclass(frozen=True, eq=False)
 class Movement:
-    """How far the parts of a network have moved between two states, each relative to the norm that it had before.
+    """How far the parts of a network have moved between two states, each relative to the norm that
+    it had before.
 
     Attributes:
-        modules: (M) names. weights: (M,) parameters. statistics: (M,) floating-point buffers. NaN where a module has none.
+        modules: (M) names. weights: (M,) parameters. statistics: (M,) floating-point buffers. NaN
+            where a module has none.
         counters: number of integer buffers that changed.
     """
 
@@ -172,7 +201,9 @@ def what_moved(before: Mapping, model, depth: int = 2) -> Movement:
         group[at + 1] += float(then.double().square().sum())
 
     def share(at: int) -> np.ndarray:
-        values = [(np.sqrt(row[at] / row[at + 1]) if row[at + 1] else np.inf if row[at] else np.nan) for row in sums.values()]
+        values = [
+            (np.sqrt(row[at] / row[at + 1]) if row[at + 1] else np.inf if row[at] else np.nan) for row in sums.values()
+        ]
         return np.array(values)
 
     return Movement(tuple(sums), share(0), share(2), counters)
@@ -180,8 +211,12 @@ def what_moved(before: Mapping, model, depth: int = 2) -> Movement:
 
 @style.house()
 def draw_movement(numbers: Mapping[str, Movement]) -> style.StudyFigure:
-    """Weights and running statistics of each module, for one training or several, beside one another. No bar: it did not move."""
-    figure, panels = style.figure(1, len(numbers), height=1.4 + 0.23 * max(len(one.modules) for one in numbers.values()), squeeze=False)
+    """Weights and running statistics of each module, for one training or several, beside one
+    another. No bar: it did not move.
+    """
+    figure, panels = style.figure(
+        1, len(numbers), height=1.4 + 0.23 * max(len(one.modules) for one in numbers.values()), squeeze=False
+    )
     first = next(iter(numbers.values())).modules
     for column, (axes, (label, one)) in enumerate(zip(panels[0], numbers.items())):
         rows = np.arange(len(one.modules))

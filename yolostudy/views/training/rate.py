@@ -1,4 +1,6 @@
-"""The learning rate as a plan: what a schedule, your `WarmupCosine` or any other, asks of every step of a run."""
+"""The learning rate as a plan: what a schedule, your `WarmupCosine` or any other, asks of every
+step of a run.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ class RatePlan:
 
     @property
     def largest_rise(self) -> float:
-        """How much the rate grows in one step at most, the first step counted from 0. A run without a warm-up has its whole peak here."""
+        """How much the rate grows in one step at most, the first step counted from 0.
+
+        A run without a warm-up has its whole peak here.
+        """
         return float(np.diff(self.rates, prepend=0.0).max())
 
     @property
@@ -42,7 +47,8 @@ def plan_rate(schedule: Callable[[int, float], float], steps: int, rate: float =
     """Ask a schedule for the factor of every step, as a run of so many steps would.
 
     Args:
-        schedule: (steps done so far, share of the run that is done) -> factor, such as a `training.WarmupCosine`.
+        schedule: (steps done so far, share of the run that is done) -> factor, such as a
+            `training.WarmupCosine`.
         rate: what the factor is multiplied with.
 
     Raises:
@@ -51,7 +57,9 @@ def plan_rate(schedule: Callable[[int, float], float], steps: int, rate: float =
     factors = [schedule(step, step / steps) for step in range(steps)]
     wrong = next((step for step, factor in enumerate(factors) if not _is_number(factor)), None)
     if wrong is not None:
-        raise ValueError(f"the schedule gave {factors[wrong]!r} for step {wrong} of {steps}; a finite number is needed.")
+        raise ValueError(
+            f"the schedule gave {factors[wrong]!r} for step {wrong} of {steps}; a finite number is needed."
+        )
     return RatePlan(rate * np.array(factors, dtype=np.float64))
 
 
@@ -64,7 +72,8 @@ def _is_number(value: object) -> bool:
 
 @style.house()
 def draw_rates(plans: Mapping[str, RatePlan], unit: str = "step", behind: Sequence[str] = ()) -> style.StudyFigure:
-    """Learning rates over a run, on a linear and on a logarithmic axis: the one shows the warm-up, the other the end.
+    """Learning rates over a run, on a linear and on a logarithmic axis: the one shows the warm-up,
+    the other the end.
 
     Args:
         unit: what the plans have one rate for each of.
@@ -74,7 +83,11 @@ def draw_rates(plans: Mapping[str, RatePlan], unit: str = "step", behind: Sequen
     for axes, scale in zip(panels, ("linear", "log")):
         for number, (label, plan) in enumerate(plans.items()):
             shown = plan.rates if scale == "linear" else np.where(plan.rates > 0, plan.rates, np.nan)
-            look = dict(color=style.FAINT, linestyle=(0, (4, 2)), zorder=1) if label in behind else dict(color=style.cycle(number))
+            look = (
+                dict(color=style.FAINT, linestyle=(0, (4, 2)), zorder=1)
+                if label in behind
+                else dict(color=style.cycle(number))
+            )
             axes.plot(np.arange(1, len(shown) + 1), shown, label=label, **look)
         axes.set_yscale(scale)
         axes.set(xlabel=unit, title="learning rate" if scale == "linear" else "the same, logarithmic")
@@ -87,12 +100,14 @@ def draw_rates(plans: Mapping[str, RatePlan], unit: str = "step", behind: Sequen
 
 
 class RateDesigner(Panel):
-    """Sliders for the peak, the warm-up, the end and the length of a run, over the plan that comes of them.
+    """Sliders for the peak, the warm-up, the end and the length of a run, over the plan that comes
+    of them.
 
     `numbers` is the `RatePlan`; the dashed line is the same run without a warm-up.
 
     Args:
-        schedule: makes a schedule of (warmup_steps, final); by default the class `training.WarmupCosine`.
+        schedule: makes a schedule of (warmup_steps, final); by default the class
+            `training.WarmupCosine`.
         rate, warmup, final, steps: where the sliders stand at first.
     """
 
@@ -110,7 +125,9 @@ class RateDesigner(Panel):
             from ...training import WarmupCosine as schedule
         self.schedule = schedule
         look = dict(style={"description_width": "110px"}, layout={"width": "430px"})
-        self.rate = widgets.FloatLogSlider(value=rate, min=-5, max=0, step=0.1, description="peak rate", readout_format=".1e", **look)
+        self.rate = widgets.FloatLogSlider(
+            value=rate, min=-5, max=0, step=0.1, description="peak rate", readout_format=".1e", **look
+        )
         self.warmup = widgets.IntSlider(value=warmup, min=0, max=500, description="warm-up, steps", **look)
         self.final = widgets.FloatSlider(value=final, min=0, max=1, step=0.01, description="final factor", **look)
         self.steps = widgets.IntSlider(value=steps, min=20, max=2000, step=20, description="steps", **look)

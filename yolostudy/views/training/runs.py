@@ -1,7 +1,7 @@
 """The loss of several runs side by side, each over the learning rate that it had.
 
-Per epoch, `curves` draws what `results.csv` holds. Here a run is a list of steps, because a short run has few epochs and a bad one
-shows itself within the first of them.
+Per epoch, `curves` draws what `results.csv` holds. Here a run is a list of steps, because a short
+run has few epochs and a bad one shows itself within the first of them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ class RunCurve:
 
     @property
     def broken_at(self) -> float | None:
-        """Where the loss is not finite for the first time, in a run that measured it everywhere else."""
+        """Where the loss is not finite for the first time, in a run that measured it everywhere
+        else.
+        """
         wrong = ~np.isfinite(self.loss)
         return float(self.at[wrong.argmax()]) if wrong.any() else None
 
 
 def smoothed(values: Sequence[float], weight: float) -> np.ndarray:
-    """Exponential average that starts unbiased, as TensorBoard's slider has it: 0 changes nothing, 0.9 averages about ten values.
+    """Exponential average that starts unbiased, as TensorBoard's slider has it: 0 changes nothing,
+    0.9 averages about ten values.
 
     A value that is not finite is left out of the average, and is NaN in the result.
     """
@@ -57,7 +60,8 @@ def compare_runs(runs: Mapping[str, object], smoothing: float = 0.8, x: str = "s
     """The loss of several runs.
 
     Args:
-        runs: label → a `RunTape`, a run folder or its results.csv, or columns by name with at least `x`, "loss" and "lr".
+        runs: label → a `RunTape`, a run folder or its results.csv, or columns by name with at least
+            `x`, "loss" and "lr".
         smoothing: 0…1, see `smoothed`.
         x: "step", or for runs from a file "epoch", "seconds" or "images".
     """
@@ -76,9 +80,15 @@ def compare_runs(runs: Mapping[str, object], smoothing: float = 0.8, x: str = "s
 
 @style.house()
 def draw_runs(numbers: Mapping[str, RunCurve], x: str = "step", log: bool = False) -> style.StudyFigure:
-    """One column for each run: its loss, pale as measured and full as smoothed, over its learning rate. The others are grey."""
-    figure, panels = style.figure(2, len(numbers), height=4.4, sharex=True, sharey="row", squeeze=False, height_ratios=(2.4, 1))
-    top = max((float(np.nanmax(curve.smooth)) for curve in numbers.values() if np.isfinite(curve.smooth).any()), default=1.0)
+    """One column for each run: its loss, pale as measured and full as smoothed, over its learning
+    rate. The others are grey.
+    """
+    figure, panels = style.figure(
+        2, len(numbers), height=4.4, sharex=True, sharey="row", squeeze=False, height_ratios=(2.4, 1)
+    )
+    top = max(
+        (float(np.nanmax(curve.smooth)) for curve in numbers.values() if np.isfinite(curve.smooth).any()), default=1.0
+    )
     for column, (label, curve) in enumerate(numbers.items()):
         loss, rate = panels[:, column]
         colour = style.cycle(column)
@@ -99,7 +109,10 @@ def draw_runs(numbers: Mapping[str, RunCurve], x: str = "step", log: bool = Fals
         first.set_ylim(0, 1.08 * top)
     first.set_ylabel("loss")
     panels[1, 0].set_ylabel("learning rate")
-    if len({curve.rate[np.isfinite(curve.rate)].max() for curve in numbers.values() if np.isfinite(curve.rate).any()}) > 1:
+    if (
+        len({curve.rate[np.isfinite(curve.rate)].max() for curve in numbers.values() if np.isfinite(curve.rate).any()})
+        > 1
+    ):
         panels[1, 0].set_yscale("log")  # runs whose rates lie a factor of a hundred apart would be a line on the floor
     else:
         panels[1, 0].set_ylim(bottom=0)
@@ -108,14 +121,18 @@ def draw_runs(numbers: Mapping[str, RunCurve], x: str = "step", log: bool = Fals
 
 
 class RunBench(Panel):
-    """A slider for the smoothing and a switch for the axis over several runs; `numbers` as `compare_runs` gives them."""
+    """A slider for the smoothing and a switch for the axis over several runs; `numbers` as
+    `compare_runs` gives them.
+    """
 
     def __init__(self, runs: Mapping[str, object], smoothing: float = 0.8, x: str = "step"):
         import ipywidgets as widgets
 
         self.runs, self.x = runs, x
         look = dict(style={"description_width": "90px"}, layout={"width": "400px"})
-        self.smoothing = widgets.FloatSlider(value=smoothing, min=0, max=0.98, step=0.02, description="smoothing", **look)
+        self.smoothing = widgets.FloatSlider(
+            value=smoothing, min=0, max=0.98, step=0.02, description="smoothing", **look
+        )
         self.log = widgets.Checkbox(value=False, description="logarithmic loss", indent=False)
         controls = [self.smoothing, self.log]
         self._begin([widgets.HBox(controls)], controls)
@@ -126,20 +143,30 @@ class RunBench(Panel):
 
 
 class RunTape:
-    """The steps of one run, redrawn in place while it trains, beside runs from before. In a terminal it draws nothing.
+    """The steps of one run, redrawn in place while it trains, beside runs from before. In a
+    terminal it draws nothing.
 
     Args:
         label: what stands over this run. beside: label → earlier runs, as in `compare_runs`.
         pause: least seconds between two drawings; they take a twentieth of the time at most.
     """
 
-    def __init__(self, label: str = "this run", beside: Mapping[str, object] | None = None, smoothing: float = 0.8, pause: float = 2.0):
+    def __init__(
+        self,
+        label: str = "this run",
+        beside: Mapping[str, object] | None = None,
+        smoothing: float = 0.8,
+        pause: float = 2.0,
+    ):
         self.label, self.beside, self.smoothing = label, dict(beside or {}), smoothing
         self.rows: list[tuple[float, float]] = []
         self.place = InPlace(pause, patience=20)
 
     def update(self, loss: float, rate: float, last: bool = False) -> None:
-        """Add a step: its loss, a number or a tensor of one, and its learning rate. `last` draws in any case."""
+        """Add a step: its loss, a number or a tensor of one, and its learning rate.
+
+        `last` draws in any case.
+        """
         self.rows.append((float(loss), float(rate)))
         if last or self.place.due:
             self.redraw()

@@ -1,7 +1,8 @@
-"""What becomes of every name: a checkpoint's names on the left, a model's on the right, and lines where a renaming brings them together.
+"""What becomes of every name: a checkpoint's names on the left, a model's on the right, and lines
+where a renaming brings them together.
 
-A report counts names. The board shows where they stand, layer by layer, and how many of the model's numbers hang on them, so that a shift
-by one layer or a branch that went missing is seen at once.
+A report counts names. The board shows where they stand, layer by layer, and how many of the model's
+numbers hang on them, so that a shift by one layer or a branch that went missing is seen at once.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ class Key:
     """One tensor: its name on both sides, as far as it has one there.
 
     Attributes:
-        key, shape: in the checkpoint, or None. layer: what the board folds it into there, such as "model.9", or "".
-        name, own_shape, own_layer: the same in the model. Of an unexpected key, `name` is what the renaming gave.
-        fate: a key of `COLOURS`. count: of the numbers in it, by the model's shape where it has one.
+        key, shape: in the checkpoint, or None. layer: what the board folds it into there, such as
+            "model.9", or "".
+        name, own_shape, own_layer: the same in the model. Of an unexpected key, `name` is what the
+            renaming gave.
+        fate: a key of `COLOURS`. count: of the numbers in it, by the model's shape where it has
+            one.
     """
 
     key: str | None
@@ -52,7 +56,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class KeyMap:
-    """Every name of both sides: those of the checkpoint in its order, then those of the model that nothing reached.
+    """Every name of both sides: those of the checkpoint in its order, then those of the model that
+    nothing reached.
 
     Attributes:
         order: all of the model's names.
@@ -75,10 +80,15 @@ class KeyMap:
 
     def search(self, text: str = "", fate: str = "") -> tuple[Key, ...]:
         """Names, on either side, that hold the text and have the fate; "" stands for any."""
-        return tuple(key for key in self.keys if fate in ("", key.fate) and (text in (key.key or "") or text in (key.name or "")))
+        return tuple(
+            key for key in self.keys if fate in ("", key.fate) and (text in (key.key or "") or text in (key.name or ""))
+        )
 
     def __str__(self) -> str:
-        return ", ".join(f"{count} {fate}" for fate, count in self.fates.items() if count) + f"; {self.share:.1%} of the numbers fit"
+        return (
+            ", ".join(f"{count} {fate}" for fate, count in self.fates.items() if count)
+            + f"; {self.share:.1%} of the numbers fit"
+        )
 
 
 def map_keys(state: Mapping, model, rename: Callable[[str], str | None] | None = None, part: str = "all") -> KeyMap:
@@ -87,8 +97,9 @@ def map_keys(state: Mapping, model, rename: Callable[[str], str | None] | None =
     Args:
         state: names to tensors.
         model: any module, or its state dict.
-        rename: a checkpoint's key to the model's name, None where it needs no place; the course's own `weights.rename_key` by default.
-            Of two keys with one name the last counts, as in a dictionary, and the other is unexpected.
+        rename: a checkpoint's key to the model's name, None where it needs no place; the course's
+            own `weights.rename_key` by default. Of two keys with one name the last counts, as in a
+            dictionary, and the other is unexpected.
         part: "all", or a prefix such as "backbone".
     """
     if rename is None:
@@ -97,7 +108,8 @@ def map_keys(state: Mapping, model, rename: Callable[[str], str | None] | None =
     asked = {name for name in own if part == "all" or name.startswith(f"{part}.")}
     names = {key: rename(key) for key in state}
     last = {name: key for key, name in names.items()}
-    # The head of an Ultralytics checkpoint is one layer with two branches: a fold whose names go to several of the model's is parted.
+    # The head of an Ultralytics checkpoint is one layer with two branches: a fold whose names go to
+    # several of the model's is parted.
     reached: dict[str, set[str]] = {}
     for key, name in names.items():
         if name in own:
@@ -114,10 +126,14 @@ def map_keys(state: Mapping, model, rename: Callable[[str], str | None] | None =
             fate = "matched" if own[name] == shape else "wrong shape"
         there = fate != "unexpected" and name in own
         own_shape = own[name] if there else None
-        keys.append(Key(key, shape, layer, name, own_shape, _fold(name) if there else "", fate, math.prod(own_shape or shape)))
+        keys.append(
+            Key(key, shape, layer, name, own_shape, _fold(name) if there else "", fate, math.prod(own_shape or shape))
+        )
     for name, shape in own.items():
         if name not in last:
-            keys.append(Key(None, None, "", name, shape, _fold(name), "missing" if name in asked else ASIDE, math.prod(shape)))
+            keys.append(
+                Key(None, None, "", name, shape, _fold(name), "missing" if name in asked else ASIDE, math.prod(shape))
+            )
     return KeyMap(tuple(keys), tuple(own))
 
 
@@ -127,7 +143,8 @@ def _fold(key: str, words: int = 2) -> str:
 
 @style.house()
 def draw_keys(found: KeyMap, chosen: tuple[Key, ...] | None = None) -> style.StudyFigure:
-    """The board. Each bar is a layer, cut by the fates of its names, with their number in it; on the right its share of the numbers.
+    """The board. Each bar is a layer, cut by the fates of its names, with their number in it; on
+    the right its share of the numbers.
 
     Args:
         chosen: what a search has found; layers without any of it are pale. None for all.
@@ -142,7 +159,16 @@ def draw_keys(found: KeyMap, chosen: tuple[Key, ...] | None = None) -> style.Stu
     axes.axis("off")
 
     def bar(x: float, row: float, wide: float, fate: str, alpha: float = 1.0) -> None:
-        axes.barh(row, wide, left=x, height=0.72, facecolor=COLOURS[fate], edgecolor=style.PAPER, hatch=HATCH.get(fate), alpha=alpha)
+        axes.barh(
+            row,
+            wide,
+            left=x,
+            height=0.72,
+            facecolor=COLOURS[fate],
+            edgecolor=style.PAPER,
+            hatch=HATCH.get(fate),
+            alpha=alpha,
+        )
 
     def write(x: float, row: float, text: object, size: int = 9, **look) -> None:
         axes.text(x, row, text, va="center", fontsize=size, **look)
@@ -166,8 +192,15 @@ def draw_keys(found: KeyMap, chosen: tuple[Key, ...] | None = None) -> style.Stu
     lines = Counter((key.layer, key.own_layer, key.fate) for key in found.keys if key.layer and key.own_layer)
     for (here, there, fate), count in lines.items():
         dashes = (0, (1.2, 0.8)) if fate == "wrong shape" else "solid"
-        look = dict(color=COLOURS[fate], alpha=0.75 if {here, there} <= marked else 0.12, linestyle=dashes, solid_capstyle="butt")
-        axes.plot((264, 496), (left.index(here), right.index(there)), linewidth=1.2 + 5 * count / max(lines.values()), **look)
+        look = dict(
+            color=COLOURS[fate],
+            alpha=0.75 if {here, there} <= marked else 0.12,
+            linestyle=dashes,
+            solid_capstyle="butt",
+        )
+        axes.plot(
+            (264, 496), (left.index(here), right.index(there)), linewidth=1.2 + 5 * count / max(lines.values()), **look
+        )
 
     sizes = Counter()
     for key in found.keys:
@@ -189,9 +222,11 @@ def draw_keys(found: KeyMap, chosen: tuple[Key, ...] | None = None) -> style.Stu
 
 
 class KeyBoard(Panel):
-    """The board with a search and a filter; the names found are listed under it. `numbers` is the `KeyMap`, `hits` what is listed.
+    """The board with a search and a filter; the names found are listed under it. `numbers` is the
+    `KeyMap`, `hits` what is listed.
 
-    In a notebook it is live: when `rename_key` has changed it draws again after the cell that changed it.
+    In a notebook it is live: when `rename_key` has changed it draws again after the cell that
+    changed it.
 
     Args:
         state, model, rename, part: as in `map_keys`.
@@ -202,7 +237,9 @@ class KeyBoard(Panel):
 
         self.state, self.model, self.rename, self.part = state, model, rename, part
         self.text = widgets.Text(placeholder="search: sppf, bn.bias, model.22", layout={"width": "330px"})
-        self.fate = widgets.Dropdown(options=[("every fate", ""), *((fate, fate) for fate in COLOURS)], layout={"width": "170px"})
+        self.fate = widgets.Dropdown(
+            options=[("every fate", ""), *((fate, fate) for fate in COLOURS)], layout={"width": "170px"}
+        )
         self.picture = widgets.Image(format="png", layout={"max_width": "900px"})
         self.listing = widgets.HTML()
         controls = [self.text, self.fate]
@@ -232,7 +269,10 @@ class KeyBoard(Panel):
 
     def _draw(self) -> None:
         super()._draw()
-        rows = [(key.key or "", _written(key.shape), key.name or "", _written(key.own_shape), key.fate) for key in self.hits[:LISTED]]
+        rows = [
+            (key.key or "", _written(key.shape), key.name or "", _written(key.own_shape), key.fate)
+            for key in self.hits[:LISTED]
+        ]
         more = f"and {len(self.hits) - LISTED} more" if len(self.hits) > LISTED else "" if rows else "no such name"
         listed = drawing.table(("checkpoint", "shape", "model", "shape", "fate"), rows, "left") + more
         self.listing.value = listed if self.text.value.strip() or self.fate.value else ""

@@ -36,7 +36,13 @@ def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side:
 
 
 def alignment(
-    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, candidates: Tensor, alpha: float = 0.5, beta: float = 6.0
+    scores: Tensor,
+    boxes: Tensor,
+    gt_labels: Tensor,
+    gt_boxes: Tensor,
+    candidates: Tensor,
+    alpha: float = 0.5,
+    beta: float = 6.0,
 ) -> tuple[Tensor, Tensor]:
     metric = torch.zeros(candidates.shape)
     overlaps = torch.zeros(candidates.shape)
@@ -77,7 +83,9 @@ class TaskAlignedAssigner:
         self.num_classes, self.k, self.alpha, self.beta, self.eps = num_classes, k, alpha, beta, eps
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor) -> Assignment:
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor
+    ) -> Assignment:
         inside = anchors_inside(anchors, gt_boxes, gt_mask)
         metric, overlaps = alignment(scores, boxes, gt_labels, gt_boxes, inside, alpha=self.alpha, beta=self.beta)
         chosen = top_candidates(metric, inside, k=self.k)

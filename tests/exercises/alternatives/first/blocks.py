@@ -1,4 +1,6 @@
-"""The blocks once more, with torch's functions on bare parameters where the reference has layers, and with loops where it has a list."""
+"""The blocks once more, with torch's functions on bare parameters where the reference has layers,
+and with loops where it has a list.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ class ConvModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.conv2d(x, self.weight, None, self.stride, self.padding)
-        x = nn.functional.batch_norm(x, self.mean, self.variance, self.scale, self.shift, self.training, momentum=0.03, eps=0.001)
+        x = nn.functional.batch_norm(
+            x, self.mean, self.variance, self.scale, self.shift, self.training, momentum=0.03, eps=0.001
+        )
         return x * torch.sigmoid(x)
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels allow it."""
+    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
+    allow it.
+    """
 
     def __init__(self, c_in: int, c_out: int, shortcut: bool = True):
         super().__init__()
@@ -42,7 +48,9 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it (known as C2f)."""
+    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
+    (known as C2f).
+    """
 
     def __init__(self, c_in: int, c_out: int, repeats: int = 1, shortcut: bool = False):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Stage 9 by torch's own functions: freeze of stage 7, kl_div with logarithms on both sides, cross-entropy minus entropy."""
+"""Stage 9 by torch's own functions: freeze of stage 7, kl_div with logarithms on both sides,
+cross-entropy minus entropy.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ class BoxLoss:
             predicted = distance_to_box(anchor, expected_distance(own, self.reg_max))
             box = box + weight[number] * (1 - complete_iou(target, predicted))
             reach = box_to_distance(anchor, target, self.reg_max)
-            edges = [self.distribution_loss(own[e * self.reg_max : (e + 1) * self.reg_max][None], reach[e][None])[0] for e in range(4)]
+            edges = [
+                self.distribution_loss(own[e * self.reg_max : (e + 1) * self.reg_max][None], reach[e][None])[0]
+                for e in range(4)
+            ]
             dfl = dfl + weight[number] * sum(edges) / 4
         return box, dfl
 
@@ -107,7 +110,9 @@ class DetectionLoss(nn.Module):
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the number itself and 1 without one."""
+    """The sum of a number over all processes of a distributed run, and how many they are; the
+    number itself and 1 without one.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1
     value = value.clone()

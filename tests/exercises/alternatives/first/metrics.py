@@ -1,4 +1,6 @@
-"""Stage 7, metrics: three loops after COCOeval.evaluateImg, and the curve walked through one prediction at a time."""
+"""Stage 7, metrics: three loops after COCOeval.evaluateImg, and the curve walked through one
+prediction at a time.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,5 +38,7 @@ def average_precision(hits: NDArray, scores: NDArray, num_truths: int) -> tuple[
             right += int(hits[place, column])
             curve.append((right / num_truths, right / seen))
         for number, wanted in enumerate(RECALLS):
-            interpolated[column, number] = max((precision for recall, precision in curve if recall >= wanted), default=0.0)
+            interpolated[column, number] = max(
+                (precision for recall, precision in curve if recall >= wanted), default=0.0
+            )
     return interpolated.sum(axis=1) / 101, interpolated

@@ -1,4 +1,6 @@
-"""The network once more: loops and getattr where the reference names each layer, functions where it has layers without weights."""
+"""The network once more: loops and getattr where the reference names each layer, functions where it
+has layers without weights.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y, Z)."""
+    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y,
+    Z).
+    """
 
     def __init__(self, channels: tuple[int, int, int], size: Size):
         super().__init__()
@@ -94,7 +98,9 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """At every position: four distributions over R bins, and C class logits, from two branches that share nothing."""
+    """At every position: four distributions over R bins, and C class logits, from two branches that
+    share nothing.
+    """
 
     def __init__(self, channels: tuple[int, int, int], num_classes: int, reg_max: int):
         super().__init__()
@@ -113,7 +119,9 @@ class Head(nn.Module):
         self.set_prior(640)
 
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
-        """Start from the belief that an image holds so many objects, spread over all positions and classes."""
+        """Start from the belief that an image holds so many objects, spread over all positions and
+        classes.
+        """
         for cls, stride in zip(self.cls, STRIDES, strict=True):
             positions = (image_size / stride) ** 2
             nn.init.constant_(cls[-1].bias, math.log(objects / cls[-1].out_channels / positions))
@@ -147,7 +155,9 @@ class YOLO(nn.Module):
         """Every named map on the way: P2 … P5, C, X, Y, Z, and the three `outputs`."""
         if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
             height, width = images.shape[-2:]
-            raise ValueError(f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)")
+            raise ValueError(
+                f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)"
+            )
         maps = self.backbone(images)
         p2, p3, p4, p5 = maps
         c, x, y, z = self.neck(*maps[1:])

@@ -1,4 +1,6 @@
-"""Stage 7 in plain loops: recursion through the layers, one tensor at a time, gradients clipped by hand."""
+"""Stage 7 in plain loops: recursion through the layers, one tensor at a time, gradients clipped by
+hand.
+"""
 
 from __future__ import annotations
 

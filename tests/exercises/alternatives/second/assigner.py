@@ -1,4 +1,6 @@
-"""Stage 5 dense: every ground truth with every anchor, masks for indices, float64 inside, as Ultralytics' assigner lays it out."""
+"""Stage 5 dense: every ground truth with every anchor, masks for indices, float64 inside, as
+Ultralytics' assigner lays it out.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,20 @@ def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side:
     sides = gt_boxes[:, :, 2:] - gt_boxes[:, :, :2]
     grown = torch.maximum(sides, torch.full_like(sides, min_side))
     corner = gt_boxes[:, :, :2] - (grown - sides) / 2
-    distances = torch.cat((anchors[None, None] - corner[:, :, None], (corner + grown)[:, :, None] - anchors[None, None]), dim=-1)
+    distances = torch.cat(
+        (anchors[None, None] - corner[:, :, None], (corner + grown)[:, :, None] - anchors[None, None]), dim=-1
+    )
     return (distances.amin(dim=-1) > 0).logical_and(gt_mask.unsqueeze(-1))  # (B, G, A)
 
 
 def alignment(
-    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, candidates: Tensor, alpha: float = 0.5, beta: float = 6.0
+    scores: Tensor,
+    boxes: Tensor,
+    gt_labels: Tensor,
+    gt_boxes: Tensor,
+    candidates: Tensor,
+    alpha: float = 0.5,
+    beta: float = 6.0,
 ) -> tuple[Tensor, Tensor]:
     one_hot = torch.nn.functional.one_hot(gt_labels, scores.shape[-1]).double()  # (B, G, C)
     own_score = torch.einsum("bgc,bac->bga", one_hot, scores.double())
@@ -56,7 +66,9 @@ class TaskAlignedAssigner:
         self.num_classes, self.k, self.alpha, self.beta, self.eps = num_classes, k, alpha, beta, eps
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor) -> Assignment:
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor
+    ) -> Assignment:
         candidates = anchors_inside(anchors, gt_boxes, gt_mask)
         metric, overlaps = alignment(scores, boxes, gt_labels, gt_boxes, candidates, self.alpha, self.beta)
         positive = resolve_conflicts(top_candidates(metric, candidates, self.k), overlaps)
@@ -64,10 +76,12 @@ class TaskAlignedAssigner:
         foreground = positive.any(dim=1)  # (B, A)
         gt_index = positive.int().argmax(dim=1)  # (B, A), 0 on the background
         labels = gt_labels.gather(1, gt_index)
-        target_boxes = gt_boxes.gather(1, gt_index[..., None].expand(-1, -1, 4))  # the background gets the first box: meaningless
+        # the background gets the first box: meaningless
+        target_boxes = gt_boxes.gather(1, gt_index[..., None].expand(-1, -1, 4))
 
         metric = metric * positive
-        scale = (overlaps * positive).amax(dim=-1, keepdim=True) / (metric.amax(dim=-1, keepdim=True) + self.eps)  # (B, G, 1)
+        # (B, G, 1)
+        scale = (overlaps * positive).amax(dim=-1, keepdim=True) / (metric.amax(dim=-1, keepdim=True) + self.eps)
         strength = (metric * scale).amax(dim=1)  # (B, A)
         target_scores = torch.nn.functional.one_hot(labels, self.num_classes) * strength[..., None]
         return Assignment(labels, target_boxes, target_scores.to(scores.dtype), foreground, gt_index)

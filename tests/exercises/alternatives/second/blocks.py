@@ -1,4 +1,6 @@
-"""The blocks a third way: everything in nn.Sequential, einsum and unfold for the convolution, pools that stand side by side."""
+"""The blocks a third way: everything in nn.Sequential, einsum and unfold for the convolution, pools
+that stand side by side.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ class Unfolded(nn.Conv2d):
     """A convolution as one matrix product over all windows, in float64."""
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = nn.functional.unfold(x.double(), self.kernel_size, padding=self.padding, stride=self.stride)  # (B, c_in · k², L)
+        # (B, c_in · k², L)
+        windows = nn.functional.unfold(x.double(), self.kernel_size, padding=self.padding, stride=self.stride)
         product = torch.einsum("oi,bil->bol", self.weight.double().flatten(1), windows)
         sides = [(side + 2 * self.padding[0] - self.kernel_size[0]) // self.stride[0] + 1 for side in x.shape[2:]]
         return product.unflatten(-1, sides).to(x.dtype)
@@ -34,7 +37,9 @@ class ConvModule(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels allow it."""
+    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
+    allow it.
+    """
 
     def __init__(self, c_in: int, c_out: int, shortcut: bool = True):
         super().__init__()
@@ -46,7 +51,9 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it (known as C2f)."""
+    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
+    (known as C2f).
+    """
 
     def __init__(self, c_in: int, c_out: int, repeats: int = 1, shortcut: bool = False):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Stage 4 written with other people's tools: cartesian_prod, einsum, softmax's formula in log space, torchvision."""
+"""Stage 4 written with other people's tools: cartesian_prod, einsum, softmax's formula in log
+space, torchvision.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ STRIDES = (8, 16, 32)
 def make_anchors(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int] = STRIDES, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    grids = [torch.cartesian_prod(torch.arange(h, device=device), torch.arange(w, device=device)).flip(1) + 0.5 for h, w in sizes]
+    grids = [
+        torch.cartesian_prod(torch.arange(h, device=device), torch.arange(w, device=device)).flip(1) + 0.5
+        for h, w in sizes
+    ]
     lengths = torch.tensor([h * w for h, w in sizes])
     steps = torch.tensor(strides, dtype=torch.float32).repeat_interleave(lengths).unsqueeze(1).to(device)
     return torch.cat(grids, dim=0), steps

@@ -49,7 +49,9 @@ class Teacher:
 
 
 def divergence(s: Tensor, t: Tensor) -> Tensor:
-    """KL of two distributions from their logits (N,): the mean difference under the teacher, less that of the normalisations."""
+    """KL of two distributions from their logits (N,): the mean difference under the teacher, less
+    that of the normalisations.
+    """
     s, t = s - s.max(), t - t.max()
     p = t.softmax(0)
     return (p * (t - s)).sum() - t.exp().sum().log() + s.exp().sum().log()

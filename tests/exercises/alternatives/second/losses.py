@@ -38,7 +38,12 @@ class BoxLoss:
         self.distribution_loss = DistributionFocalLoss()
 
     def __call__(self, logits: Tensor, anchors: Tensor, target_boxes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        logits, anchors, target_boxes, weight = logits.double(), anchors.double(), target_boxes.double(), weight.double()
+        logits, anchors, target_boxes, weight = (
+            logits.double(),
+            anchors.double(),
+            target_boxes.double(),
+            weight.double(),
+        )
         overlap = complete_iou(target_boxes, distance_to_box(anchors, expected_distance(logits, self.reg_max)))
         reach = box_to_distance(anchors, target_boxes, self.reg_max)
         # a hat function around the distance: 1 at the bin itself, 0 one bin away
@@ -101,7 +106,9 @@ class DetectionLoss(nn.Module):
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the number itself and 1 without one."""
+    """The sum of a number over all processes of a distributed run, and how many they are; the
+    number itself and 1 without one.
+    """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1
     value = value.clone()

@@ -1,4 +1,6 @@
-"""Stage 7, metrics: one masked argmax for each prediction and threshold; the whole curve as one table, recalls by predictions."""
+"""Stage 7, metrics: one masked argmax for each prediction and threshold; the whole curve as one
+table, recalls by predictions.
+"""
 
 import numpy as np
 import torch
@@ -31,7 +33,9 @@ def average_precision(hits: NDArray, scores: NDArray, num_truths: int) -> tuple[
     order = torch.from_numpy(scores).argsort(descending=True, stable=True).numpy()
     right = np.cumsum(hits[order].astype(float), axis=0)  # (n, T)
     wrong = np.cumsum(1.0 - hits[order], axis=0)
-    precision = np.vstack((right / (right + wrong), np.zeros_like(right[:1]) if len(right) else np.zeros((1, hits.shape[1]))))
+    precision = np.vstack(
+        (right / (right + wrong), np.zeros_like(right[:1]) if len(right) else np.zeros((1, hits.shape[1])))
+    )
     recall = np.vstack((right / num_truths, np.full((1, hits.shape[1]), np.inf)))  # the 0 that is reached everywhere
     enough = recall[None] >= (np.arange(101) / 100)[:, None, None]  # (101, n + 1, T)
     interpolated = np.where(enough, precision[None], 0).max(axis=1).T

@@ -1,4 +1,6 @@
-"""The network a third way: nn.Sequential and nn.ModuleDict for whole stages, and a head that is a chain of small modules."""
+"""The network a third way: nn.Sequential and nn.ModuleDict for whole stages, and a head that is a
+chain of small modules.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y, Z)."""
+    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y,
+    Z).
+    """
 
     def __init__(self, channels: tuple[int, int, int], size: Size):
         super().__init__()
@@ -78,7 +82,9 @@ class Neck(nn.Module):
         def joint(c_in: int, c_out: int) -> CSPLayer_2Conv:
             return CSPLayer_2Conv(c_in, c_out, few)
 
-        self.joints = nn.ModuleDict({"c": joint(c4 + c5, c4), "x": joint(c3 + c4, c3), "y": joint(c3 + c4, c4), "z": joint(c4 + c5, c5)})
+        self.joints = nn.ModuleDict(
+            {"c": joint(c4 + c5, c4), "x": joint(c3 + c4, c3), "y": joint(c3 + c4, c4), "z": joint(c4 + c5, c5)}
+        )
         self.halve = nn.ModuleDict({"x": ConvModule(c3, c3, 3, 2), "y": ConvModule(c4, c4, 3, 2)})
 
     def forward(self, p3: Tensor, p4: Tensor, p5: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,7 +102,9 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """At every position: four distributions over R bins, and C class logits, from two branches that share nothing."""
+    """At every position: four distributions over R bins, and C class logits, from two branches that
+    share nothing.
+    """
 
     def __init__(self, channels: tuple[int, int, int], num_classes: int, reg_max: int):
         super().__init__()
@@ -109,7 +117,9 @@ class Head(nn.Module):
         self.set_prior(640)
 
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
-        """Start from the belief that an image holds so many objects, spread over all positions and classes."""
+        """Start from the belief that an image holds so many objects, spread over all positions and
+        classes.
+        """
         for cls, stride in zip(self.cls, STRIDES, strict=True):
             positions = (image_size / stride) ** 2
             nn.init.constant_(cls[-1].bias, math.log(objects / cls[-1].out_channels / positions))
@@ -153,7 +163,9 @@ class YOLO(nn.Module):
         """Every named map on the way: P2 … P5, C, X, Y, Z, and the three `outputs`."""
         if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
             height, width = images.shape[-2:]
-            raise ValueError(f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)")
+            raise ValueError(
+                f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)"
+            )
         p2, *pyramid = self.backbone(images)
         c, *mixed = self.neck(*pyramid)
         (p3, p4, p5), (x, y, z) = pyramid, mixed

@@ -1,4 +1,6 @@
-"""Stage 7 through torch's own tools: state dicts that are loaded, the hook everybody uses, the guard clause first."""
+"""Stage 7 through torch's own tools: state dicts that are loaded, the hook everybody uses, the
+guard clause first.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ def rename_key(key: str) -> str | None:
 
 
 @torch.no_grad()
-def transfer(state_dict: dict[str, Tensor], model: nn.Module, part: str = "all", minimum_share: float = 0.9) -> TransferReport:
+def transfer(
+    state_dict: dict[str, Tensor], model: nn.Module, part: str = "all", minimum_share: float = 0.9
+) -> TransferReport:
     if part not in ("all", "backbone"):
         raise ValueError(f"unknown part {part!r}; choose all or backbone")
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())

@@ -1,4 +1,6 @@
-"""Stage 5 as somebody writes it who has used PyTorch for a year: broadcasting over everything, no index lists."""
+"""Stage 5 as somebody writes it who has used PyTorch for a year: broadcasting over everything, no
+index lists.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side:
 
 
 def alignment(
-    scores: Tensor, boxes: Tensor, gt_labels: Tensor, gt_boxes: Tensor, candidates: Tensor, alpha: float = 0.5, beta: float = 6.0
+    scores: Tensor,
+    boxes: Tensor,
+    gt_labels: Tensor,
+    gt_boxes: Tensor,
+    candidates: Tensor,
+    alpha: float = 0.5,
+    beta: float = 6.0,
 ) -> tuple[Tensor, Tensor]:
     B, A, _ = scores.shape
     G = gt_labels.shape[1]
@@ -62,7 +70,9 @@ class TaskAlignedAssigner:
         self.num_classes, self.k, self.alpha, self.beta, self.eps = num_classes, k, alpha, beta, eps
 
     @torch.no_grad()
-    def __call__(self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor) -> Assignment:
+    def __call__(
+        self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor
+    ) -> Assignment:
         candidates = anchors_inside(anchors, gt_boxes, gt_mask)
         metric, overlaps = alignment(scores, boxes, gt_labels, gt_boxes, candidates, self.alpha, self.beta)
         positive = resolve_conflicts(top_candidates(metric, candidates, self.k), overlaps)

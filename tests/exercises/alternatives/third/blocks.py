@@ -1,4 +1,7 @@
-"""Stage 2 as somebody writes it who has used PyTorch for a year: Sequential where it fits, functional where nothing is learned."""
+"""Stage 2 as somebody writes it who has used PyTorch for a year:
+
+Sequential where it fits, functional where nothing is learned.
+"""
 
 from __future__ import annotations
 

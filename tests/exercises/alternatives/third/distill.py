@@ -1,4 +1,6 @@
-"""Stage 9 with a decorator, einsum, coins as pairs of logits, and a teacher that is put back into the mode it was found in."""
+"""Stage 9 with a decorator, einsum, coins as pairs of logits, and a teacher that is put back into
+the mode it was found in.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stage 6 as somebody writes it who has used PyTorch for a year: F.cross_entropy, index_put, einsum-free, no loop over images."""
+"""Stage 6 as somebody writes it who has used PyTorch for a year:
+
+F.cross_entropy, index_put, einsum-free, no loop over images.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,9 @@ class DetectionLoss(nn.Module):
 
         pred_boxes = distance_to_box(anchors, expected_distance(pred_dist, self.reg_max)) * strides
         gt_labels, gt_boxes, gt_mask = pad_targets(targets, batch_size)
-        assigned = self.assigner(pred_cls.detach().sigmoid(), pred_boxes.detach(), anchors * strides, gt_labels, gt_boxes, gt_mask)
+        assigned = self.assigner(
+            pred_cls.detach().sigmoid(), pred_boxes.detach(), anchors * strides, gt_labels, gt_boxes, gt_mask
+        )
 
         score_sum, world_size = sum_over_processes(assigned.scores.sum())
         norm = max(score_sum, 1) / world_size

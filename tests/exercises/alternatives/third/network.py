@@ -1,4 +1,6 @@
-"""Stage 3 as somebody writes it who has used PyTorch for a year: stages as Sequentials, own names, nn.Upsample."""
+"""Stage 3 as somebody writes it who has used PyTorch for a year: stages as Sequentials, own names,
+nn.Upsample.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ class Head(nn.Module):
 
     @staticmethod
     def _branch(c_in: int, c_mid: int, c_out: int) -> nn.Sequential:
-        return nn.Sequential(ConvModule(c_in, c_mid, 3), ConvModule(c_mid, c_mid, 3), nn.Conv2d(c_mid, c_out, kernel_size=1))
+        return nn.Sequential(
+            ConvModule(c_in, c_mid, 3), ConvModule(c_mid, c_mid, 3), nn.Conv2d(c_mid, c_out, kernel_size=1)
+        )
 
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
         for cls, stride in zip(self.cls, STRIDES, strict=True):
@@ -127,7 +131,9 @@ class YOLO(nn.Module):
     def features(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
         if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
             height, width = images.shape[-2:]
-            raise ValueError(f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)")
+            raise ValueError(
+                f"the image is {width} x {height} pixels; both sides must be multiples of {STRIDES[-1]} (letterbox it)"
+            )
         p2, p3, p4, p5 = self.backbone(images)
         c, x, y, z = self.neck(p3, p4, p5)
         outputs = self.head([x, y, z])
