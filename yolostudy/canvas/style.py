@@ -76,9 +76,20 @@ house = functools.partial(matplotlib.rc_context, RC)
 
 
 class StudyFigure(Figure):
-    """A figure that shows itself in a notebook as the same PNG that `as_png` gives, whether or not
-    pyplot is in use.
+    """A figure that shows itself in a notebook as the PNG of `as_png`, and knows what it shows.
+
+    Every public `draw_*` of the course returns one of these, or a `Picture`.
+
+    Attributes:
+        numbers: what is drawn, as data: for tests, and for the next cell.
     """
+
+    numbers: object = None
+
+    def with_numbers(self, numbers: object) -> StudyFigure:
+        """This figure, once it is drawn, together with the numbers that it shows."""
+        self.numbers = numbers
+        return self
 
     def _ipython_display_(self) -> None:
         # This hook goes before the formatter that pyplot registers for every Figure; the plain text
