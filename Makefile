@@ -22,7 +22,8 @@ setup: $(READY) ## create .venv and install what requirements.lock names (nothin
 
 lab: $(READY) ## set up, then open JupyterLab on the first notebook
 	@echo "Opening JupyterLab on course/00_start.ipynb (Ctrl-C twice ends it)"
-	@$(BIN)/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.app_settings_dir="$(CURDIR)/course/lab" $(LAB_ROOT) $(LAB_FLAGS) course/00_start.ipynb
+	@$(BIN)/python -m jupyterlab --config=course/lab/jupyter_lab_config.py --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.app_settings_dir="$(CURDIR)/course/lab" $(LAB_ROOT) $(LAB_FLAGS) course/00_start.ipynb
 
 test: $(READY) ## set up, then run the tests
 	@echo "Running the tests in $(TESTS), two at a time"
@@ -53,7 +54,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 .PHONY: $(READY)
 endif
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml course/lab/ipython_kernel_config.py
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11, 3.12 or 3.13, or name yours: make setup PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("$(PYTHON) is Python " + sys.version.split()[0] + \
 		", and yolostudy needs 3.11, 3.12 or 3.13. Name one that you have: make setup PYTHON=python3.12")'
@@ -70,4 +71,5 @@ $(READY): requirements.lock pyproject.toml
 		$(BIN)/uv pip install $$quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
 	@echo "4/4 Installing yolostudy itself, editable"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@mkdir -p $(VENV)/etc/ipython && cp course/lab/ipython_kernel_config.py $(VENV)/etc/ipython/
 	@echo "$(CURDIR)" > $(READY)

@@ -1,0 +1,12 @@
+"""How `make lab` starts JupyterLab.
+
+The file browser shows what a learner opens. `make lab LAB_FLAGS=--ContentsManager.hide_globs=__pycache__` shows the rest too: what
+the notebooks are built from, the probes, and the museum.
+"""
+
+c = get_config()  # noqa: F821 - Jupyter gives it
+c.ContentsManager.hide_globs = [
+    *("__pycache__", "*.pyc", "*~", ".DS_Store"),
+    *("exercises", "source", "lab", "museum", "results", "pictures", "tests", "course.toml", "INSTRUCTORS.md"),
+    *("Makefile", "pyproject.toml", "environment.yml", "requirements.lock", "LICENSE"),
+]
