@@ -48,6 +48,7 @@ clean: ## remove .venv and caches; runs, data and your work stay
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 	@find course solutions tests yolostudy -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
+# --compile-bytecode: without it importing torch costs twice the time, in every process, wherever PYTHONDONTWRITEBYTECODE is set.
 # The stamp holds the folder that it was made for. One that is missing (set-up was interrupted) or that names another folder (this one was
 # moved or copied, which a virtual environment does not survive) makes set-up start over; uv's cache makes that cheap.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
@@ -68,7 +69,7 @@ $(READY): requirements.lock pyproject.toml course/lab/ipython_kernel_config.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "3/4 Installing what requirements.lock names: up to 6 GB on disk, one to ten minutes the first time"
 	@if [ -t 2 ]; then quiet=; else quiet=--quiet; fi; \
-		$(BIN)/uv pip install $$quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
+		$(BIN)/uv pip install $$quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements.lock
 	@echo "4/4 Installing yolostudy itself, editable"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@mkdir -p $(VENV)/etc/ipython && cp course/lab/ipython_kernel_config.py $(VENV)/etc/ipython/

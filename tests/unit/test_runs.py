@@ -165,7 +165,7 @@ class Remember(hooks.learning.Hook):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from yolostudy.command import presets, train
+from yolostudy.runs import presets, running as train
 from yolostudy.hooks import SaveError
 import json
 settings = json.loads(sys.argv[2])
@@ -185,7 +185,9 @@ except SaveError as error:
 
 def test_a_full_disk_loses_nothing_that_was_saved(tiny_data, tmp_path):
     run, settings = tmp_path / "run", {**tiny.QUICK, "data": str(tiny_data)}
-    done = python("-c", FULL_DISK, str(run), json.dumps(settings))
+    command = [sys.executable, "-c", FULL_DISK, str(run), json.dumps(settings)]
+    environment = os.environ | {"YOLOSTUDY_USE": "reference", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT, env=environment)
     assert done.returncode == 7, done.stderr[-2000:]
     assert "could not be written" in done.stdout and "Free some disk space" in done.stdout
     assert torch.load(run / "last.pt", weights_only=True)["trainer"]["epoch"] == 1
@@ -209,49 +211,68 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 # ---- kill -9 -------------------------------------------------------------------------------------
 
-TRAINING = """
-import sys, json
+# One process imports everything and forks for each run, so that the test spends its time on training.
+SERVER = """
+import sys, json, os
 from pathlib import Path
-from yolostudy.command import presets, train
-folder = Path(sys.argv[1])
-preset = train.read_preset(folder) if (folder / "preset.json").exists() else presets.load("planes.nano", **json.loads(sys.argv[2]))
-class Start(train.hooks.learning.Hook):
+import torch._dynamo  # the optimizer loads it
+from yolostudy.runs import presets, running as train
+
+class Tell(train.hooks.learning.Hook):
     def before_train(self, trainer):
-        print("START", flush=True)
-run = train.train(preset, folder, [Start()])
-print("DONE", run.trainer.epoch, run.trainer.steps)
+        print("START", os.getpid(), flush=True)
+    def after_step(self, trainer):
+        print("STEP", flush=True)
+
+for line in sys.stdin:
+    folder, settings = json.loads(line)
+    folder = Path(folder)
+    if (child := os.fork()) == 0:
+        if (folder / "preset.json").exists():
+            preset = train.read_preset(folder)
+        else:
+            preset = presets.load("planes.nano", **settings)
+        run = train.train(preset, folder, [Tell()])
+        print("DONE", run.trainer.epoch, run.trainer.steps, flush=True)
+        os._exit(0)
+    print("ENDED", os.waitpid(child, 0)[1], flush=True)
 """
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=250, cwd=ROOT, env=environment()
-    )
+@pytest.fixture
+def server():
+    environment = os.environ | {"YOLOSTUDY_USE": "reference", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, env=environment, **pipes)
+    yield process
+    process.stdin.close()
+    process.wait()
+    process.stdout.close()
 
 
-def environment() -> dict:
-    return os.environ | {"YOLOSTUDY_USE": "reference", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def until(server, word: str) -> str:
+    """The rest of the next line that begins with this word."""
+    for line in server.stdout:
+        if line.startswith(word):
+            return line.removeprefix(word).strip()
+    raise AssertionError(f"the server ended before it said {word}")
 
 
 @pytest.mark.timeout(600)
-def test_ten_kills_at_random_moments(tiny_data, tmp_path):
+def test_ten_kills_at_random_moments(server, tiny_data, tmp_path):
     """Every file is whole after each, and the run always goes on."""
     run, rng = tmp_path / "run", random.Random(5)
-    settings = json.dumps({**tiny.QUICK, "data": str(tiny_data), "epochs": 40})
+    order = json.dumps([str(run), {**tiny.QUICK, "data": str(tiny_data), "epochs": 40}]) + "\n"
     epochs = [0]
     for _ in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(run), settings],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(),
-        )
-        assert process.stdout.readline() == "START\n"
-        time.sleep(rng.uniform(0.0, 4.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        server.stdin.write(order)
+        server.stdin.flush()
+        pid = int(until(server, "START"))
+        for _ in range(rng.randrange(24)):  # steps; four make an epoch, and each epoch is saved
+            until(server, "STEP")
+        time.sleep(rng.uniform(0.0, 0.15))  # about a step: also in the middle of one, or of a write
+        os.kill(pid, signal.SIGKILL)
+        assert until(server, "ENDED") == str(int(signal.SIGKILL))
         if (run / "last.pt").exists():
             epochs.append(torch.load(run / "last.pt", weights_only=True)["trainer"]["epoch"])
         for path in run.glob("*.safetensors"):
@@ -261,6 +282,8 @@ def test_ten_kills_at_random_moments(tiny_data, tmp_path):
     assert epochs == sorted(epochs) and epochs[-1] >= 2
     settings = json.loads((run / "preset.json").read_text())
     (run / "preset.json").write_text(json.dumps(settings | {"epochs": epochs[-1] + 1}))  # so that the test ends soon
-    done = python("-c", TRAINING, str(run), "")
-    assert done.returncode == 0 and f"DONE {epochs[-1] + 1} {4 * (epochs[-1] + 1)}" in done.stdout, done.stderr[-2000:]
+    server.stdin.write(order)
+    server.stdin.flush()
+    assert until(server, "DONE") == f"{epochs[-1] + 1} {4 * (epochs[-1] + 1)}"
+    assert until(server, "ENDED") == "0"
     assert not list(run.glob(".*.part"))
