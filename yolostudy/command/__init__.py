@@ -407,7 +407,7 @@ def run_data(options: argparse.Namespace) -> int:
     from .. import data
 
     if options.kind == "planes":
-        from ..data.planes import planes
+        from ..data import planes
         from ..runs.presets import number
 
         settings, rest = split_settings(options.settings)

@@ -71,7 +71,7 @@ def open_data(preset: Preset, split: str) -> DetectionSet:
     """The split of the preset's data; procedural planes that are not there yet are made first."""
     spec = preset.data
     if spec == "planes":
-        from ..data.planes import planes
+        from ..data import planes
 
         spec = f"planes-{preset.profile}"
         folder = data.DATASETS if data.DATASETS.is_dir() else Path("datasets")

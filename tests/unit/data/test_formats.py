@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from yolostudy import data
-from yolostudy.data import check
+from yolostudy.data import check, planes
 from yolostudy.data.formats import coco, voc, yolo
 from yolostudy.data.records import DataError, DetectionSet, Problems, Record, mirror
 
 SIZES = ((64, 48), (160, 160), (333, 201), (40, 1000))
 READERS = {"voc": voc, "coco": coco, "yolo": yolo}
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Names that a format could trip over: XML and YAML syntax, numbers, words that YAML takes for
 # booleans, blanks, other alphabets.
 NAMES = (
@@ -257,18 +256,15 @@ def test_the_layout_of_the_mar20_release(photographs, tmp_path):
 
 
 def test_descriptions_of_the_repository(photographs, tmp_path, monkeypatch):
-    from yolostudy.data.planes import airframes
-
     monkeypatch.chdir(tmp_path)
     made = one_of_each(photographs)[0]
     voc.write(made, tmp_path / "datasets" / "planes-mini")
     (tmp_path / "datasets" / "planes-mini" / "classes.json").unlink()
     release(made, tmp_path / "datasets" / "mar20")
-    stated = yolo.load_yaml(REPOSITORY / "datasets" / "planes.yaml")
-    assert stated["keypoints"]["names"] == list(airframes.KEYPOINTS) and stated["keypoints"]["flip_index"] == list(
-        airframes.FLIP_INDEX
-    )
-    for spec in ("planes-mini", "datasets/planes-mini", REPOSITORY / "datasets" / "planes.yaml", "mar20"):
+    stated = yolo.load_yaml(data.DATASETS / "planes.yaml")
+    assert stated["keypoints"]["names"] == list(planes.KEYPOINTS)
+    assert stated["keypoints"]["flip_index"] == list(planes.FLIP_INDEX)
+    for spec in ("planes-mini", "datasets/planes-mini", data.DATASETS / "planes.yaml", "mar20"):
         read = data.open_set(spec)
         assert read.class_names == tuple(f"A{number}" for number in range(1, 21))
         assert data.open_set(spec, classes="base").class_names == tuple(f"A{number}" for number in range(1, 11))
