@@ -156,6 +156,7 @@ CASES = [
          "It holds images, splits, xml", None),
     Case("zero labels: a file of images only", "coco", edit(JSON, '"annotations"', '"notes"'), "train.json",
          "no list of annotations", "COCO ground truth has", None),
+    Case("zero labels: a file of results", "coco", write(JSON, "[]"), "train.json", "holds a list", "COCO ground truth has", None),
     Case("xml broken", "voc", edit(XML, "</bndbox>", "</box>"), "annotations/b.xml:15", "not valid XML", "Repair", 2, 4),
     Case("json broken", "coco", edit(JSON, '"image_id": 1,', '"image_id": 1'), "train.json:12", "not valid JSON",
          "Repair", None),

@@ -272,6 +272,21 @@ def test_descriptions_of_the_repository(photographs, tmp_path, monkeypatch):
     assert data.splits("planes-mini") == ["train"]
 
 
+@pytest.mark.parametrize("format", data.FORMATS)
+def test_a_description_that_names_other_classes_is_refused(photographs, tmp_path, format):
+    opened = data.write(one_of_each(photographs), tmp_path / format, format)
+    with pytest.raises(DataError, match=r"its classes are A1, A2\. The description of this set names A2, A1: correct"):
+        READERS[format].read(opened, class_names=("A2", "A1"))
+
+
+def test_what_a_name_stands_for_is_found_here_first_and_then_in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert data.find("mar20") == data.DATASETS / "mar20.yaml" and data.find("no such set") is None
+    (tmp_path / "datasets" / "mar20").mkdir(parents=True)
+    assert data.find("mar20") == Path("datasets/mar20")
+    assert data.datasets_folder() == data.DATASETS
+
+
 def test_splits_are_listed_by_our_names_whatever_the_format(photographs, tmp_path):
     for format in data.FORMATS:
         assert data.splits(data.write(one_of_each(photographs), tmp_path / format, format)) == ["train", "validation"]
