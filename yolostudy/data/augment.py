@@ -1,12 +1,12 @@
-"""Transforms that move an image and its objects together: mosaic, flips, quarter turns, affine warp,
-colour.
+"""Transforms of an image and its objects: mosaic, flips, quarter turns, affine warp, colour.
 
-Every transform is a callable `(Item, numpy Generator) -> Item`. `Augmentation` says which transforms
-and how strong; `Augmentation.transforms` builds their list. The functions above `Augmentation` do the
-work. They make no random choice and can be called one at a time.
+Every transform is a callable `(Item, numpy Generator) -> Item`. `Augmentation` says which
+transforms and how strong; `Augmentation.transforms` builds their list. The functions above
+`Augmentation` do the work. They make no random choice and can be called one at a time.
 
 Coordinates are continuous: pixel i covers i … i + 1, so an image of width W spans 0 … W, and its
-mirror is x → W − x. OpenCV's warp counts from pixel centres instead; `warp` corrects that half pixel.
+mirror is x → W − x. OpenCV's warp counts from pixel centres instead; `warp` corrects that half
+pixel.
 
 Source: mosaic from YOLOv4 (Bochkovskiy et al. 2020, arXiv 2004.10934, §3.3).
 """
@@ -254,15 +254,17 @@ class Augmentation:
 
     @property
     def composes(self) -> bool:
-        """Whether images are resampled or joined. The first transform is then `Compose`, which takes
-        images without padding.
+        """Whether images are resampled or joined.
+
+        The first transform is then `Compose`, which takes images without padding.
         """
         return self.bends or self.mosaic > 0
 
     @property
     def light(self) -> bool:
-        """Whether there are only flips and quarter turns. They take microseconds, so no worker
-        process is needed.
+        """Whether there are only flips and quarter turns.
+
+        They take microseconds, so no worker process is needed.
         """
         return not self.composes and not any(self.hsv)
 

@@ -5,11 +5,11 @@ The rules are the same for all formats:
 - A box may reach one pixel over the border, because labels are often rounded; it is then clipped.
   A box that reaches further is a mistake.
 - A box must have a width and a height. Two equal objects in one image are a mistake.
-- A visible keypoint lies in the image. A keypoint with visibility 0 has no place, and its coordinates
-  become 0.
-- An image is opened for its size only. If its file does not end as its format does, it is decoded, so
-  that an interrupted download is found without decoding the intact ones. `decode` decodes all of them.
-  Neither finds every damage within a JPEG: libjpeg paints over much of it.
+- A visible keypoint lies in the image. A keypoint with visibility 0 has no place, and its
+  coordinates become 0.
+- An image is opened for its size only. If its file does not end as its format does, it is decoded,
+  so that an interrupted download is found without decoding the intact ones. `decode` decodes all of
+  them. Neither finds every damage within a JPEG: libjpeg paints over much of it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def as_size(image_size: int | Size) -> Size:
 
 
 def fit_inside(width: int, height: int, size: Size) -> tuple[Placement, Size]:
-    """Where an image of (width, height) lies in a letterbox of `size`, and its (height, width) there."""
+    """The placement of an image in a letterbox of `size`, and the image's (height, width) there."""
     ratio = min(size[0] / height, size[1] / width)
     inner = max(round(height * ratio), 1), max(round(width * ratio), 1)
     return Placement(inner[1] / width, inner[0] / height, (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2), inner

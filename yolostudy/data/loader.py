@@ -1,13 +1,13 @@
-"""From a `DetectionSet` to batches: a cache in memory, augmentation, and an order that can be repeated,
-resumed and shared among processes.
+"""From a `DetectionSet` to batches: cache, augmentation and order.
 
-A sample depends on (seed, epoch, index) alone, so neither the number of workers nor a restart changes
-a picture. Which samples make batch k depends on (seed, epoch). With `world_size` processes, batch k of
-all ranks together is batch k of one process with `world_size` times the batch size.
+A sample depends on (seed, epoch, index) alone, so neither the number of workers nor a restart
+changes a picture. Which samples make batch k depends on (seed, epoch), so the order can be
+repeated, resumed and shared among processes. With `world_size` processes, batch k of all ranks
+together is batch k of one process with `world_size` times the batch size.
 
 Images are uint8 until they are on the device, which is a quarter of the traffic of float32. Their
-shape is (B, 3, H, W), and in memory they lie channels last, (B, H, W, 3), as OpenCV writes them and as
-convolutions in bf16 read them fastest.
+shape is (B, 3, H, W), and in memory they lie channels last, (B, H, W, 3), as OpenCV writes them and
+as convolutions in bf16 read them fastest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .letterbox import Placement, Size, as_size, fit_inside, letterbox
 from .machine import available_cores, free_memory
 from .records import DataError, DetectionSet, Record, refuse
 
-RAM_SHARE = 4  # the cache may take a quarter of the free memory
+CACHE_FRACTION = 0.25  # of the free memory, which the cache may take
 MAX_WORKERS = 8  # more workers take memory bandwidth from the training process
 PREFETCH = 2  # batches that each worker prepares ahead
 
@@ -157,7 +157,7 @@ class DetectionDataset(Dataset):
             [self._place_keypoints(index) for index in range(len(self))] if detection_set.keypoint_names else None
         )
         self.set_augmentation(augmentation)
-        fits = len(self) * self.size[0] * self.size[1] * 3 * RAM_SHARE <= free_memory()
+        fits = len(self) * self.size[0] * self.size[1] * 3 <= CACHE_FRACTION * free_memory()
         self.images = self._fill_cache() if cache == "ram" or (cache == "auto" and fits) else None  # (n, H, W, 3) uint8
 
     def __len__(self) -> int:
@@ -317,8 +317,8 @@ def make_loader(
         batch_size: images per batch and process.
         shuffle: a new order each epoch; call `set_epoch` before each.
         seed: of the order and of the samples.
-        workers: processes that prepare batches. "auto" is none if images are cached and only flipped
-            or turned, and otherwise one for each core.
+        workers: processes that prepare batches. "auto" is none if images are cached and only
+            flipped or turned, and otherwise one for each core.
         drop_last: leave out the last batch if it is not full.
         rank, world_size: which of how many processes this is. Each gets its part of every global
             batch.

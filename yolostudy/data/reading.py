@@ -1,6 +1,4 @@
-"""What the readers of all formats share: files of text, sentences about what is missing, and the
-objects of one image.
-"""
+"""What the readers of all formats share: text files, messages, and the objects of one image."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ def read_text(path: Path, problems: Problems | None = None) -> str | None:
 
 
 def load_json(path: Path, remedy: str) -> dict:
-    """A JSON file that holds an object. `remedy` says what to do with one that holds something else."""
+    """A JSON file that holds an object. `remedy` is for a file that holds something else."""
     if not path.is_file():
         refuse(path, "there is no such file", "Correct the path.")
     try:

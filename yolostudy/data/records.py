@@ -1,8 +1,8 @@
 """Sets of images and their objects: what every reader returns and every writer takes.
 
 Boxes are `xyxy` in pixels of the stored image, float32. Classes are indices into `class_names`. The
-readers are in `formats/`. Each of them checks what it reads, and says what is wrong in one sentence that
-names file, line and remedy.
+readers are in `formats/`. Each of them checks what it reads, and says what is wrong in one sentence
+that names file, line and remedy.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class DetectionSet:
         return sum(len(record.classes) for record in self.records)
 
     def select(self, names: Sequence[str]) -> DetectionSet:
-        """Keep only the named classes, numbered in the given order, and the images that show one."""
+        """Keep the named classes, numbered in the given order, and the images that show one."""
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
             raise DataError(
@@ -163,7 +163,7 @@ def mirror(keypoint_names: Sequence[str]) -> tuple[int, ...]:
 
 
 def checked_flip(where: Path | str, flip: Sequence[int], keypoint_names: Sequence[str]) -> tuple[int, ...]:
-    """The flip index. It is refused unless flipping twice gives every keypoint its own place back."""
+    """The flip index, refused unless flipping twice gives every keypoint its own place back."""
     flip = tuple(flip)
     if sorted(flip) != list(range(len(keypoint_names))) or any(flip[flip[k]] != k for k in flip):
         remedy = (

@@ -17,7 +17,7 @@ HERE = Path("datasets")  # of the working directory
 
 
 def datasets_folder() -> Path:
-    """The folder that new data goes to: the repository's, or `datasets` of the working directory."""
+    """The folder for new data: the repository's, or `datasets` of the working directory."""
     return DATASETS if DATASETS.is_dir() else HERE
 
 
@@ -41,7 +41,7 @@ class Source:
 
 
 def find(spec: str | Path) -> Path | None:
-    """The folder or file that `spec` names: a path, or a name under `datasets/`, with or without .yaml."""
+    """The file or folder of a path, or of a name under `datasets/`, with or without .yaml."""
     candidates = [Path(spec), HERE / spec, DATASETS / spec, HERE / f"{spec}.yaml", DATASETS / f"{spec}.yaml"]
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
@@ -76,7 +76,7 @@ def _refuse_unknown(spec: str | Path) -> NoReturn:
 
 
 def _of_description(file: Path, stated: dict) -> Source:
-    """The first root that exists, beside the description or under datasets/ of the working directory."""
+    """The first root that exists, beside the description or under datasets/ here."""
     from .reading import misplaced
     from .records import refuse
 
@@ -94,9 +94,7 @@ def _of_description(file: Path, stated: dict) -> Source:
 
 
 def _of_folder(folder: Path) -> Source:
-    """The description that names a folder as its root; without one, the format follows from the
-    files in the folder.
-    """
+    """The description that has this folder as its root; without one, the files tell the format."""
     from .reading import load_yaml
 
     for shelf in (folder.resolve().parent, HERE, DATASETS):

@@ -1,4 +1,4 @@
-"""Everything that can be wrong in a set is said in one sentence: file, line, remedy.
+"""Whatever is wrong in a set, the message is one sentence with file, line and remedy.
 
 Run as a script, this prints all the sentences.
 """

@@ -1,6 +1,4 @@
-"""The procedural set: types that differ by shape, labels that fit the pixels, and folders that are
-whole or absent.
-"""
+"""The planes set: types differ by shape, labels fit the pixels, no folder is half written."""
 
 from __future__ import annotations
 

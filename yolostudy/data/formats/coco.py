@@ -1,8 +1,8 @@
 """COCO: one JSON file of images, categories and annotations for each split.
 
-`bbox` is x y width height in pixels, from the upper left corner. Category ids may be any numbers and
-are numbered again in rising order, so COCO's own 1 … 90 become 0 … 79. Crowd regions (`iscrowd`) are
-left out. Keypoints are a flat list of x y visibility.
+`bbox` is x y width height in pixels, from the upper left corner. Category ids may be any numbers
+and are numbered again in rising order, so COCO's own 1 … 90 become 0 … 79. Crowd regions
+(`iscrowd`) are left out. Keypoints are a flat list of x y visibility.
 
 `write` gives three decimals, within 0.001 px, and one annotation a line, so that a message can name
 its line.
@@ -57,8 +57,8 @@ def read(
         split: which file of a folder. For a single file, the name of its split; without it, the
             file's name tells.
         class_names: a file whose categories are others is refused.
-        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image out
-            and lists it.
+        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image
+            out and lists it.
     """
     path = _file(Path(annotation_json), split or "train")
     split = canonical_split(split or _split_of(path))

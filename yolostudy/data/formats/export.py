@@ -1,4 +1,4 @@
-"""What the writers of all formats share: a new folder, the names of images in it, and numbers as text."""
+"""What the writers of all formats share: a new folder, names of images, and numbers as text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Pascal VOC, in the course's layout and in that of the MAR20 release.
 
-    images/1.jpg    annotations/1.xml    splits/train.txt (one image name a line)    classes.json (optional)
-    JPEGImages/     Annotations/Horizontal Bounding Boxes/     ImageSets/Main/       the release of MAR20
+    the course's: images/1.jpg  annotations/1.xml  splits/train.txt  classes.json (optional)
+    MAR20's: JPEGImages/1.jpg  Annotations/Horizontal Bounding Boxes/1.xml  ImageSets/Main/train.txt
+
+A split file has one image name a line.
 
 An object is `<name>` and `<bndbox>` with `<xmin> <ymin> <xmax> <ymax>`, in pixels, taken as they
 are: no 1 is subtracted. An object may carry `<keypoints><keypoint name="nose" x="12.5" y="40"
@@ -55,8 +57,8 @@ def read(
         class_names: the vocabulary. A classes.json or planes.json that names other classes is
             refused. Without either, the classes are the names in all annotations, sorted, A2 before
             A10.
-        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image out
-            and lists it.
+        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image
+            out and lists it.
     """
     root = Path(root)
     problems = Problems(on_bad)

@@ -2,13 +2,15 @@
 
     data.yaml: train, val, test (folders, lists of folders, or .txt lists of images), names;
         for pose kpt_shape, flip_idx, kpt_names
-    images/train/1.jpg    labels/train/1.txt: one object a line, `class x y width height [x y visibility …]`
+    images/train/1.jpg
+    labels/train/1.txt: one object a line, `class x y width height [x y visibility …]`
 
 x y is the box's centre. All lengths are divided by the image's width or height. An image without a
 label file is background.
 
 `write` gives eight decimals, within 0.0001 px in an image of 10,000 px. Its yaml has no `path`, so
-Ultralytics and this reader start from the folder that the yaml lies in, and the export can be moved.
+Ultralytics and this reader start from the folder that the yaml lies in, and the export can be
+moved.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from ..records import (
 from .export import Export, digits
 
 NOT_SPLITS = {"path", "names", "nc", "kpt_shape", "flip_idx", "kpt_names", "download", "channels", "yaml_file"}
-ROUNDING = 1e-3  # how far a normalised value may exceed 1: values that were written with three decimals do
+ROUNDING = 1e-3  # a normalised value may exceed 1 by this much, because three decimals are common
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ def read(
         data_yaml: the file, or the folder that holds data.yaml.
         split: train, validation (`val`), test, or any other key of the yaml that names images.
         class_names: a yaml with other names is refused.
-        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image out
-            and lists it.
+        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image
+            out and lists it.
     """
     path = Path(data_yaml)
     path = path / "data.yaml" if path.is_dir() else path
@@ -256,7 +258,7 @@ def _searched(folder: Path, problems: Problems) -> list[Path]:
 
 
 def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
-    """The images that a .txt file lists, one a line, relative to that file (`./…`) or to the root."""
+    """The images that a .txt file lists, relative to that file (`./…`) or to the root."""
     seen: dict[Path, int] = {}
     for line, text in enumerate(read_text(file).splitlines(), start=1):
         entry = text.strip()
@@ -274,8 +276,9 @@ def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
 
 
 def _label_file(image: Path) -> Path:
-    """The label file of an image, by Ultralytics' rule: the last folder named images becomes labels,
-    and the suffix becomes .txt.
+    """The label file of an image, by Ultralytics' rule.
+
+    The last folder named images becomes labels, and the suffix becomes .txt.
     """
     parts = list(image.parts)
     for at in range(len(parts) - 2, -1, -1):

@@ -2,8 +2,8 @@
 
 Sixty types B1 … B60 are put together at random from the parts of aircraft: one to three pairs of
 wings of any plan; no, one or two bodies; engines, fins and discs. They stand on a patchwork of
-fields, water and yards in any colour. None of the course's types or grounds is among them, so what a
-network learns here and uses there is transfer, not memory.
+fields, water and yards in any colour. None of the course's types or grounds is among them, so what
+a network learns here and uses there is transfer, not memory.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ TYPES: tuple[Airframe, ...] = tuple(_craft(f"B{number + 1}", seed) for number, s
 
 
 def patchwork(ground: Ground) -> None:
-    """Patches of any colour: fields, water and yards, with lines, numbers, trees and sheds on them."""
+    """Patches of any colour: fields, water and yards with lines, numbers, trees and sheds."""
     rng, m, reach = ground.rng, ground.metre, ground.reach
     base = rng.uniform(50, 215) + tint(rng, 0, 14)
     patches = [(-reach, -reach, reach, reach)]

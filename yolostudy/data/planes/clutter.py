@@ -1,4 +1,4 @@
-"""What stands about on an airfield and is not an aircraft: vehicles, containers, helicopters, masts."""
+"""Things on an airfield that are none of the classes: vehicles, containers, helicopters, masts."""
 
 from __future__ import annotations
 

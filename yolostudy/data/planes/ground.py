@@ -168,7 +168,7 @@ class Ground:
     def line(
         self, points: np.ndarray, width: float, colour: tuple[int, ...] | np.ndarray, opacity: float = 1.0
     ) -> None:
-        """A line through world points, `width` pixels wide. Below one pixel it gets fainter instead."""
+        """A line through world points. A line thinner than one pixel is drawn fainter instead."""
         mask = self.empty_mask()
         self.stroke(mask, points, max(1, round(width)))
         self.blend(mask, colour, opacity * min(1.0, width))
@@ -217,7 +217,8 @@ class Ground:
     def darken(self, mask: np.ndarray, where: tuple[slice, slice] | None = None) -> None:
         """Put the picture in the shade where `mask` is set. Shade is a little blue.
 
-        `where` (rows, columns) is the part of the picture that the mask covers; None means all of it.
+        `where` (rows, columns) is the part of the picture that the mask covers; None means all of
+        it.
         """
         here = self.image[where or window(mask)]
         cover = (mask if where else mask[window(mask)])[..., None] * np.float32(self.dark / 255)

@@ -72,7 +72,7 @@ def trees(ground: Ground, mask: np.ndarray, number: int) -> None:
 
 
 def apron(ground: Ground) -> None:
-    """Concrete with stands. Sometimes a terminal is on one side, and grass or a road on the other."""
+    """A paved apron with stands, sometimes with a terminal on one side and grass on the other."""
     rng, m, reach = ground.rng, ground.metre, ground.reach
     ground.lay("asphalt" if rng.random() < 0.25 else "concrete")
     ground.stains(np.full_like(ground.paved, 255), rng.integers(6, 16))
@@ -104,7 +104,7 @@ def apron(ground: Ground) -> None:
 def _stand_markings(
     ground: Ground, stands: np.ndarray, width: float, taxi: float, side: int, paint: tuple[int, ...]
 ) -> None:
-    """The painted lines of the stands, which lie at x = `stands` on one side of the taxiway y = `taxi`."""
+    """The painted lines of the stands at x = `stands`, on one side of the taxiway y = `taxi`."""
     rng, m = ground.rng, ground.metre
     number = rng.integers(1, 60)
     for k, at in enumerate(stands):

@@ -39,7 +39,8 @@ def make(
     """Draw a whole set into `folder`, in the layout of MAR20.
 
     The set is built beside `folder` and moved there when it is complete, so an interrupted run
-    leaves nothing behind. A folder that already holds this profile, seed and version is left as it is.
+    leaves nothing behind. A folder that already holds this profile, seed and version is left as it
+    is.
 
     Args:
         folder: where the set goes. It must be absent, be empty, or hold this very set.
@@ -86,7 +87,7 @@ def _holds_this_set(folder: Path, identity: dict) -> bool:
 
 @contextmanager
 def _moved_when_complete(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`. It becomes `folder` at the end, or vanishes after an exception."""
+    """A new folder that becomes `folder` at the end, or is deleted after an exception."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     building_site = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

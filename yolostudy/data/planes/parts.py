@@ -1,4 +1,4 @@
-"""The parts that aircraft are made of: wings, bodies, engines, propellers and fins, seen from above.
+"""The parts of aircraft, seen from above: wings, bodies, engines, propellers and fins.
 
 x points to the right wing and y to the nose. Both are measured in wing spans. Left is the pilot's
 left, so with the nose up, left is left in the picture too.
@@ -22,9 +22,10 @@ class Part:
         bevel: width of the rounded rim. Half the width of a body makes the body a cylinder.
         albedo: brightness of the paint; 1 is the aircraft's own.
         tone: which of the aircraft's three colours the part takes: WING, BODY or TRIM.
-        tilt: slope of the whole part across the span (dihedral). A positive slope falls to the right.
-        solid: False for a turning propeller, through which one can see. It is painted, but it is not
-            part of the mask.
+        tilt: slope of the whole part across the span (dihedral). A positive slope falls to the
+            right.
+        solid: False for a turning propeller, through which one can see. It is painted, but it is
+            not part of the mask.
     """
 
     outline: np.ndarray

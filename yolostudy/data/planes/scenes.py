@@ -126,7 +126,7 @@ def _find_place(
 
 
 def _take(ground: Ground, plane: Airframe, place: np.ndarray, extent: float) -> bool:
-    """Occupy the ground under an aircraft, if enough of it is inside the picture and nothing is there."""
+    """Occupy an aircraft's place, if the place is free and mostly inside the picture."""
     corner = np.floor(place[:, 2] - extent * 0.8).astype(int)
     whole = np.zeros((int(1.6 * extent) + 2,) * 2, np.uint8)
     for outline in contours(plane):
@@ -232,8 +232,8 @@ def _photograph(ground: Ground) -> np.ndarray:
 def visible_box(sprite: Sprite, side: int) -> np.ndarray:
     """(4,) box of the part of an aircraft that lies inside the picture.
 
-    `sprite.box` is exact to half a pixel. Where it differs from the visible pixels by more than one,
-    the aircraft is cut there, and the pixels decide.
+    `sprite.box` is exact to half a pixel. Where it differs from the visible pixels by more than
+    one, the aircraft is cut there, and the pixels decide.
     """
     rows, columns, inner_rows, inner_columns = overlap(sprite.corner, sprite.mask.shape, side)
     solid = sprite.mask[inner_rows, inner_columns] > 0.5

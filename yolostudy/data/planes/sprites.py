@@ -1,8 +1,8 @@
 """Aircraft as pictures: each type is drawn once, large, and then placed, turned and lit.
 
 What is kept of a type are its *maps*. They are linear in the light: `lit = albedo * (ambient +
-normal · light)`. So warping the maps and lighting them afterwards gives the same picture as lighting
-first. One aircraft costs two affine warps, whatever its detail.
+normal · light)`. So warping the maps and lighting them afterwards gives the same picture as
+lighting first. One aircraft costs two affine warps, whatever its detail.
 
 A *size* is the length of the longer side of an aircraft, span or length.
 """
@@ -28,10 +28,10 @@ class Maps:
     """All that is needed to draw one type at any angle, size and light, at one resolution.
 
     Attributes:
-        light: (S, S, 4) float32: opacity · albedo; that times the normal's x and y (image axes, nose
-            up); opacity.
-        paint: (S, S, 3) float32: opacity times how much of the body's colour is here; the same for the
-            trim's colour; opacity of the mask (solid parts only).
+        light: (S, S, 4) float32: opacity · albedo; that times the normal's x and y (image axes,
+            nose up); opacity.
+        paint: (S, S, 3) float32: opacity times how much of the body's colour is here; the same for
+            the trim's colour; opacity of the mask (solid parts only).
         scale: pixels for one size of the aircraft.
     """
 
@@ -97,7 +97,7 @@ def _rim(cover: np.ndarray, part: Part, unit: float, resolution: int) -> np.ndar
 
 @cache
 def maps(plane: Airframe, finest: int = RESOLUTION) -> tuple[Maps, ...]:
-    """The maps of a type. The first has `finest` pixels for one size, each next one half as many."""
+    """The maps of a type: first with `finest` pixels for one size, then each with half as many."""
     light, paint = _draw_maps(plane, finest)
     levels = [Maps(light, paint, float(finest))]
     while levels[-1].scale >= 64 and levels[-1].light.shape[0] % 2 == 0:
@@ -108,7 +108,7 @@ def maps(plane: Airframe, finest: int = RESOLUTION) -> tuple[Maps, ...]:
 
 @cache
 def contours(plane: Airframe) -> list[np.ndarray]:
-    """Outlines (n, 2) of the parts that give a type its shape, in sizes: image axes, nose up, centred."""
+    """Outlines (n, 2) of the parts that shape a type, in sizes: image axes, nose up, centred."""
     return [
         ((part.outline - plane.centre) * [1, -1] / plane.size).astype(np.float32)
         for part in plane.parts
