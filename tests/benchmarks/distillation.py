@@ -37,8 +37,9 @@ import torch
 
 from tests.benchmarks.loss import measure_peak
 from tests.benchmarks.report import show
+from yolostudy.data import DATASETS
 
-TEACHER = Path(__file__).parents[2] / "datasets/weights/planes-n-mini-teacher.safetensors"
+TEACHER = DATASETS / "weights" / "planes-n-mini-teacher.safetensors"
 CLASSES = [f"A{number}" for number in range(1, 21)]
 LOSSES = {"plain": None, "CWD": (True, False), "KL": (False, True), "CWD + KL": (True, True)}
 

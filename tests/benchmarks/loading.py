@@ -23,7 +23,8 @@ import torch
 
 from yolostudy.data.augment import Augmentation
 from yolostudy.data.formats import yolo
-from yolostudy.data.loader import available_cores, make_loader
+from yolostudy.data.loader import make_loader
+from yolostudy.data.machine import available_cores
 from yolostudy.data.records import DetectionSet, Record
 
 BATCH = 16

@@ -13,23 +13,24 @@ import time
 import cv2
 import numpy as np
 
-from yolostudy.data.planes import planes
-from yolostudy.data.planes.airframes import maps
+from yolostudy.data import planes
+from yolostudy.data.planes.making import annotation, encode
+from yolostudy.data.planes.sprites import maps
 
 
 def measure(profile: str, images: int) -> dict[str, float | str]:
     """Pictures, aircraft and whole files (with JPEG and XML) a second of one core."""
     settings = planes.PROFILES[profile]
     start = time.process_time()
-    for number in range(len(planes.TYPES)):
-        maps(number, settings.finest)
+    for plane in settings.types:
+        maps(plane, settings.finest)
     planes.render_scene(profile, 0, "train", 0)
     warm = time.process_time()
     scenes = [planes.render_scene(profile, 0, "train", index) for index in range(images)]
     drawn = time.process_time()
     for index, scene in enumerate(scenes):
-        cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, planes.JPEG_QUALITY])
-        planes._annotation(str(index), scene)
+        encode(scene.image)
+        annotation(str(index), scene, settings.types)
     coded = time.process_time()
     aircraft = int(np.sum([len(scene.classes) for scene in scenes]))
     return {

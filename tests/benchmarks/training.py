@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.report import show
+from yolostudy.data.machine import available_cores
 
 OURS = """
 import json, sys, time
@@ -75,7 +76,7 @@ def main() -> None:
         sets = [data.open_set("planes-mini", split) for split in ("train", "validation")]
         exported = str(data.write(sets, Path(folder) / "yolo", "yolo"))
         exported = exported if exported.endswith(".yaml") else f"{exported}/data.yaml"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = available_cores()
         common = {"epochs": options.epochs, "batch": 16}
         for title, our_extra, their_extra in (
             ("as each ships", {}, {}),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from yolostudy import data
-from yolostudy.data.planes import planes
+from yolostudy.data import planes
 from yolostudy.runs.detector import Detector, default_weights
 from yolostudy.views.detections import painter
 

@@ -407,7 +407,7 @@ def run_data(options: argparse.Namespace) -> int:
     from .. import data
 
     if options.kind == "planes":
-        from ..data.planes import planes
+        from ..data import planes
         from ..runs.presets import number
 
         settings, rest = split_settings(options.settings)
@@ -418,7 +418,7 @@ def run_data(options: argparse.Namespace) -> int:
                 "out=FOLDER, workers=2."
             )
         profile = settings.get("profile", "mini")
-        default = (data.DATASETS if data.DATASETS.is_dir() else data.Path("datasets")) / f"planes-{profile}"
+        default = data.datasets_folder() / f"planes-{profile}"
         workers = number("workers", settings["workers"], int) if "workers" in settings else None
         folder = planes.make(
             settings.get("out", default), profile, number("seed", settings.get("seed", "0"), int), workers

@@ -21,6 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
+from ..data import DATASETS
+from ..data.machine import available_cores
+
 ROOT = Path(__file__).parents[2]
 PYTHONS = ((3, 11), (3, 14))  # from, below; pyproject.toml says the same
 
@@ -160,7 +163,7 @@ def locked_versions(lock: Path = ROOT / "requirements.lock") -> dict[str, list[s
 
 
 def machine() -> Iterator[Row]:
-    cores, units = os.cpu_count() or 1, bf16_units()
+    cores, units = available_cores(), bf16_units()
     yield Row(
         "processor",
         f"{processor()}, {cores} core{'s' if cores > 1 else ''}, "
@@ -328,11 +331,11 @@ def course() -> Iterator[Row]:
     else:
         yield Row("solutions/", f"{len(here.names)} reference modules")
         yield from filled_in(here)
-    weights = sorted((ROOT / "datasets" / "weights").glob("*.safetensors"))
+    weights = sorted((DATASETS / "weights").glob("*.safetensors"))
     yield Row(
         "weights", ", ".join(file.stem for file in weights) or "none shipped; `yolostudy train planes.nano` makes some"
     )
-    sets = sorted(folder.name for folder in (ROOT / "datasets").glob("*/") if folder.name != "weights")
+    sets = sorted(folder.name for folder in DATASETS.glob("*/") if folder.name != "weights")
     yield Row("data", ", ".join(sets) or "none yet; planes are made when they are first asked for")
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     yield Row("chromium", browser or "absent; only the browser tests need it, and they say that they were skipped")

@@ -1,32 +1,28 @@
-"""Images and what was seen in them, moved together: letterbox, mosaic, flips, quarter turns, affine
-warp, colour.
+"""Transforms of an image and its objects: mosaic, flips, quarter turns, affine warp, colour.
 
-Every transform is a callable `(Item, numpy Generator) -> Item`; `Augmentation` says which ones,
-`Augmentation.transforms` builds the list. The work is done by the small functions below it, which
-take no chance decision and can be called one at a time.
+Every transform is a callable `(Item, numpy Generator) -> Item`. `Augmentation` says which
+transforms and how strong; `Augmentation.transforms` builds their list. The functions above
+`Augmentation` do the work. They make no random choice and can be called one at a time.
 
-Coordinates are continuous: pixel i covers i … i + 1, so that an image of width W spans 0 … W and
-its mirror is x → W − x. OpenCV's warp counts from pixel centres instead; `warp` makes up for the
-half pixel.
+Coordinates are continuous: pixel i covers i … i + 1, so an image of width W spans 0 … W, and its
+mirror is x → W − x. OpenCV's warp counts from pixel centres instead; `warp` corrects that half
+pixel.
 
-Sources: letterbox as in Ultralytics' YOLOv8 (same pixels, tested); mosaic from YOLOv4 (Bochkovskiy
-et al. 2020, arXiv 2004.10934, §3.3).
+Source: mosaic from YOLOv4 (Bochkovskiy et al. 2020, arXiv 2004.10934, §3.3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-GRAY = 114  # the padding that the YOLO family trains with; about the mean of natural images
-KEEP_SHARE = 0.1  # a box of which less than this share is still inside the image shows too little to be learned from
-KEEP_SIDE = 2.0  # pixels; thinner boxes are slivers at the border
+from .letterbox import GRAY, Size
 
-Size = tuple[int, int]  # (height, width)
+KEEP_SHARE = 0.1  # drop a box if a smaller part of it is still inside the image: too little to learn from
+KEEP_SIDE = 2.0  # drop a box that is thinner than this, in pixels: a sliver at the border
 
 
 @dataclass(slots=True)
@@ -51,87 +47,19 @@ Transform = Callable[[Item, np.random.Generator], Item]
 Partner = Callable[[np.random.Generator], Item]
 
 
-class Placement(NamedTuple):
-    """Where an image lies in its letterbox: letterboxed = original · scale + pad, each axis with
-    its own exact scale.
-
-    The two scales differ by less than a pixel over the whole image, because the resized image has
-    whole pixels.
-    """
-
-    scale_x: float
-    scale_y: float
-    pad_x: int
-    pad_y: int
-
-    def to_letterbox(self, boxes):
-        """Boxes (…, 4 or more) of the original image, numpy or torch -> the same in the letterbox.
-
-        Columns after the fourth stay.
-        """
-        moved = boxes * 1.0  # a copy, for arrays and tensors alike
-        moved[..., 0:4:2] = moved[..., 0:4:2] * self.scale_x + self.pad_x
-        moved[..., 1:4:2] = moved[..., 1:4:2] * self.scale_y + self.pad_y
-        return moved
-
-    def to_original(self, boxes):
-        """The way back: boxes or predictions (…, 4 or more) in the letterbox -> pixels of the
-        original image.
-        """
-        moved = boxes * 1.0
-        moved[..., 0:4:2] = (moved[..., 0:4:2] - self.pad_x) / self.scale_x
-        moved[..., 1:4:2] = (moved[..., 1:4:2] - self.pad_y) / self.scale_y
-        return moved
-
-
-def as_size(image_size: int | Size) -> Size:
-    """640 -> (640, 640); (384, 640) stays, height first."""
-    return (image_size, image_size) if isinstance(image_size, int) else (int(image_size[0]), int(image_size[1]))
-
-
-def fit_inside(width: int, height: int, size: Size) -> tuple[Placement, Size]:
-    """Where an image of (width, height) goes in a letterbox of `size`, and its own (height, width)
-    there.
-    """
-    ratio = min(size[0] / height, size[1] / width)
-    inner = max(round(height * ratio), 1), max(round(width * ratio), 1)
-    return Placement(inner[1] / width, inner[0] / height, (size[1] - inner[1]) // 2, (size[0] - inner[0]) // 2), inner
-
-
-def letterbox(image: np.ndarray, image_size: int | Size, out: np.ndarray | None = None) -> tuple[np.ndarray, Placement]:
-    """Resize with the aspect kept, centred on gray.
-
-    Args:
-        image: (h, w, 3) uint8.
-        image_size: side, or (H, W).
-        out: (H, W, 3) uint8 to write into, for example a row of a cache.
-
-    Returns: (H, W, 3) uint8, and the `Placement` that takes predictions back to pixels of `image`.
-    """
-    size = as_size(image_size)
-    placement, inner = fit_inside(image.shape[1], image.shape[0], size)
-    if image.shape[:2] != inner:
-        image = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_LINEAR)
-    out = np.empty((*size, 3), np.uint8) if out is None else out
-    if inner != size:
-        out[:] = GRAY
-    out[placement.pad_y : placement.pad_y + inner[0], placement.pad_x : placement.pad_x + inner[1]] = image
-    return out, placement
-
-
-# ---- mirrors and turns: nothing is resampled, nothing is lost ------------------------------------
+# Mirrors and turns: nothing is resampled, nothing is lost
 
 
 def flip_left_right(item: Item, flip_index: tuple[int, ...] = ()) -> Item:
     """Mirror at the vertical axis.
 
-    `flip_index` says which keypoint takes whose place: a left wing tip becomes a right one.
+    `flip_index` renames the keypoints: a left wing tip becomes a right one.
     """
     return _mirror(item, 0, flip_index)
 
 
 def flip_up_down(item: Item, flip_index: tuple[int, ...] = ()) -> Item:
-    """Mirror at the horizontal axis. It swaps left and right parts too: any mirror image does."""
+    """Mirror at the horizontal axis. Like any mirror image, it swaps left and right parts too."""
     return _mirror(item, 1, flip_index)
 
 
@@ -151,8 +79,9 @@ _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90
 
 
 def quarter_turn(item: Item, turns: int = 1) -> Item:
-    """Turn counter-clockwise by 90° `turns` times, as `numpy.rot90` does; an odd number swaps
-    height and width.
+    """Turn counter-clockwise by 90°, `turns` times, as `numpy.rot90` does.
+
+    An odd number swaps height and width.
     """
     turns %= 4
     if turns == 0:
@@ -173,13 +102,13 @@ def quarter_turn(item: Item, turns: int = 1) -> Item:
     return Item(cv2.rotate(item.image, _TURNS[turns]), np.stack(corners, axis=1), item.classes, keypoints)
 
 
-# ---- windows and warps: objects can leave the image ----------------------------------------------
+# Windows and warps: objects can leave the image
 
 
 def crop(item: Item, left: int, top: int, size: Size) -> Item:
     """The window of `size` whose upper left corner is at (left, top).
 
-    It may reach beyond the image, where it is gray.
+    The part of it that lies outside the image is gray.
     """
     height, width = item.image.shape[:2]
     if 0 <= left <= width - size[1] and 0 <= top <= height - size[0]:
@@ -195,11 +124,10 @@ def crop(item: Item, left: int, top: int, size: Size) -> Item:
 
 
 def warp(item: Item, matrix: np.ndarray, size: Size) -> Item:
-    """Apply an affine map (2, 3) or (3, 3), continuous coordinates of the image -> those of a new
-    image of `size`.
+    """Apply an affine map (2, 3) or (3, 3) from the image to a new image of `size`.
 
-    A box becomes the hull of its four moved corners, clipped to the image; see `_clip` for the
-    boxes that are dropped.
+    The map is given in continuous coordinates. A box becomes the hull of its four moved corners,
+    clipped to the image. `_clip` says which boxes are dropped.
     """
     linear, shift = matrix[:2, :2], matrix[:2, 2]
     centres = np.column_stack((linear, shift + linear @ (0.5, 0.5) - 0.5))
@@ -215,8 +143,9 @@ def warp(item: Item, matrix: np.ndarray, size: Size) -> Item:
 
 
 def _clip(item: Item) -> Item:
-    """Cut boxes at the border, drop slivers and objects of which under a tenth is left; keypoints
-    outside become invisible.
+    """Clip boxes to the image, and drop those of which too little is left (KEEP_SHARE, KEEP_SIDE).
+
+    Keypoints outside become invisible.
     """
     height, width = item.image.shape[:2]
     boxes = np.clip(item.boxes, 0, np.float32([width, height, width, height]))
@@ -233,8 +162,14 @@ def _clip(item: Item) -> Item:
 def affine_matrix(
     size: Size, *, degrees: float = 0, scale: float = 1, shear: tuple = (0, 0), shift: tuple = (0, 0)
 ) -> np.ndarray:
-    """(3, 3) float64: shear and rotate counter-clockwise (degrees), scale, all about the centre of
-    `size`; then shift (pixels).
+    """(3, 3) float64: shear, rotate and scale about the centre of `size`, then shift.
+
+    Args:
+        size: (height, width) of the image.
+        degrees: rotation, counter-clockwise.
+        scale: factor.
+        shear: degrees along x and y.
+        shift: pixels along x and y.
     """
     centre = np.array([size[1], size[0]]) / 2
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -247,8 +182,9 @@ def affine_matrix(
 
 
 def join(items: list[Item], size: Size) -> Item:
-    """Four items around the centre of a canvas twice as high and wide as `size`, each whole: no box
-    is cut here.
+    """Four items round the centre of a canvas that is twice as high and wide as `size`.
+
+    Each item is whole; no box is cut.
     """
     height, width = size
     canvas = np.full((2 * height, 2 * width, 3), GRAY, np.uint8)
@@ -270,8 +206,9 @@ def mosaic(items: list[Item], centre: tuple[int, int], size: Size) -> Item:
 
 
 def shift_colours(image: np.ndarray, hue: float, saturation: float, value: float) -> np.ndarray:
-    """Turn the hue by `hue` of the full circle, multiply saturation and value; one table look-up
-    per channel in HSV.
+    """Turn the hue by `hue` of the full circle, and multiply saturation and value.
+
+    In HSV this is one table look-up per channel.
     """
     levels = np.arange(256)
     # OpenCV's hue is 0 … 179
@@ -280,34 +217,31 @@ def shift_colours(image: np.ndarray, hue: float, saturation: float, value: float
     return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table), cv2.COLOR_HSV2RGB)
 
 
-# ---- chance --------------------------------------------------------------------------------------
+# Random choices
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """Which transforms, and how strong.
 
-    Everything that is drawn comes from the Generator handed to the transforms.
+    All random numbers come from the Generator that the transforms are given.
     """
 
     mosaic: float = 0.0  # probability
     flip_lr: float = 0.5  # probability
     flip_ud: float = 0.0  # probability
-    quarter_turns: bool = False  # one of four, each as likely: for views from above, which have no up
-    degrees: float = 0.0  # rotation, drawn from ± this
-    translate: float = 0.0  # shift, ± this share of the image
+    quarter_turns: bool = False  # four turns, equally likely: for views from above, which have no up
+    degrees: float = 0.0  # rotation, ± this
+    translate: float = 0.0  # shift, ± this part of the image
     scale: float = 0.0  # factor 1 ± this
     shear: float = 0.0  # degrees, ± this, both axes
-    # hue ± share of the circle; saturation and value: factor 1 ± this
-    hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    hsv: tuple[float, float, float] = (0.0, 0.0, 0.0)  # hue: ± this part of the circle; others: factor 1 ± this
 
     def __post_init__(self) -> None:
         for name in ("mosaic", "flip_lr", "flip_ud"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"augmentation: {name} is a probability, but {getattr(self, name)} was given. Use a number from "
-                    "0 to 1."
-                )
+                value = getattr(self, name)
+                raise ValueError(f"augmentation: {name} is a probability, but it is {value}. Use a number from 0 to 1.")
         if not 0 <= self.scale < 1:
             raise ValueError(
                 f"augmentation: scale={self.scale} would shrink images to nothing. Use a number from 0 to below 1."
@@ -315,34 +249,39 @@ class Augmentation:
 
     @property
     def bends(self) -> bool:
-        """Whether images are rotated, scaled, shifted or sheared: resampled."""
+        """Whether images are resampled: rotated, scaled, shifted or sheared."""
         return any((self.degrees, self.translate, self.scale, self.shear))
 
     @property
     def composes(self) -> bool:
-        """Whether images are resampled or joined, so that the first transform is `Compose`, which
-        wants them without padding.
+        """Whether images are resampled or joined.
+
+        The first transform is then `Compose`, which takes images without padding.
         """
         return self.bends or self.mosaic > 0
 
     @property
     def light(self) -> bool:
-        """Whether only flips and quarter turns are asked for: microseconds, no reason for a worker
-        process.
+        """Whether there are only flips and quarter turns.
+
+        They take microseconds, so no worker process is needed.
         """
         return not self.composes and not any(self.hsv)
 
     def transforms(
         self, size: Size, flip_index: tuple[int, ...] = (), partner: Partner | None = None
     ) -> list[Transform]:
-        """The transforms in order.
+        """The transforms, in order.
 
-        `partner` draws another item for a mosaic, unpadded and no larger than `size`.
+        Args:
+            size: (height, width) of the batch.
+            flip_index: for keypoints, see `flip_left_right`.
+            partner: chooses another item for a mosaic, without padding and no larger than `size`.
         """
         if self.quarter_turns and size[0] != size[1]:
             raise ValueError(
-                f"augmentation: a turned {size[0]}×{size[1]} image does not fit its batch. Set quarter_turns=False "
-                "or a square size."
+                f"augmentation: a {size[0]}×{size[1]} image that is turned does not fit its batch. Set "
+                "quarter_turns=False, or use a square size."
             )
         steps: list[Transform] = []
         if self.composes:
@@ -360,8 +299,9 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Compose:
-    """Mosaic and affine map with a single resampling; the item comes unpadded and leaves with the
-    size `size`.
+    """Mosaic and affine map in a single resampling.
+
+    The item comes without padding and leaves with the size `size`.
     """
 
     strength: Augmentation
@@ -373,35 +313,26 @@ class Compose:
         offset = (0, 0)
         if self.strength.mosaic and rng.random() < self.strength.mosaic:
             item = join([item, *(self.partner(rng) for _ in range(3))], self.size)
-            # The window moves over the canvas instead of the meeting point: the same pictures, and
+            # Moving the window over the canvas gives the same pictures as moving the meeting point, and
             # no tile is cut twice.
-            offset = (
-                int(rng.integers(-(width // 2), width // 2 + 1)),
-                int(rng.integers(-(height // 2), height // 2 + 1)),
-            )
+            offset = tuple(int(rng.integers(-(side // 2), side // 2 + 1)) for side in (width, height))
         left = offset[0] - (width - item.image.shape[1]) // 2
         top = offset[1] - (height - item.image.shape[0]) // 2
         if not self.strength.bends:
             return crop(item, left, top, self.size)
         s = self.strength
-        degrees, zoom, shear_x, shear_y, x, y = rng.uniform(-1, 1, 6) * (
-            s.degrees,
-            s.scale,
-            s.shear,
-            s.shear,
-            s.translate,
-            s.translate,
-        )
+        limits = (s.degrees, s.scale, s.shear, s.shear, s.translate, s.translate)
+        degrees, zoom, shear_x, shear_y, x, y = rng.uniform(-1, 1, 6) * limits
         matrix = affine_matrix(
             self.size, degrees=degrees, scale=1 + zoom, shear=(shear_x, shear_y), shift=(x * width, y * height)
         )
-        matrix[:2, 2] -= matrix[:2, :2] @ (left, top)  # canvas -> window, then the map of the window
+        matrix[:2, 2] -= matrix[:2, :2] @ (left, top)  # from the canvas to the window, then the map of the window
         return warp(item, matrix, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A mirror, with a probability."""
+    """A mirror that is applied with a probability."""
 
     mirror: Callable[[Item, tuple[int, ...]], Item]
     probability: float
@@ -413,7 +344,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Colour:
-    """Hue, saturation and value, changed by up to the gains."""
+    """Random changes of hue, saturation and value, each up to its gain."""
 
     gains: tuple[float, float, float]
 

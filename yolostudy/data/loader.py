@@ -1,14 +1,13 @@
-"""From a `DetectionSet` to batches: a RAM cache, augmentation, and an order that can be repeated,
-resumed and shared among processes.
+"""From a `DetectionSet` to batches: cache, augmentation and order.
 
-What a sample looks like depends on (seed, epoch, index) and on nothing else, so neither the number
-of workers nor a restart changes a picture. Which samples make batch k depends on (seed, epoch);
-with `world_size` processes, batch k of all ranks together is batch k of one process with
-`world_size` times the batch size.
+A sample depends on (seed, epoch, index) alone, so neither the number of workers nor a restart
+changes a picture. Which samples make batch k depends on (seed, epoch), so the order can be
+repeated, resumed and shared among processes. With `world_size` processes, batch k of all ranks
+together is batch k of one process with `world_size` times the batch size.
 
-Images are uint8 until they are on the device: a quarter of the traffic of float32. They have the
-shape (B, 3, H, W) and lie in memory channels last, (B, H, W, 3), as OpenCV writes them and as
-convolutions with bf16 read them fastest.
+Images are uint8 until they are on the device, which is a quarter of the traffic of float32. Their
+shape is (B, 3, H, W), and in memory they lie channels last, (B, H, W, 3), as OpenCV writes them and
+as convolutions in bf16 read them fastest.
 """
 
 from __future__ import annotations
@@ -23,23 +22,22 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .augment import Augmentation, Item, Placement, Size, as_size, fit_inside, letterbox
+from .augment import Augmentation, Item
 from .check import progress
+from .letterbox import Placement, Size, as_size, fit_inside, letterbox
+from .machine import available_cores, free_memory
 from .records import DataError, DetectionSet, Record, refuse
 
-RAM_SHARE = 4  # the cache may take one part in four of the memory that is free
-MAX_WORKERS = 8  # more than this starve the training process of memory bandwidth
+CACHE_FRACTION = 0.25  # of the free memory, which the cache may take
+MAX_WORKERS = 8  # more workers take memory bandwidth from the training process
 PREFETCH = 2  # batches that each worker prepares ahead
 
 
 class Sample(NamedTuple):
-    """One augmented item, the record it came from, and where the unaugmented image lies in its
-    letterbox.
-    """
+    """One augmented item, its record, and the placement of the image in its letterbox."""
 
     item: Item
     record: Record
@@ -54,10 +52,10 @@ class Batch:
         images: (B, 3, H, W) uint8, RGB, channels-last memory format.
         targets: (N, 6) float32: image index, class, x1 y1 x2 y2 in pixels of `images`.
         records: the B records as they were read.
-        placements: B placements; `placements[i].to_original(boxes)` takes predictions back to
-            pixels of the stored image. They describe the letterbox, so they hold for batches
-            without augmentation.
-        keypoints: (N, K, 3) float32, rows as in `targets`, or None.
+        placements: B placements. `placements[i].to_original(boxes)` takes predictions back to
+            pixels of the stored image. They describe the letterbox, so they are right for batches
+            without augmentation only.
+        keypoints: (N, K, 3) float32, one row for each row of `targets`, or None.
     """
 
     images: torch.Tensor
@@ -70,7 +68,7 @@ class Batch:
         return len(self.images)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch with its tensors on `device`; from pinned memory the copy does not block."""
+        """The batch with its tensors on `device`. From pinned memory the copy does not block."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
@@ -83,10 +81,7 @@ class Batch:
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size -> Batch.
-
-    The only copy of the pixels after the transforms is made here.
-    """
+    """Samples of one size -> Batch. After the transforms, pixels are copied only here."""
     items = [sample.item for sample in samples]
     images = np.empty((len(items), *items[0].image.shape), np.uint8)  # (B, H, W, 3)
     for row, item in zip(images, items, strict=True):
@@ -111,29 +106,30 @@ def collate(samples: list[Sample]) -> Batch:
 def read_image(path: Path) -> np.ndarray:
     """(h, w, 3) uint8, RGB, turned as its EXIF tag says.
 
-    Raises DataError when there is no readable image.
+    Raises:
+        DataError: there is no such file, or it is not a readable image.
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         what = "this is not a readable image" if Path(path).exists() else "there is no such image"
-        refuse(path, what, "Check the path, or replace the file by a sound copy.")
+        refuse(path, what, "Check the path, or replace the file with an intact copy.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 class DetectionDataset(Dataset):
     """The samples of a DetectionSet at one size.
 
-    `dataset[epoch, index]` is a `Sample`; `dataset[index]` means epoch 0. Without an augmentation
-    the image is the plain letterbox, with every box, however small. Samples may be views of the
-    cache: copy before you draw on one.
+    `dataset[epoch, index]` is a `Sample`; `dataset[index]` is the one of epoch 0. Without an
+    augmentation the image is the plain letterbox, with every box, however small. A sample may be a
+    view of the cache, so copy it before you draw on it.
 
     Args:
         detection_set: what a reader returned.
         image_size: side in pixels, or (height, width).
         augmentation: None leaves images as they are.
-        cache: "ram" decodes and letterboxes every image once into one array; "none" decodes at each
-            use; "auto" takes RAM when it fits in a quarter of the free memory.
-        seed: of all chance in the samples.
+        cache: "ram" decodes and letterboxes every image once into one array. "none" decodes at each
+            use. "auto" is "ram" if the array fits in a quarter of the free memory.
+        seed: of the random numbers in the samples.
     """
 
     def __init__(
@@ -146,9 +142,7 @@ class DetectionDataset(Dataset):
         seed: int = 0,
     ) -> None:
         if not detection_set.records:
-            raise DataError(
-                f"{detection_set.name}: there are no images to load. Check the split and the selected classes."
-            )
+            refuse(detection_set.name, "there are no images to load", "Check the split and the selected classes.")
         if cache not in ("auto", "ram", "none"):
             raise ValueError(f"cache={cache!r} is unknown. Use auto, ram or none.")
         self.detection_set, self.records, self.seed = detection_set, detection_set.records, seed
@@ -156,14 +150,14 @@ class DetectionDataset(Dataset):
         self.placements, self.inner = zip(
             *(fit_inside(*record.size, self.size) for record in self.records), strict=True
         )
-        border = np.float32([*self.size[::-1], *self.size[::-1]])  # rounding may put a box 1e-5 pixels over it
+        border = np.float32([*self.size[::-1], *self.size[::-1]])  # rounding may put a box 1e-5 pixels outside
         pairs = zip(self.placements, self.records, strict=True)
         self.boxes = [np.clip(placement.to_letterbox(record.boxes), 0, border) for placement, record in pairs]
         self.keypoints = (
             [self._place_keypoints(index) for index in range(len(self))] if detection_set.keypoint_names else None
         )
         self.set_augmentation(augmentation)
-        fits = len(self) * self.size[0] * self.size[1] * 3 * RAM_SHARE <= free_memory()
+        fits = len(self) * self.size[0] * self.size[1] * 3 <= CACHE_FRACTION * free_memory()
         self.images = self._fill_cache() if cache == "ram" or (cache == "auto" and fits) else None  # (n, H, W, 3) uint8
 
     def __len__(self) -> int:
@@ -186,15 +180,13 @@ class DetectionDataset(Dataset):
         return Sample(item, self.records[index], self.placements[index])
 
     def letterboxed(self, index: int) -> Item:
-        """Item `index` at the size of the data set, gray where the image does not reach, not
-        augmented.
-        """
+        """Item `index` at the size of the data set, not augmented, with gray padding."""
         image = self._decode(index) if self.images is None else self.images[index]
         keypoints = None if self.keypoints is None else self.keypoints[index]
         return Item(image, self.boxes[index], self.records[index].classes, keypoints)
 
     def unpadded(self, index: int) -> Item:
-        """The same without the gray."""
+        """The same item without the padding."""
         item, (height, width), (_, _, left, top) = self.letterboxed(index), self.inner[index], self.placements[index]
         keypoints = None if item.keypoints is None else item.keypoints - np.float32([left, top, 0])
         boxes = item.boxes - np.float32([left, top, left, top])
@@ -205,29 +197,24 @@ class DetectionDataset(Dataset):
 
     def _place_keypoints(self, index: int) -> np.ndarray:
         record, placement = self.records[index], self.placements[index]
-        if record.keypoints is None:  # one file of a pose set may have none: all absent
+        if record.keypoints is None:  # a file of a pose set may have none: all are absent
             return np.zeros((len(record.classes), len(self.detection_set.keypoint_names), 3), np.float32)
-        scale, pad = (
-            np.float32([placement.scale_x, placement.scale_y, 1]),
-            np.float32([placement.pad_x, placement.pad_y, 0]),
-        )
-        return record.keypoints * scale + pad
+        scale = np.float32([placement.scale_x, placement.scale_y, 1])
+        return record.keypoints * scale + np.float32([placement.pad_x, placement.pad_y, 0])
 
     def _decode(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
         record = self.records[index]
         image = read_image(record.image)
         if image.shape[1::-1] != tuple(record.size):
             (height, width), (noted_width, noted_height) = image.shape[:2], record.size
-            refuse(
-                record.source or record.image,
-                f"the image has {noted_width}×{noted_height} pixels here, but {record.image} has {width}×{height}",
-                "Correct the annotation, or restore the image that was annotated.",
-            )
+            what = f"the image has {noted_width}×{noted_height} pixels here, but {record.image} has {width}×{height}"
+            remedy = "Correct the annotation, or restore the image that was annotated."
+            refuse(record.source or record.image, what, remedy)
         return letterbox(image, self.size, out)[0]
 
     def _fill_cache(self) -> np.ndarray:
         images = np.empty((len(self), *self.size, 3), np.uint8)
-        with ThreadPoolExecutor(available_cores()) as pool:  # OpenCV releases the interpreter lock while it decodes
+        with ThreadPoolExecutor(available_cores()) as pool:  # OpenCV releases the GIL while it decodes
             done = pool.map(self._decode, range(len(self)), images)
             for _ in progress(done, f"decoding {self.detection_set.name}", total=len(self)):
                 pass
@@ -251,7 +238,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         if not drop_last and 0 < rest < world_size:
             raise DataError(
                 f"The last batch has {rest} image(s) for {world_size} processes. Use drop_last=True, another batch "
-                "size or fewer processes."
+                "size, or fewer processes."
             )
         if self.length == 0:
             raise DataError(
@@ -260,11 +247,11 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             )
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, also when the next one begins in its middle."""
+        """Batches of a whole epoch, even if the next pass starts in the middle of one."""
         return self.length
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        # Not a generator: epoch and skip are read now, not when the first batch is asked for.
+        # A list, not a generator, so that epoch and skip are read now and not with the first batch.
         return iter([self._batch(indices) for indices in self._global_batches()[self.skip :]])
 
     def _global_batches(self) -> list[np.ndarray]:
@@ -288,26 +275,24 @@ class Loader(DataLoader):
     """
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """The next pass is epoch `epoch`, from its batch `skip` on: what a resumed run calls."""
+        """Let the next pass be epoch `epoch`, from batch `skip` on. A resumed run calls this."""
         if not 0 <= skip <= len(self):
             raise ValueError(
-                f"skip={skip}, but an epoch has {len(self)} batches. Use the number of batches that were already "
-                "trained on."
+                f"skip={skip}, but an epoch has {len(self)} batches. Give the number of batches of this epoch that "
+                "were already used."
             )
         self.batch_sampler.epoch, self.batch_sampler.skip = epoch, skip
 
     def __iter__(self):
         batches = super().__iter__()
-        # it holds for one pass; only here, because torch asks the sampler twice when workers start
+        # `skip` is for one pass. It is reset only now, because torch iterates the sampler twice if workers start.
         self.batch_sampler.skip = 0
         return batches
 
     def set_augmentation(self, augmentation: Augmentation | None) -> None:
-        """Change the augmentation from the next pass on, for example to end with some epochs
-        without mosaic.
-        """
+        """Change the augmentation from the next pass on, for example to end without mosaic."""
         self.dataset.set_augmentation(augmentation)
-        self._iterator = None  # persistent workers hold the data set as it was; the next pass starts new ones
+        self._iterator = None  # persistent workers hold the old data set; without them the next pass starts new ones
 
 
 def make_loader(
@@ -332,12 +317,12 @@ def make_loader(
         batch_size: images per batch and process.
         shuffle: a new order each epoch; call `set_epoch` before each.
         seed: of the order and of the samples.
-        workers: processes that prepare batches; "auto" is none when images are cached and only
-            flipped or turned, else one per core.
-        drop_last: leave out the last batch when it is not full.
-        rank, world_size: which of how many processes this is; each gets its share of every global
+        workers: processes that prepare batches. "auto" is none if images are cached and only
+            flipped or turned, and otherwise one for each core.
+        drop_last: leave out the last batch if it is not full.
+        rank, world_size: which of how many processes this is. Each gets its part of every global
             batch.
-        pin_memory: None pins when there is a CUDA device to copy to.
+        pin_memory: None means yes if there is a CUDA device.
     """
     dataset = DetectionDataset(detection_set, image_size, augmentation=augmentation, cache=cache, seed=seed)
     batches = EpochBatches(
@@ -354,7 +339,7 @@ def make_loader(
         prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=_one_thread,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-        generator=torch.Generator(),  # its own: starting a pass must not advance the generator that training uses
+        generator=torch.Generator(),  # its own, so that a new pass does not advance the generator that training uses
     )
 
 
@@ -362,8 +347,7 @@ def _choose_workers(dataset: DetectionDataset, batch_size: int, batches: int, wo
     if dataset.images is not None and (dataset.augmentation is None or dataset.augmentation.light):
         return 0
     workers = min(max(available_cores() // world_size, 1), MAX_WORKERS, batches)
-    # Batches travel through shared memory, of which a container has 64 MB unless told otherwise;
-    # too little of it kills workers.
+    # Workers hand batches over in shared memory. A container has 64 MB of it by default, and too little kills workers.
     if os.path.isdir("/dev/shm"):
         batch_bytes = batch_size * dataset.size[0] * dataset.size[1] * 3
         workers = min(workers, int(shutil.disk_usage("/dev/shm").free // (world_size * batch_bytes * (PREFETCH + 1))))
@@ -373,17 +357,3 @@ def _choose_workers(dataset: DetectionDataset, batch_size: int, batches: int, wo
 def _one_thread(worker: int) -> None:
     cv2.setNumThreads(0)  # one process per core is enough
     torch.set_num_threads(1)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def free_memory() -> int:
-    """Bytes that can still be taken, also under a container's limit (cgroup v2)."""
-    free = psutil.virtual_memory().available
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.is_file() and (text := limit.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
-    return free

@@ -1,14 +1,12 @@
-"""What every reader returns and every exporter takes: images, and the objects that were seen in
-them.
+"""Sets of images and their objects: what every reader returns and every writer takes.
 
-Boxes are `xyxy` in pixels of the stored image, float32; classes are indices into `class_names`.
-Readers live in `voc.py`, `coco.py` and `yolo.py`; each checks what it reads and raises `DataError`
-in one sentence that names file, line and remedy.
+Boxes are `xyxy` in pixels of the stored image, float32. Classes are indices into `class_names`. The
+readers are in `formats/`. Each of them checks what it reads, and says what is wrong in one sentence
+that names file, line and remedy.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-# One split, the names that people give its file. The first is ours.
+# For each split the names that people give its file. The first one is ours.
 SPLIT_NAMES = {
     "train": ("train",),
     "validation": ("validation", "val", "valid"),
@@ -27,7 +25,7 @@ SPLIT_NAMES = {
 
 
 class DataError(ValueError):
-    """Something in a data set is wrong; the message says what, where and what to do."""
+    """Something in a data set is wrong. The message says what, where, and what to do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,22 +63,21 @@ class Problem:
 
 
 def place(where: Path | str, line: int | None = None) -> str:
-    """`FILE:LINE`, or `FILE` where there is no line to name."""
+    """`FILE:LINE`, or `FILE` if no line is given."""
     return f"{where}:{line}" if line else str(where)
 
 
 def refuse(where: Path | str, what: str, remedy: str, *, line: int | None = None) -> NoReturn:
-    """Stop at something that concerns the whole set, whatever `on_bad` says."""
+    """Raise `DataError` for something that concerns the whole set, whatever `on_bad` says."""
     raise DataError(str(Problem(place(where, line), what, remedy)))
 
 
 class Problems:
-    """Collects what is wrong while a set is read, so that a reader can finish and say how much
-    there is.
+    """Collects what is wrong while a set is read, so that the number of problems can be said.
 
     Args:
-        on_bad: "fail" makes `close` raise on the first problem; "skip" hands the list back, and the
-            reader has left the object or the image out.
+        on_bad: "fail" makes `close` raise the first problem. "skip" makes it return the list; the
+            reader has then left out the bad objects and images.
     """
 
     def __init__(self, on_bad: str = "fail"):
@@ -93,9 +90,7 @@ class Problems:
         self.found.append(Problem(place(where, line), what, remedy))
 
     def close(self) -> list[Problem]:
-        """The problems, or, with `on_bad="fail"`, one sentence on the first and the number of the
-        others.
-        """
+        """The problems. With `on_bad="fail"`, raise the first one and count the others."""
         if self.found and self.on_bad == "fail":
             others = len(self.found) - 1
             count = f"{others} more problem{'s' if others > 1 else ''}"
@@ -106,13 +101,13 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class DetectionSet:
-    """A named list of records with one vocabulary of classes, and, for pose, one of keypoints."""
+    """A named list of records with one vocabulary of classes and, for pose, of keypoints."""
 
     name: str
     class_names: tuple[str, ...]
     records: list[Record]
     keypoint_names: tuple[str, ...] = ()
-    flip_index: tuple[int, ...] = ()  # which keypoint takes whose place when the image is mirrored
+    flip_index: tuple[int, ...] = ()  # in a mirrored image, keypoint k takes the place of flip_index[k]
     problems: list[Problem] = field(default_factory=list)  # what `on_bad="skip"` left out
     split: str = "train"
 
@@ -123,10 +118,8 @@ class DetectionSet:
     def object_count(self) -> int:
         return sum(len(record.classes) for record in self.records)
 
-    def select(self, names: list[str] | tuple[str, ...], *, keep_empty: bool = False) -> DetectionSet:
-        """Keep only the named classes, renumbered in the order given, and, unless `keep_empty`,
-        only images that show one of them.
-        """
+    def select(self, names: Sequence[str]) -> DetectionSet:
+        """Keep the named classes, numbered in the given order, and the images that show one."""
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
             raise DataError(
@@ -137,18 +130,14 @@ class DetectionSet:
         records = []
         for record in self.records:
             chosen = number[record.classes] >= 0
-            if chosen.any() or keep_empty:
+            if chosen.any():
                 keypoints = None if record.keypoints is None else record.keypoints[chosen]
-                records.append(
-                    replace(
-                        record, boxes=record.boxes[chosen], classes=number[record.classes[chosen]], keypoints=keypoints
-                    )
-                )
+                boxes, classes = record.boxes[chosen], number[record.classes[chosen]]
+                records.append(replace(record, boxes=boxes, classes=classes, keypoints=keypoints))
         return replace(self, class_names=tuple(names), records=records)
 
 
-# --- names
-# --------------------------------------------------------------------------------------------------
+# Names
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
@@ -156,28 +145,18 @@ def natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """`Known are A1, A2, …`, after the known name that looks most like the given one."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
-    return (f"Did you mean {close[0]}? " if close else "") + f"Known are: {listed}."
-
-
 def canonical_split(name: str) -> str:
-    """Our name of a split: `val` and `valid` are `validation`."""
+    """Our name of a split: `validation` for `val` and `valid`."""
     return next((ours for ours, names in SPLIT_NAMES.items() if name in names), name)
 
 
 def split_names(name: str) -> tuple[str, ...]:
-    """The file names under which a split may stand, the likeliest first."""
+    """The names that the file of a split may have, the most likely first."""
     return SPLIT_NAMES.get(canonical_split(name), (name,))
 
 
 def mirror(keypoint_names: Sequence[str]) -> tuple[int, ...]:
-    """Which keypoint takes whose place in a mirrored image, told from `left` and `right` in their
-    names.
-    """
+    """The flip index of keypoints, found by exchanging `left` and `right` in their names."""
     swap = {"left": "right", "right": "left"}
     mirrored = [re.sub("left|right", lambda found: swap[found[0]], name) for name in keypoint_names]
     return tuple(keypoint_names.index(name) if name in keypoint_names else k for k, name in enumerate(mirrored))
@@ -187,49 +166,18 @@ def checked_flip(where: Path | str, flip: Sequence[int], keypoint_names: Sequenc
     """The flip index, refused unless flipping twice gives every keypoint its own place back."""
     flip = tuple(flip)
     if sorted(flip) != list(range(len(keypoint_names))) or any(flip[flip[k]] != k for k in flip):
-        refuse(
-            where,
-            f"the flip index {list(flip)} does not pair {len(keypoint_names)} keypoints",
-            "It lists, for each keypoint, the one whose place it takes in a mirrored image; flipping twice must "
-            "change nothing.",
+        remedy = (
+            "Write, for each keypoint, the number of the one whose place it takes in a mirrored image; flipping twice "
+            "must change nothing."
         )
+        refuse(where, f"the flip index {list(flip)} does not pair {len(keypoint_names)} keypoints", remedy)
     return flip
 
 
-def read_text(path: Path, problems: Problems | None = None) -> str | None:
-    """The text of a file, whichever line ends it has, with or without a byte order mark; None for
-    what is no text, if it may be skipped.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        problem = Problem(place(path, line), "this is not UTF-8 text", "Save the file as UTF-8, or restore it.")
-        if problems is None:
-            raise DataError(str(problem)) from None
-        problems.found.append(problem)
-        return None
-
-
 def sort_splits(names: Iterable[str]) -> list[str]:
-    """Our names of splits, train first."""
+    """Our names of these splits, each once, train first."""
     order = [*SPLIT_NAMES]
     return sorted(
         {canonical_split(name) for name in names},
         key=lambda name: (order.index(name) if name in order else len(order), name),
     )
-
-
-def misplaced(text: str, root: Path) -> tuple[str, str]:
-    """What to say of a path in a list or description that leads nowhere below `root`: (what,
-    remedy).
-    """
-    remedy = "correct the path, or put the file there"
-    if text.startswith(("/", "\\")):
-        found = (root / text.lstrip("/\\")).exists()
-        remedy = (
-            f"remove the leading {text[0]}"
-            if found
-            else "this one is absolute, perhaps from another machine: write it relative to that"
-        )
-    return f"'{text}' is not there", f"Paths here are looked up relative to {root}; {remedy}."

@@ -13,8 +13,8 @@ import torch
 from .. import data
 from ..boxes import predict as predict_boxes
 from ..bridge import checkpoints
-from ..data.augment import letterbox
 from ..data.check import IMAGE_SUFFIXES
+from ..data.letterbox import letterbox
 from ..data.loader import read_image
 from ..data.records import DataError, Record
 from ..views.detections import painter

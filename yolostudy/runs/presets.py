@@ -11,7 +11,7 @@ import ast
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
 
-BASE, NOVEL = (tuple(f"A{number}" for number in numbers) for numbers in (range(1, 11), range(11, 21)))
+from ..data.planes import BASE, NOVEL
 
 PROFILES = {
     # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter

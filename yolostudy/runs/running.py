@@ -71,12 +71,11 @@ def open_data(preset: Preset, split: str) -> DetectionSet:
     """The split of the preset's data; procedural planes that are not there yet are made first."""
     spec = preset.data
     if spec == "planes":
-        from ..data.planes import planes
+        from ..data import planes
 
         spec = f"planes-{preset.profile}"
-        folder = data.DATASETS if data.DATASETS.is_dir() else Path("datasets")
-        if not (folder / spec).exists() and not (Path("datasets") / spec).exists():
-            planes.make(folder / spec, preset.profile)
+        if data.find(spec) is None:
+            planes.make(data.datasets_folder() / spec, preset.profile)
     return data.open_set(spec, split, classes=list(preset.classes) or None, on_bad=preset.on_bad)
 
 

@@ -29,7 +29,7 @@ PATIENCE = 30.0  # seconds without a byte, after which a server counts as gone
 
 
 def folder() -> Path:
-    return (data.DATASETS if data.DATASETS.is_dir() else Path("datasets")) / "weights"
+    return data.datasets_folder() / "weights"
 
 
 # Fetching

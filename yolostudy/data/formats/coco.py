@@ -1,10 +1,11 @@
 """COCO: one JSON file of images, categories and annotations for each split.
 
-`bbox` is x y width height in pixels from the upper left corner; category ids may be any numbers and
-are taken in rising order, so COCO's own 1 … 90 become 0 … 79. Crowd regions (`iscrowd`) are not
-objects and are left out. Keypoints are the flat list x y visibility.
-`write` writes three decimals: within 0.001 px; one annotation a line, so that a problem has a line
-to name.
+`bbox` is x y width height in pixels, from the upper left corner. Category ids may be any numbers
+and are numbered again in rising order, so COCO's own 1 … 90 become 0 … 79. Crowd regions
+(`iscrowd`) are left out. Keypoints are a flat list of x y visibility.
+
+`write` gives three decimals, within 0.001 px, and one annotation a line, so that a message can name
+its line.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..check import image_size, keep_good, progress
+from ..check import image_size, progress
+from ..reading import Complaint, Objects, check_class_names, load_json, misplaced, read_text, refuse_split
 from ..records import (
     DetectionSet,
     Problems,
@@ -24,9 +27,7 @@ from ..records import (
     canonical_split,
     checked_flip,
     mirror,
-    misplaced,
     place,
-    read_text,
     refuse,
     sort_splits,
     split_names,
@@ -34,6 +35,9 @@ from ..records import (
 from .export import Export
 
 FILE_NAME = re.compile(r"^(instances|person_keypoints|annotations)?_*(?P<split>[a-z]+)")  # instances_val2017 -> val
+GROUND_TRUTH = (
+    "COCO ground truth has images, annotations and categories. Give that file, not a file of images only or of results."
+)
 
 
 def read(
@@ -47,107 +51,55 @@ def read(
     """Read one annotation file.
 
     Args:
-        annotation_json: the file, or a folder whose `annotations/` has one file a split.
-        images_root: what `file_name` is relative to; without it, the usual places around the file
-            are tried.
-        split: which file of a folder; of a single file, what to call it (its name tells otherwise).
-        class_names: refuse a file whose categories are not these.
-        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image
+        annotation_json: the file, or a folder whose `annotations/` has one file for each split.
+        images_root: the folder that `file_name` is relative to. Without it, the usual places around
+            the file are tried.
+        split: which file of a folder. For a single file, the name of its split; without it, the
+            file's name tells.
+        class_names: a file whose categories are others is refused.
+        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image
             out and lists it.
     """
     path = _file(Path(annotation_json), split or "train")
     split = canonical_split(split or _split_of(path))
     problems = Problems(on_bad)
-    text = read_text(path) if path.is_file() else refuse(path, "there is no such file", "Correct the path.")
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        refuse(
-            path,
-            f"this is not sound JSON ({error.msg}, column {error.colno})",
-            "Repair or restore the file.",
-            line=error.lineno,
-        )
-    missing = [
-        key
-        for key in ("images", "annotations", "categories")
-        if not isinstance(data, dict) or not isinstance(data.get(key), list)
-    ]
+    data = load_json(path, GROUND_TRUTH)
+    missing = [key for key in ("images", "annotations", "categories") if not isinstance(data.get(key), list)]
     if missing:
-        remedy = (
-            "COCO ground truth has images, annotations and categories; give that file, not one of images only or of "
-            "results."
-        )
-        refuse(path, f"it has no list of {', '.join(missing)}", remedy)
+        refuse(path, f"it has no list of {', '.join(missing)}", GROUND_TRUTH)
     lines = _Lines(path)
-
-    categories = sorted(data["categories"], key=lambda category: category["id"])
-    names = tuple(str(category["name"]) for category in categories)
-    if class_names and tuple(class_names) != names:
-        refuse(
-            path,
-            f"its classes are {', '.join(names)}",
-            f"The description says {', '.join(class_names)}: correct one of the two.",
-        )
-    number_of = {category["id"]: number for number, category in enumerate(categories)}
-    posed = next((category for category in categories if category.get("keypoints")), {})
-    keypoint_names = tuple(posed.get("keypoints", ()))
-    flip_index = checked_flip(path, posed.get("flip_index") or mirror(keypoint_names), keypoint_names)
-
-    first_use: dict[object, int] = {}
-    for index, image in enumerate(data["images"]):
-        first = first_use.setdefault(image.get("id"), index)
-        if first != index:  # said before the annotations that it orphans
-            what = f"image id {image.get('id')} is used twice, first at {Path(lines.place('images', first)).name}"
-            problems.add(lines.place("images", index), what, "Give each image its own id.")
-    by_image: dict[object, list[int]] = {}
-    for index, annotation in enumerate(data["annotations"]):
-        if annotation.get("image_id") not in first_use:
-            what = (
-                f"annotation {annotation.get('id')} belongs to image {annotation.get('image_id')}, which is not listed"
-            )
-            problems.add(lines.place("annotations", index), what, "Add the image to images, or delete the annotation.")
-        elif not annotation.get("iscrowd"):
-            by_image.setdefault(annotation["image_id"], []).append(index)
-
+    categories = _categories(path, data)
+    check_class_names(path, categories.names, class_names)
+    first_use = _first_uses(data["images"], lines, problems)
+    objects_of = _annotations_of_images(data["annotations"], first_use, lines, problems)
     root = _images_root(path, images_root, data["images"], split)
     records = []
     for index, image in enumerate(progress(data["images"], f"reading {path.name}")):
-        name = str(image.get("file_name", ""))
         if first_use[image.get("id")] != index:
             continue
-        file = root / name
-        if not name or not file.is_file():
-            problems.add(lines.place("images", index), *_missing(name, root))
+        try:
+            size = _size(image, root, problems)
+        except Complaint as complaint:
+            problems.add(lines.place("images", index), complaint.what, complaint.remedy)
             continue
-        size = image_size(file, problems)
-        if not size:
+        if size is None:
             continue
-        if (image.get("width", size[0]), image.get("height", size[1])) != size:
-            what = f"{name} is {size[0]} × {size[1]} but the file says {image.get('width')} × {image.get('height')}"
-            remedy = (
-                "If the image was resized, its boxes are wrong too: restore it or scale them; if it was not, correct "
-                "width and height."
-            )
-            problems.add(lines.place("images", index), what, remedy)
-            continue
-        classes, boxes, points, order = [], [], [], []
-        for number in by_image.get(image.get("id"), ()):
-            complaint = _read_object(
-                data["annotations"][number], number_of, names, len(keypoint_names), classes, boxes, points
-            )
-            if complaint:
-                problems.add(lines.place("annotations", number), *complaint)
-            else:
-                order.append(number)
-
-        def locate(i: int, order: list[int] = order) -> str:
-            return lines.place("annotations", order[i])
-
-        records.append(
-            Record(file, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), path)
-        )
-    return DetectionSet(_name(path), names, records, keypoint_names, flip_index, problems=problems.close(), split=split)
+        objects = Objects(size, len(categories.keypoint_names), problems, lambda i: lines.place("annotations", i))
+        for number in objects_of.get(image.get("id"), ()):
+            try:
+                objects.add(number, *_read_object(data["annotations"][number], categories))
+            except Complaint as complaint:
+                problems.add(lines.place("annotations", number), complaint.what, complaint.remedy)
+        records.append(objects.record(root / image["file_name"], path))
+    return DetectionSet(
+        _name(path),
+        categories.names,
+        records,
+        categories.keypoint_names,
+        categories.flip_index,
+        problems=problems.close(),
+        split=split,
+    )
 
 
 def splits(path: str | Path) -> list[str]:
@@ -157,7 +109,7 @@ def splits(path: str | Path) -> list[str]:
 
 
 def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Path:
-    """Write `annotations/SPLIT.json` and `images/` into a new folder; images are linked.
+    """Write `annotations/SPLIT.json` and `images/` into a new folder. Images are linked.
 
     Returns the folder.
     """
@@ -172,20 +124,8 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
         for image_id, record in enumerate(one.records, start=1):
             file = export.place(record.image, "images")
             images.append({"id": image_id, "file_name": file.name, "width": record.size[0], "height": record.size[1]})
-            for i, (x1, y1, x2, y2) in enumerate(record.boxes.tolist()):
-                box = [_rounded(x1), _rounded(y1), _rounded(x2 - x1), _rounded(y2 - y1)]
-                annotation = {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": int(record.classes[i]) + 1,
-                    "bbox": box,
-                }
-                annotation |= {"area": _rounded(box[2] * box[3]), "iscrowd": 0, "segmentation": []}
-                if record.keypoints is not None:
-                    pose = record.keypoints[i]
-                    annotation["keypoints"] = [_rounded(value) for value in pose.ravel().tolist()]
-                    annotation["num_keypoints"] = int((pose[:, 2] > 0).sum())
-                annotations.append(annotation)
+            for i in range(len(record.classes)):
+                annotations.append({"id": len(annotations) + 1, "image_id": image_id} | _annotation(record, i))
         parts = [f'"info": {json.dumps({"description": one.name}, ensure_ascii=False)}']
         for key, values in (("categories", categories), ("images", images), ("annotations", annotations)):
             parts.append(
@@ -196,25 +136,36 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
     return export.folder
 
 
+def _annotation(record: Record, i: int) -> dict:
+    """Object i of an image as COCO writes it."""
+    x1, y1, x2, y2 = record.boxes[i].tolist()
+    box = [_rounded(x1), _rounded(y1), _rounded(x2 - x1), _rounded(y2 - y1)]
+    annotation = {"category_id": int(record.classes[i]) + 1, "bbox": box}
+    annotation |= {"area": _rounded(box[2] * box[3]), "iscrowd": 0, "segmentation": []}
+    if record.keypoints is not None:
+        pose = record.keypoints[i]
+        annotation["keypoints"] = [_rounded(value) for value in pose.ravel().tolist()]
+        annotation["num_keypoints"] = int((pose[:, 2] > 0).sum())
+    return annotation
+
+
 def _rounded(value: float) -> float:
     return round(value, 3)
 
 
+# Files and their names
+
+
 def _file(path: Path, split: str) -> Path:
+    """The annotation file of a split; a path that is no folder is the file itself."""
     if not path.is_dir():
         return path
     files = sorted((path / "annotations").glob("*.json"))
-    found = next(
-        (file for name in split_names(split) for file in files if _split_of(file) == canonical_split(name)), None
-    )
-    if found is None:
-        there = ", ".join(file.name for file in files) or "none"
-        refuse(
-            path / "annotations",
-            f"there is no file of split '{split}' here; looked for {split}.json",
-            f"There are: {there}.",
-        )
-    return found
+    for name in split_names(split):
+        for file in files:
+            if _split_of(file) == canonical_split(name):
+                return file
+    refuse_split(path / "annotations", split, [f"{split}.json"], [file.name for file in files])
 
 
 def _split_of(path: Path) -> str:
@@ -228,7 +179,7 @@ def _name(path: Path) -> str:
 
 
 def _images_root(path: Path, stated: str | Path | None, images: list[dict], split: str) -> Path:
-    """The folder below which the first images lie."""
+    """The folder below which one of the first images lies."""
     if stated is not None:
         return Path(stated)
     folder = path.parent
@@ -240,51 +191,108 @@ def _images_root(path: Path, stated: str | Path | None, images: list[dict], spli
     return next((root for root in places for name in names if name and (root / name).is_file()), places[0])
 
 
-def _missing(name: str, root: Path) -> tuple[str, str]:
+# What the three lists hold
+
+
+@dataclass(frozen=True)
+class _Categories:
+    """What the categories say: class names, the class number of each id, and keypoints."""
+
+    names: tuple[str, ...]
+    number_of: dict[object, int]
+    keypoint_names: tuple[str, ...]
+    flip_index: tuple[int, ...]
+
+
+def _categories(path: Path, data: dict) -> _Categories:
+    categories = sorted(data["categories"], key=lambda category: category["id"])
+    posed = next((category for category in categories if category.get("keypoints")), {})
+    keypoint_names = tuple(posed.get("keypoints", ()))
+    return _Categories(
+        tuple(str(category["name"]) for category in categories),
+        {category["id"]: number for number, category in enumerate(categories)},
+        keypoint_names,
+        checked_flip(path, posed.get("flip_index") or mirror(keypoint_names), keypoint_names),
+    )
+
+
+def _first_uses(images: list[dict], lines: _Lines, problems: Problems) -> dict[object, int]:
+    """For each image id the index of the first image that has it; a second one is a problem."""
+    first_use: dict[object, int] = {}
+    for index, image in enumerate(images):
+        first = first_use.setdefault(image.get("id"), index)
+        if first != index:
+            what = f"image id {image.get('id')} is used twice, first at {Path(lines.place('images', first)).name}"
+            problems.add(lines.place("images", index), what, "Give each image its own id.")
+    return first_use
+
+
+def _annotations_of_images(
+    annotations: list[dict], images: dict[object, int], lines: _Lines, problems: Problems
+) -> dict[object, list[int]]:
+    """For each image id the indices of its annotations, crowds left out."""
+    found: dict[object, list[int]] = {}
+    for index, annotation in enumerate(annotations):
+        image_id = annotation.get("image_id")
+        if image_id not in images:
+            what = f"annotation {annotation.get('id')} belongs to image {image_id}, which is not listed"
+            problems.add(lines.place("annotations", index), what, "Add the image to images, or delete the annotation.")
+        elif not annotation.get("iscrowd"):
+            found.setdefault(image_id, []).append(index)
+    return found
+
+
+def _size(image: dict, root: Path, problems: Problems) -> tuple[int, int] | None:
+    """(width, height) of an image that is there and has the stated size. Raises Complaint.
+
+    A file that cannot be read becomes a problem, and None.
+    """
+    name = str(image.get("file_name", ""))
     if not name:
-        return "this image has no file_name", "Write the image's path, relative to the folder of images."
-    if name.startswith(("/", "\\")):
-        return misplaced(name, root)
-    return f"the image {name} is missing", f"It is looked up relative to {root}; put it there, or give images_root."
-
-
-def _read_object(
-    annotation: dict, number_of: dict, names: Sequence[str], keypoints: int, classes: list, boxes: list, points: list
-) -> tuple[str, str] | None:
-    """Append one object to the three lists, or say what is wrong and the remedy."""
-    label = f"annotation {annotation.get('id')}"
-    if annotation.get("category_id") not in number_of:
-        known = ", ".join(f"{number} {names[at]}" for number, at in list(number_of.items())[:20])
-        return (
-            f"{label} has the category id {annotation.get('category_id')}, which is out of range",
-            f"The categories are: {known}.",
+        raise Complaint("this image has no file_name", "Write the image's path, relative to the folder of images.")
+    if not (root / name).is_file():
+        if name.startswith(("/", "\\")):
+            raise Complaint(*misplaced(name, root))
+        remedy = f"It is looked up relative to {root}; put it there, or give images_root."
+        raise Complaint(f"the image {name} is missing", remedy)
+    size = image_size(root / name, problems)
+    if size and (image.get("width", size[0]), image.get("height", size[1])) != size:
+        what = f"{name} is {size[0]} × {size[1]}, but the file says {image.get('width')} × {image.get('height')}"
+        remedy = (
+            "If the image was resized, its boxes are wrong too: restore it, or scale the boxes. If not, correct width "
+            "and height."
         )
+        raise Complaint(what, remedy)
+    return size
+
+
+def _read_object(annotation: dict, categories: _Categories) -> tuple[int, list[float], np.ndarray | None]:
+    """(class, x1 y1 x2 y2, keypoints) of an annotation. Raises Complaint."""
+    label = f"annotation {annotation.get('id')}"
+    if annotation.get("category_id") not in categories.number_of:
+        known = ", ".join(f"{number} {categories.names[at]}" for number, at in [*categories.number_of.items()][:20])
+        what = f"{label} has the category id {annotation.get('category_id')}, which is out of range"
+        raise Complaint(what, f"The categories are: {known}.")
     try:
         x, y, width, height = (float(value) for value in annotation["bbox"])
     except (KeyError, TypeError, ValueError):
         remedy = "Write four numbers of pixels: x and y of the upper left corner, width, height."
-        return f"{label} has the bbox {annotation.get('bbox')}", remedy
-    try:
-        pose = (
-            np.array(annotation.get("keypoints") or [0] * (3 * keypoints), dtype=np.float64).reshape(keypoints, 3)
-            if keypoints
-            else None
-        )
-    except (TypeError, ValueError):
-        return (
-            f"{label} does not have {keypoints} keypoints",
-            f"Write {3 * keypoints} numbers: x, y, visibility for each.",
-        )
-    classes.append(number_of[annotation["category_id"]])
-    boxes.append([x, y, x + width, y + height])
-    points.append(pose)
-    return None
+        raise Complaint(f"{label} has the bbox {annotation.get('bbox')}", remedy) from None
+    keypoints, pose = len(categories.keypoint_names), None
+    if keypoints:
+        try:
+            values = annotation.get("keypoints") or [0] * (3 * keypoints)
+            pose = np.array(values, dtype=np.float64).reshape(keypoints, 3)
+        except (TypeError, ValueError):
+            remedy = f"Write {3 * keypoints} numbers: x, y and visibility of each."
+            raise Complaint(f"{label} does not have {keypoints} keypoints", remedy) from None
+    return categories.number_of[annotation["category_id"]], [x, y, x + width, y + height], pose
 
 
 class _Lines:
-    """`FILE:LINE` of an element of one of the file's lists.
+    """`FILE:LINE` of the elements of the file's lists.
 
-    JSON parsers keep no lines: at the first problem the text is walked again.
+    JSON parsers do not keep lines, so at the first problem the text is searched again.
     """
 
     def __init__(self, path: Path):
@@ -298,6 +306,7 @@ class _Lines:
 
     @staticmethod
     def _walk(text: str, key: str) -> list[int]:
+        """The line on which each element of the list `key` begins."""
         decoder, separator = json.JSONDecoder(), re.compile(r"[\s,]*")
         at = re.search(rf'"{key}"\s*:\s*\[', text).end()
         lines, line, counted = [], 1, 0

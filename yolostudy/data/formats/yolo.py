@@ -2,26 +2,39 @@
 
     data.yaml: train, val, test (folders, lists of folders, or .txt lists of images), names;
         for pose kpt_shape, flip_idx, kpt_names
-    images/train/1.jpg    labels/train/1.txt: one object a line, `class x y width height [x y visibility …]`
+    images/train/1.jpg
+    labels/train/1.txt: one object a line, `class x y width height [x y visibility …]`
 
-x y is the box's centre; all lengths are divided by the image's width or height. An image without a
-label file is background. `write` writes
-eight decimals: within 0.0001 px in an image of 10,000 px. The yaml states no `path`, so Ultralytics
-and this reader start from the folder that it lies in, and the export can be moved.
+x y is the box's centre. All lengths are divided by the image's width or height. An image without a
+label file is background.
+
+`write` gives eight decimals, within 0.0001 px in an image of 10,000 px. Its yaml has no `path`, so
+Ultralytics and this reader start from the folder that the yaml lies in, and the export can be
+moved.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from ..check import IMAGE_SUFFIXES, image_size, keep_good, progress
+from ..check import IMAGE_SUFFIXES, image_size, progress
+from ..reading import (
+    Complaint,
+    Objects,
+    check_class_names,
+    load_yaml,
+    misplaced,
+    read_text,
+    refuse_empty,
+    refuse_split,
+)
 from ..records import (
     DetectionSet,
     Problems,
@@ -29,10 +42,8 @@ from ..records import (
     canonical_split,
     checked_flip,
     mirror,
-    misplaced,
     natural,
     place,
-    read_text,
     refuse,
     sort_splits,
     split_names,
@@ -40,7 +51,32 @@ from ..records import (
 from .export import Export, digits
 
 NOT_SPLITS = {"path", "names", "nc", "kpt_shape", "flip_idx", "kpt_names", "download", "channels", "yaml_file"}
-ROUNDING = 1e-3  # how far over 1 a normalised value may be: written with three decimals, it still is one
+ROUNDING = 1e-3  # a normalised value may exceed 1 by this much, because three decimals are common
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a label line means in this set.
+
+    Attributes:
+        names: the class names.
+        keypoint_names: K names, or none.
+        dimensions: numbers for each keypoint: 2 (x y) or 3 (x y visibility); 0 without keypoints.
+        flip_index: K numbers.
+    """
+
+    names: tuple[str, ...]
+    keypoint_names: tuple[str, ...]
+    dimensions: int
+    flip_index: tuple[int, ...]
+
+    @property
+    def columns(self) -> int:
+        return 5 + len(self.keypoint_names) * self.dimensions
+
+    def __str__(self) -> str:
+        pose = f" and {len(self.keypoint_names)} keypoints of {self.dimensions} numbers" if self.dimensions else ""
+        return f"class x y width height{pose}"
 
 
 def read(
@@ -51,54 +87,35 @@ def read(
     Args:
         data_yaml: the file, or the folder that holds data.yaml.
         split: train, validation (`val`), test, or any other key of the yaml that names images.
-        class_names: refuse a file whose names are not these.
-        on_bad: "fail" raises `DataError` at the first problem, "skip" leaves the object or image
+        class_names: a yaml with other names is refused.
+        on_bad: "fail" raises `DataError` at the first problem. "skip" leaves the object or image
             out and lists it.
     """
     path = Path(data_yaml)
     path = path / "data.yaml" if path.is_dir() else path
     data = load_yaml(path)
     problems = Problems(on_bad)
-    names = _class_names(path, data)
-    if class_names and tuple(class_names) != names:
-        refuse(
-            path,
-            f"its classes are {', '.join(names)}",
-            f"The description says {', '.join(class_names)}: correct one of the two.",
-        )
-    keypoint_names, dimensions, flip_index = _keypoints(path, data)
-    columns = 5 + len(keypoint_names) * dimensions
+    layout = _Layout(_class_names(path, data), *_keypoints(path, data))
+    check_class_names(path, layout.names, class_names)
     images = _images(path, data, split, problems)
     labels = {image: _label_file(image) for image in images}
-    if not any(label.is_file() for label in labels.values()):
-        _no_labels(list(labels.items()))
+    if labels and not any(label.is_file() for label in labels.values()):
+        image, label = next(iter(labels.items()))
+        looked_for = f"{label.name} for {image}, and so on for all {len(labels)} images"
+        refuse_empty(label.parent, "labels", looked_for, "Put one .txt for each image there, with the image's name.")
     records = []
     for image, label in progress(list(labels.items()), f"reading {split}"):
-        size = image_size(image, problems)
-        if size is None:
-            continue
-        classes, boxes, points, lines = [], [], [], []
-        source = label if label.is_file() else None  # an image without one is background
-        text = read_text(source, problems) if source else ""
-        if text is None:
-            continue
-        for line, row in enumerate(text.splitlines(), start=1):
-            if row.strip():
-                complaint = _read_row(row.split(), names, columns, dimensions, size, classes, boxes, points)
-                if complaint:
-                    problems.add(label, *complaint, line=line)
-                else:
-                    lines.append(line)
-
-        def locate(i: int, label: Path = label, lines: list[int] = lines) -> str:
-            return place(label, lines[i])
-
-        records.append(
-            Record(image, size, *keep_good(classes, boxes, points, len(keypoint_names), size, problems, locate), source)
-        )
-    name = path.resolve().parent.name if path.stem == "data" else path.stem
+        record = _record(image, label, layout, problems)
+        if record:
+            records.append(record)
     return DetectionSet(
-        name, names, records, keypoint_names, flip_index, problems=problems.close(), split=canonical_split(split)
+        path.resolve().parent.name if path.stem == "data" else path.stem,
+        layout.names,
+        records,
+        layout.keypoint_names,
+        layout.flip_index,
+        problems=problems.close(),
+        split=canonical_split(split),
     )
 
 
@@ -110,8 +127,9 @@ def splits(data_yaml: str | Path) -> list[str]:
 
 
 def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Path:
-    """Write one set or several splits into a new folder that Ultralytics trains on; images are
-    linked. Returns its data.yaml.
+    """Write one set, or several splits of it, into a new folder on which Ultralytics can train.
+
+    Images are linked. Returns the folder's data.yaml.
     """
     export = Export(sets, folder)
     keys = {}
@@ -126,8 +144,7 @@ def write(sets: DetectionSet | Sequence[DetectionSet], folder: str | Path) -> Pa
             )
         for needed in ("images", "labels"):  # an empty set is a set too
             (export.folder / needed / key).mkdir(parents=True, exist_ok=True)
-    # Ultralytics opens no yaml without both of these; where one was not exported, the other stands
-    # in for it.
+    # Ultralytics refuses a yaml without both of these. Where one was not exported, the other is named twice.
     for key, other in (("train", "val"), ("val", "train")):
         keys.setdefault(key, keys.get(other) or next(iter(keys.values())))
     data: dict = {**keys, "names": dict(enumerate(export.class_names))}
@@ -148,26 +165,11 @@ def _row(record: Record, i: int) -> str:
     return " ".join(text) + "\n"
 
 
-def load_yaml(path: Path) -> dict:
-    """A YAML file that holds a mapping."""
-    if not path.is_file():
-        refuse(path, "there is no such file", "Correct the path.")
-    try:
-        data = yaml.safe_load(read_text(path))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        refuse(
-            path,
-            f"this is not sound YAML ({error.problem})",
-            "Correct this line.",
-            line=mark.line + 1 if mark else None,
-        )
-    if not isinstance(data, dict):
-        refuse(path, "this YAML file holds no keys", "Write at least train, val and names.")
-    return data
+# data.yaml
 
 
 def _line_of_key(path: Path, key: str) -> int | None:
+    """The line on which a key stands."""
     return next(
         (
             line
@@ -186,12 +188,8 @@ def _class_names(path: Path, data: dict) -> tuple[str, ...]:
             refuse(path, f"names are numbered {', '.join(map(str, names))}", remedy, line=_line_of_key(path, "names"))
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
-        refuse(
-            path,
-            "there are no class names",
-            "Add `names:` with one name for each class number.",
-            line=_line_of_key(path, "names"),
-        )
+        remedy = "Add `names:` with one name for each class number."
+        refuse(path, "there are no class names", remedy, line=_line_of_key(path, "names"))
     if data.get("nc", len(names)) != len(names):
         what = f"nc is {data['nc']} but there are {len(names)} names"
         refuse(path, what, "Correct one of them, or delete nc.", line=_line_of_key(path, "nc"))
@@ -199,26 +197,25 @@ def _class_names(path: Path, data: dict) -> tuple[str, ...]:
 
 
 def _keypoints(path: Path, data: dict) -> tuple[tuple[str, ...], int, tuple[int, ...]]:
-    """(keypoint names, columns for each keypoint, flip index)."""
+    """(keypoint names, numbers for each keypoint, flip index)."""
     if not data.get("kpt_shape"):
         return (), 0, ()
     count, dimensions = data["kpt_shape"]
     names = data.get("kpt_names") or {}
     names = names.get(0, ()) if isinstance(names, dict) else names
     names = tuple(names) if len(names) == count else tuple(f"keypoint {k}" for k in range(count))
-    return (
-        names,
-        dimensions,
-        checked_flip(place(path, _line_of_key(path, "flip_idx")), data.get("flip_idx") or mirror(names), names),
-    )
+    where = place(path, _line_of_key(path, "flip_idx"))
+    return names, dimensions, checked_flip(where, data.get("flip_idx") or mirror(names), names)
+
+
+# Images and label files
 
 
 def _images(path: Path, data: dict, split: str, problems: Problems) -> list[Path]:
-    """The images of one split: from folders, searched through, or from lists."""
+    """The images of one split. An entry of the yaml is a folder, which is searched, or a list."""
     key = next((name for name in (*split_names(split), split) if data.get(name)), None)
     if key is None:
-        what = f"it names no images for the split '{split}'; looked for {', '.join(split_names(split))}"
-        refuse(path, what, f"It has: {', '.join(splits(path))}.")
+        refuse_split(path, split, split_names(split), splits(path))
     root = _root(path, data)
     entries = data[key] if isinstance(data[key], list) else [data[key]]
     images: list[Path] = []
@@ -231,24 +228,26 @@ def _images(path: Path, data: dict, split: str, problems: Problems) -> list[Path
 
 
 def _root(path: Path, data: dict) -> Path:
+    """The folder that the paths in a data.yaml start from."""
     here = path.resolve().parent if path.is_symlink() else path.parent
     if not data.get("path"):
         return here
     for root in (here / data["path"], Path(data["path"])):
         if root.is_dir():
             return root
-    remedy = f"Correct it, or delete this line: paths then start from {here}."
+    remedy = f"Correct it, or delete this line; paths then start from {here}."
     refuse(path, f"the folder of `path: {data['path']}` does not exist", remedy, line=_line_of_key(path, "path"))
 
 
 def _searched(folder: Path, problems: Problems) -> list[Path]:
+    """All images below a folder. A label file whose image is missing is a problem."""
     images = sorted(
         (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES),
         key=lambda file: natural(str(file)),
     )
     if not images:
-        what = f"0 images found under this folder; looked for {', '.join('*' + suffix for suffix in IMAGE_SUFFIXES)}"
-        refuse(folder, what, f"It holds {_kinds(folder)}. Give the folder of the images.")
+        looked_for = ", ".join("*" + suffix for suffix in IMAGE_SUFFIXES)
+        refuse_empty(folder, "images", looked_for, "Give the folder of the images.")
     expected = {_label_file(image) for image in images}
     for parent in dict.fromkeys(label.parent for label in expected):
         for label in sorted(parent.glob("*.txt")):
@@ -259,7 +258,7 @@ def _searched(folder: Path, problems: Problems) -> list[Path]:
 
 
 def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
-    """The images that a .txt lists, one a line, relative to the list (`./…`) or to the root."""
+    """The images that a .txt file lists, relative to that file (`./…`) or to the root."""
     seen: dict[Path, int] = {}
     for line, text in enumerate(read_text(file).splitlines(), start=1):
         entry = text.strip()
@@ -269,19 +268,18 @@ def _listed(file: Path, root: Path, problems: Problems) -> list[Path]:
         if not image.is_file():
             problems.add(file, *misplaced(entry, root), line=line)
         elif image in seen:
-            problems.add(
-                file,
-                f"'{entry}' is listed twice, first on line {seen[image]}",
-                "Delete one of the two lines.",
-                line=line,
-            )
+            what = f"'{entry}' is listed twice, first on line {seen[image]}"
+            problems.add(file, what, "Delete one of the two lines.", line=line)
         else:
             seen[image] = line
     return list(seen)
 
 
 def _label_file(image: Path) -> Path:
-    """The last folder called images becomes labels, and the suffix .txt: Ultralytics' rule."""
+    """The label file of an image, by Ultralytics' rule.
+
+    The last folder named images becomes labels, and the suffix becomes .txt.
+    """
     parts = list(image.parts)
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images":
@@ -290,65 +288,52 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _no_labels(pairs: list[tuple[Path, Path]]) -> None:
-    if not pairs:
-        return  # every entry was a problem already
-    image, label = pairs[0]
-    folder = label.parent
-    there = f"That folder holds {_kinds(folder)}" if folder.is_dir() else "That folder does not exist"
-    refuse(
-        folder,
-        f"0 labels found under this folder for {len(pairs)} images; looked for {label.name} beside {image}, and so on",
-        f"{there}. Put one .txt for each image there, with the image's name.",
-    )
+# One label file
 
 
-def _kinds(folder: Path) -> str:
-    counts = Counter(file.suffix or "unnamed" for file in folder.iterdir() if file.is_file())
-    return (
-        ", ".join(f"{count} {suffix} file{'s' * (count > 1)}" for suffix, count in counts.most_common(3)) or "no files"
-    )
+def _record(image: Path, label: Path, layout: _Layout, problems: Problems) -> Record | None:
+    """The image and its objects; None, and a problem, if one of the two files cannot be read."""
+    size = image_size(image, problems)
+    source = label if label.is_file() else None  # an image without a label file is background
+    text = read_text(source, problems) if size and source else ""
+    if not size or text is None:
+        return None
+    objects = Objects(size, len(layout.keypoint_names), problems, lambda line: place(label, line))
+    for line, row in enumerate(text.splitlines(), start=1):
+        if row.strip():
+            try:
+                objects.add(line, *_read_object(row.split(), layout, size))
+            except Complaint as complaint:
+                problems.add(label, complaint.what, complaint.remedy, line=line)
+    return objects.record(image, source)
 
 
-def _read_row(
-    cells: list[str],
-    names: Sequence[str],
-    columns: int,
-    dimensions: int,
-    size: tuple[int, int],
-    classes: list,
-    boxes: list,
-    points: list,
-) -> tuple[str, str] | None:
-    """Append one object to the three lists, or say what is wrong and the remedy."""
-    form = "class x y width height" + (
-        f" and {(columns - 5) // dimensions} keypoints of {dimensions} numbers" if dimensions else ""
-    )
-    if len(cells) != columns:
+def _read_object(cells: list[str], layout: _Layout, size: tuple[int, int]) -> tuple[int, list[float], np.ndarray]:
+    """(class, x1 y1 x2 y2 in pixels, keypoints) of a label line. Raises Complaint."""
+    if len(cells) != layout.columns:
         polygons = " If these are polygons, convert them to boxes; if keypoints, state kpt_shape in data.yaml."
-        hint = polygons if not dimensions and len(cells) > 6 else ""
-        return f"{len(cells)} columns where {columns} are expected", f"Write {form}.{hint}"
+        hint = polygons if not layout.dimensions and len(cells) > 6 else ""
+        raise Complaint(f"{len(cells)} columns where {layout.columns} are expected", f"Write {layout}.{hint}")
     try:
         number, *values = (float(cell) for cell in cells)
     except ValueError as error:
-        return f"{str(error).split(': ')[-1]} is not a number", f"Write {form}, all as numbers with a decimal point."
-    if number not in range(len(names)):
-        known = f"data.yaml has {len(names)} names, so classes are 0 … {len(names) - 1}"
-        return f"class {cells[0]} is out of range", f"{known}; correct the class, or add its name."
+        remedy = f"Write {layout}, all as numbers with a decimal point."
+        raise Complaint(f"{str(error).split(': ')[-1]} is not a number", remedy) from None
+    if number not in range(len(layout.names)):
+        known = f"data.yaml has {len(layout.names)} names, so classes are 0 … {len(layout.names) - 1}"
+        raise Complaint(f"class {cells[0]} is out of range", f"{known}; correct the class, or add its name.")
     if not all(map(math.isfinite, values)):
         bad = next(cell for cell, value in zip(cells[1:], values, strict=True) if not math.isfinite(value))
-        return f"{bad} is not a finite number", "Write the number that belongs there, or delete the line."
-    lengths = values[:4]
+        raise Complaint(f"{bad} is not a finite number", "Write the number that belongs there, or delete the line.")
+    lengths, dimensions = values[:4], layout.dimensions
     pose = np.array(values[4:]).reshape(-1, dimensions) if dimensions else np.zeros((0, 3))
-    if dimensions == 2:  # no visibility: a point at 0 0 is absent
+    if dimensions == 2:  # without visibility, a point at 0 0 is absent
         pose = np.column_stack([pose, np.where(pose.any(axis=1), 2, 0)])
     largest = max([*lengths, *pose[:, :2].ravel()])
     if largest > 1 + ROUNDING:
         width, height = size
-        what = f"{largest:g} is not between 0 and 1: looks like pixels"
-        return what, f"Divide by the image's width and height: x and width by {width}, y and height by {height}."
+        remedy = f"Divide by the image's width and height: x and width by {width}, y and height by {height}."
+        raise Complaint(f"{largest:g} is not between 0 and 1; it looks like pixels", remedy)
     x, y, across, down = (value * scale for value, scale in zip(lengths, (*size, *size), strict=True))
-    classes.append(int(number))
-    boxes.append([x - across / 2, y - down / 2, x + across / 2, y + down / 2])
-    points.append(pose * [*size, 1])
-    return None
+    box = [x - across / 2, y - down / 2, x + across / 2, y + down / 2]
+    return int(number), box, pose * [*size, 1]

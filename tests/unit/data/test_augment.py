@@ -7,18 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolostudy.data import augment
-from yolostudy.data.augment import (
-    Augmentation,
-    Item,
-    affine_matrix,
-    as_size,
-    crop,
-    fit_inside,
-    letterbox,
-    mosaic,
-    quarter_turn,
-    warp,
-)
+from yolostudy.data.augment import Augmentation, Item, affine_matrix, crop, mosaic, quarter_turn, warp
+from yolostudy.data.letterbox import as_size, fit_inside, letterbox
 
 FLIP_INDEX = (0, 1, 3, 2)  # nose, tail, left and right wing tip
 sides = st.integers(24, 200)
@@ -72,7 +62,7 @@ rectangles = st.tuples(st.integers(0, 90), st.integers(0, 60), st.integers(8, 60
 )
 
 
-# ---- letterbox -----------------------------------------------------------------------------------
+# Letterbox
 
 
 @quick
@@ -118,7 +108,7 @@ def test_letterbox_moves_a_rectangle_with_its_box():
         assert (image[0, 0] == 114).all() or (image[0, 0] == 0).all()
 
 
-# ---- flips and turns -----------------------------------------------------------------------------
+# Flips and turns
 
 
 @quick
@@ -171,7 +161,7 @@ def test_flips_and_turns_carry_the_pixels(box):
         np.testing.assert_array_equal(np.concatenate((points.min(axis=0), points.max(axis=0))), one.boxes[0])
 
 
-# ---- warp ----------------------------------------------------------------------------------------
+# Warp
 
 
 @quick
@@ -256,7 +246,7 @@ def test_what_is_lost_is_dropped_and_points_outside_are_invisible():
     )
 
 
-# ---- mosaic --------------------------------------------------------------------------------------
+# Mosaic
 
 
 @quick
@@ -296,7 +286,7 @@ def test_smaller_images_meet_at_the_centre_and_leave_gray():
     assert out[0, 0] == out[63, 63] == 114 and [(out == level).sum() for level in (1, 2, 3, 4)] == [200] * 4
 
 
-# ---- colour, and the list ------------------------------------------------------------------------
+# Colour, and the list
 
 
 def test_colours():

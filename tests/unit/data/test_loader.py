@@ -1,6 +1,4 @@
-"""The same seed gives the same batches, however they are made; nothing is lost between the file and
-the batch.
-"""
+"""The same seed gives the same batches, and nothing is lost between the file and the batch."""
 
 import pickle
 from dataclasses import replace

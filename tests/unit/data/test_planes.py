@@ -1,24 +1,28 @@
-"""The procedural set: types that differ by shape, labels that fit the pixels, and folders that are
-whole or absent.
-"""
+"""The planes set: types differ by shape, labels fit the pixels, no folder is half written."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from functools import cache
 from itertools import combinations, product
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolostudy.data.planes import planes
-from yolostudy.data.planes.airframes import RESOLUTION, draw, matrix, silhouette
+from yolostudy import data
+from yolostudy.data import planes
+from yolostudy.data.planes import making, scenes
+from yolostudy.data.planes.geometry import matrix
+from yolostudy.data.planes.sprites import RESOLUTION, draw
 from yolostudy.data.records import DataError
 from yolostudy.hooks import load_weights
 from yolostudy.network import YOLO
@@ -43,9 +47,22 @@ def whole_mask(drawn, side: int) -> np.ndarray:
     return mask
 
 
+@cache
+def silhouette(plane, span: int = 96) -> np.ndarray:
+    """The mask of a type, nose up, (S, S) bool, `span` pixels between the wing tips, centred."""
+    side = int(span * 1.7)
+    mask = np.zeros((side * 4, side * 4), np.uint8)
+    low, high = plane.bounds
+    for part in plane.parts:
+        if part.solid:
+            points = (part.outline - plane.centre) * [1, -1] * span * 4 / (high - low)[0] + side * 2
+            cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 255)
+    return cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA) > 127
+
+
 def alike(first, second) -> float:
-    """Share of the union that two silhouettes of one span have in common, the second slid along the
-    first to where they agree best.
+    """Intersection over union of two silhouettes of one span, the second moved along the first to
+    where they agree best.
     """
     shape, other = silhouette(first), silhouette(second)
     reach = shape.shape[0] // 8
@@ -57,6 +74,22 @@ def test_twenty_types_in_two_groups():
     assert [plane.name for plane in planes.TYPES] == [f"A{i}" for i in range(1, 21)]
     assert planes.BASE + planes.NOVEL == tuple(plane.name for plane in planes.TYPES) and len(planes.BASE) == 10
     assert len({plane.description for plane in planes.TYPES}) == 20
+
+
+def test_names_cost_nothing_and_what_draws_is_found():
+    code = "import sys; from yolostudy.data import planes; planes.BASE, planes.KEYPOINTS, planes.PROFILES; "
+    code += "sys.exit(bool({'cv2', 'numpy', 'torch'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(getattr(planes, name) is not None for name in planes.__all__)
+    with pytest.raises(AttributeError, match="has no 'draw_type'; it offers BASE, "):
+        _ = planes.draw_type
+
+
+@pytest.mark.parametrize("name", ["planes", "mar20"])
+def test_the_descriptions_name_the_same_classes(name):
+    stated = yaml.safe_load((data.DATASETS / f"{name}.yaml").read_text("utf-8"))
+    assert tuple(stated["class_names"]) == planes.CLASSES and tuple(stated["splits"]) == (*planes.SPLITS, "small")
+    assert stated["groups"] == {"base": list(planes.BASE), "novel": list(planes.NOVEL)}
 
 
 def test_any_two_types_differ_in_a_quarter_of_their_union():
@@ -87,7 +120,7 @@ def test_types_cannot_be_told_by_their_tone(monkeypatch):
         seen.append((planes.TYPES.index(plane), float(colours[0].mean())))
         return draw(plane, place, light, ambient, colours, finest)
 
-    monkeypatch.setattr(planes, "draw", spy)
+    monkeypatch.setattr(scenes, "draw", spy)
     for index in range(120):
         planes.render_scene("mini", 3, "train", index)
     numbers, tones = np.array([number for number, _ in seen]), np.array([tone for _, tone in seen])
@@ -177,7 +210,7 @@ def test_same_numbers_same_pixels_and_other_numbers_others():
 
 @pytest.mark.parametrize("profile", planes.PROFILES)
 def test_classes_are_balanced_and_numbers_are_as_stated(profile):
-    dealt = planes._plan(planes.PROFILES[profile], 0, "train")
+    dealt = scenes.deal_classes(planes.PROFILES[profile], 0, "train")
     counts = np.bincount(np.concatenate(dealt), minlength=len(planes.PROFILES[profile].types))
     assert len(dealt) == planes.PROFILES[profile].counts[0] and np.ptp(counts) <= 1
     mean = np.mean([len(classes) for classes in dealt])
@@ -185,7 +218,7 @@ def test_classes_are_balanced_and_numbers_are_as_stated(profile):
 
 
 def test_few_shot_takes_enough_of_each_class_and_not_much_more():
-    dealt = planes._plan(planes.PROFILES["mini"], 0, "train")
+    dealt = scenes.deal_classes(planes.PROFILES["mini"], 0, "train")
     pictures = [(f"planes_{i:06d}", classes) for i, classes in enumerate(dealt)]
     chosen = set(planes.few_shot(pictures))
     counts = np.bincount(np.concatenate([classes for stem, classes in pictures if stem in chosen]), minlength=20)
@@ -242,7 +275,7 @@ def test_make_again_is_instant_and_workers_do_not_matter(folder, tmp_path, monke
     twin = planes.make(tmp_path / "set", "tiny", seed=1, workers=2, progress=False)
     for path in sorted(folder.rglob("*.*")):
         assert (twin / path.relative_to(folder)).read_bytes() == path.read_bytes()
-    monkeypatch.setattr(planes, "_write", None)  # it must not be needed
+    monkeypatch.setattr(making, "_write_picture", None)  # it must not be needed
     assert planes.make(folder, "tiny", seed=1) == folder
     assert "already there" in capsys.readouterr().out
 
@@ -262,14 +295,14 @@ def test_make_refuses_what_it_would_overwrite(folder, tmp_path, monkeypatch):
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(planes.PROFILES, "tiny", TINY)
-    written = planes._write
+    written = making._write_picture
 
     def interrupt(job):
         if job[-1] == 5:
             raise KeyboardInterrupt
         return written(job)
 
-    monkeypatch.setattr(planes, "_write", interrupt)
+    monkeypatch.setattr(making, "_write_picture", interrupt)
     with pytest.raises(KeyboardInterrupt):
         planes.make(tmp_path / "set", "tiny", workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
@@ -287,9 +320,7 @@ def test_type_sheet_shows_every_type():
 
 
 def test_the_shipped_backbone_has_seen_abroad_only_and_fits_under_the_names_of_others():
-    weights, card = load_weights(
-        Path(__file__).resolve().parents[2] / "datasets" / "weights" / "backbone-n-planes.safetensors"
-    )
+    weights, card = load_weights(data.DATASETS / "weights" / "backbone-n-planes.safetensors")
     assert card["preset"]["data"] == "planes-abroad"
     assert card["classes"] == [plane.name for plane in planes.PROFILES["abroad"].types]
     assert {int(key.split(".")[1]) for key in weights} == set(range(10)) and all(

@@ -1,4 +1,4 @@
-"""Everything that can be wrong in a set is said in one sentence: file, line, remedy.
+"""Whatever is wrong in a set, the message is one sentence with file, line and remedy.
 
 Run as a script, this prints all the sentences.
 """
@@ -125,8 +125,7 @@ FIRST = "0 0.2 0.3125 0.2 0.375"  # the first object as YOLO writes it, on line 
 XML, TXT, SPLIT, JSON = "annotations/b.xml", "labels/train/b.txt", "splits/train.txt", "annotations/train.json"
 CASES = [
     # --- images
-    Case("image missing", "voc", remove("images/b.jpg"), "annotations/b.xml", "its image is missing: no "
-                                                                              "b.jpg", "Put the image", 2, 4),
+    Case("image missing", "voc", remove("images/b.jpg"), "annotations/b.xml", "its image is missing: no b.jpg", "Put the image", 2, 4),
     Case("image missing", "yolo", remove("images/train/b.jpg"), "labels/train/b.txt", "its image is missing", "Put the image", 2, 4),
     Case("image missing", "coco", remove("images/b.jpg"), "train.json:8", "the image b.jpg is missing", "put it there", 2, 4),
     Case("image empty", "voc", cut("images/b.jpg", 0), "images/b.jpg", "this file is empty", "Replace the file", 2, 4),
@@ -136,32 +135,32 @@ CASES = [
     Case("image torn, zeros behind", "voc", cut("images/b.jpg", 0.5, fill=True), "images/b.jpg", "ends in zeros", "Replace", 2, 4),
     Case("not an image", "voc", lambda root: (remove("images/b.jpg")(root), write("images/b.jpg", "<html>")(root)), "images/b.jpg",
          "not an image", "Replace the file", 2, 4),
-    Case("image resized after labelling", "voc", resize("images/b.jpg"), "annotations/b.xml:3", "100 × 80 but b.jpg is 50 × 40",
+    Case("image resized after labelling", "voc", resize("images/b.jpg"), "annotations/b.xml:3", "100 × 80, but b.jpg is 50 × 40",
          "scale the boxes", 2, 4),
-    Case("image resized after labelling", "coco", resize("images/b.jpg"), "train.json:8", "b.jpg is 50 × 40", "restore it or scale", 2,
+    Case("image resized after labelling", "coco", resize("images/b.jpg"), "train.json:8", "b.jpg is 50 × 40", "restore it, or scale", 2,
          4),
     Case("no images", "voc", lambda root: [(root / f"images/{n}.jpg").rename(root / f"images/{n}.gif") for n in "abc"], "voc/images",
-         "0 images found", "It holds .gif files instead", None),
+         "0 images found", "It holds 3 .gif files", None),
     Case("no images", "yolo", lambda root: [(root / f"images/train/{n}.jpg").unlink() for n in "abc"], "images/train",
          "0 images found", "Give the folder of the images", None),
     # --- annotation files
-    Case("annotation missing", "voc", remove("annotations/b.xml"), "images/b.jpg", "no b.xml", "Put the annotation "
-                                                                                               "there", 2, 4),
+    Case("annotation missing", "voc", remove("annotations/b.xml"), "images/b.jpg", "no b.xml", "Put the annotation there", 2, 4),
     Case("zero labels: wrong extension",
          "voc", lambda root: [rename(f"annotations/{n}.xml", f"annotations/{n}.XMLX")(root) for n in "abc"],
          "voc/annotations", "0 labels found under", "the right folder", None),
     Case("zero labels: wrong extension", "yolo",
          lambda root: [rename(f"labels/train/{n}.txt", f"labels/train/{n}.text")(root) for n in "abc"], "labels/train",
-         "0 labels found under this folder for 3 images; looked for a.txt", "holds 3 .text", None),
+         "0 labels found under this folder; looked for a.txt", "and so on for all 3 images. It holds 3 .text files", None),
     Case("zero labels: wrong folder", "yolo", rename("labels", "Labels_"), "labels/train", "0 labels found", "does not exist", None),
     Case("zero labels: wrong folder", "voc", rename("annotations", "xml"), "voc", "no folder of annotations",
          "It holds images, splits, xml", None),
     Case("zero labels: a file of images only", "coco", edit(JSON, '"annotations"', '"notes"'), "train.json",
          "no list of annotations", "COCO ground truth has", None),
-    Case("xml broken", "voc", edit(XML, "</bndbox>", "</box>"), "annotations/b.xml:15", "not sound XML", "Repair", 2, 4),
-    Case("json broken", "coco", edit(JSON, '"image_id": 1,', '"image_id": 1'), "train.json:12", "not sound JSON",
+    Case("zero labels: a file of results", "coco", write(JSON, "[]"), "train.json", "holds a list", "COCO ground truth has", None),
+    Case("xml broken", "voc", edit(XML, "</bndbox>", "</box>"), "annotations/b.xml:15", "not valid XML", "Repair", 2, 4),
+    Case("json broken", "coco", edit(JSON, '"image_id": 1,', '"image_id": 1'), "train.json:12", "not valid JSON",
          "Repair", None),
-    Case("yaml broken", "yolo", edit("data.yaml", "names:", "names: ["), "data.yaml:", "not sound YAML", "Correct this line", None),
+    Case("yaml broken", "yolo", edit("data.yaml", "names:", "names: ["), "data.yaml:", "not valid YAML", "Correct this line", None),
     Case("not text", "yolo", write("labels/train/b.txt", b"0 0.5 0.5 0.2 0.2\n\xff\xfe"), "b.txt:2", "not UTF-8", "Save the file as",
          2, 4),
     # --- classes
@@ -169,14 +168,12 @@ CASES = [
     Case("class -1", "yolo", edit(TXT, "0 0.2", "-1 0.2"), "b.txt:1", "class -1 is out of range", "correct the class"),
     Case("class 0.5", "yolo", edit(TXT, "0 0.2", "0.5 0.2"), "b.txt:1", "class 0.5 is out of range", "correct the class"),
     Case("class unknown", "voc", edit(XML, ">A2<", ">A22<"), "b.xml:18", "unknown class 'A22'", "Did you mean A2?"),
-    Case("class unnamed", "voc", edit(XML, "<name>A2</name>", "<name/>"), "b.xml:18", "an object without a "
-                                                                                      "name", "Correct"),
+    Case("class unnamed", "voc", edit(XML, "<name>A2</name>", "<name/>"), "b.xml:18", "an object without a name", "Correct"),
     Case("category out of range", "coco", change("annotations", 2, category_id=3), "train.json:14",
          "category id 3, which is out of range",
          "The categories are: 1 A1, 2 A2"),
     Case("names with a gap", "yolo", edit("data.yaml", "1: A2", "2: A2"), "data.yaml:3", "numbered 0, 2", "without gaps", None),
-    Case("nc wrong", "yolo", edit("data.yaml", "names:", "nc: 3\nnames:"), "data.yaml:3", "nc is 3 but there are 2 "
-                                                                                          "names", "delete nc",
+    Case("nc wrong", "yolo", edit("data.yaml", "names:", "nc: 3\nnames:"), "data.yaml:3", "nc is 3 but there are 2 names", "delete nc",
          None),
     # --- boxes
     Case("box empty", "voc", edit(XML, "<xmax>30<", "<xmax>10<"), "b.xml:10", "is empty", "x2 must exceed x1"),
@@ -195,15 +192,13 @@ CASES = [
     Case("coordinate not a number", "yolo", edit(TXT, "0 0.2", "0 nan"), "b.txt:1", "nan is not a finite", "delete the line"),
     Case("coordinate not a number", "coco", edit(JSON, '[10.0, 10.0, 20.0, 30.0]', '[NaN, 10.0, 20.0, 30.0]'),
          "train.json:12", "not a finite number", "delete the object"),
-    Case("coordinate is text", "voc", edit(XML, "<ymin>20<", "<ymin>2O<"), "b.xml:21", "'2O', which is not a "
-                                                                                       "number", "Write"),
+    Case("coordinate is text", "voc", edit(XML, "<ymin>20<", "<ymin>2O<"), "b.xml:21", "'2O', which is not a number", "Write"),
     Case("coordinate is text", "yolo", edit(TXT, "0.3125", "0,3125"), "b.txt:1", "'0,3125' is not a number", "decimal point"),
     Case("coordinate left out", "voc", edit(XML, "<xmax>30</xmax>", ""), "b.xml:10", "no <xmax>", "Write a number"),
     Case("oriented boxes", "voc", edit(XML, "bndbox", "robndbox", 2), "b.xml:8", "without <bndbox>", "horizontal ones"),
     Case("bbox of three numbers", "coco", change("annotations", 2, bbox=[1, 2, 3]), "train.json:14", "has the bbox [1, 2, 3]",
          "Write four"),
-    Case("labels in pixels", "yolo", edit(TXT, FIRST, "0 20 25 20 30"), "b.txt:1", "30 is not between 0 and 1: looks "
-                                                                                   "like pixels",
+    Case("labels in pixels", "yolo", edit(TXT, FIRST, "0 20 25 20 30"), "b.txt:1", "30 is not between 0 and 1; it looks like pixels",
          "Divide by the image's width and height"),
     Case("too few columns", "yolo", edit(TXT, FIRST, "0 0.2 0.3 0.2"), "b.txt:1", "4 columns where 5", "class x y width height"),
     Case("polygons", "yolo", edit(TXT, FIRST, "0 0.1 0.1 0.2 0.1 0.2 0.2"), "b.txt:1", "7 columns where 5", "polygons"),
@@ -221,31 +216,25 @@ CASES = [
     Case("keypoint unknown", "voc", edit(XML, '"nose"', '"noose"'), "b.xml:16", "unknown keypoint 'noose'", "Did you mean nose?",
          pose=True),
     Case("keypoint visibility", "yolo", edit(TXT, "0.375 1", "0.375 3"), "b.txt:1", "unknown visibility", "2 for visible", pose=True),
-    Case("keypoints too few", "coco", change("annotations", 2, keypoints=[1, 2, 2]), "train.json:14", "does not have 3 "
-                                                                                                      "keypoints",
+    Case("keypoints too few", "coco", change("annotations", 2, keypoints=[1, 2, 2]), "train.json:14", "does not have 3 keypoints",
          "Write 9 numbers",
          pose=True),
     Case("flip index pairs nothing", "yolo", edit("data.yaml", "flip_idx:\n- 0\n- 2\n- 1", "flip_idx:\n- 1\n- 2\n- 0"), "data.yaml:9",
          "flip index [1, 2, 0] does not pair 3 keypoints", "flipping twice", None, pose=True),
     # --- lists and paths
-    Case("split entry with a leading /", "voc", edit(SPLIT, "b\n", "/images/b.jpg\n"), "train.txt:2", "'/images/b.jpg' is an "
-                                                                                                      "absolute "
-                                                                                                      "path",
+    Case("split entry with a leading /", "voc", edit(SPLIT, "b\n", "/images/b.jpg\n"), "train.txt:2", "'/images/b.jpg' is an absolute path",
          "remove the leading /", 2, 4),
     Case("split entry from another machine", "voc", edit(SPLIT, "b\n", "/home/ann/mar20/b.jpg\n"), "train.txt:2", "is an absolute path",
          "write only the image's name, b", 2, 4),
-    Case("split entry unknown", "voc", edit(SPLIT, "b\n", "b1\n"), "train.txt:2", "'b1' is the name of no "
-                                                                                  "image", "Did you mean b?", 2,
+    Case("split entry unknown", "voc", edit(SPLIT, "b\n", "b1\n"), "train.txt:2", "'b1' is the name of no image", "Did you mean b?", 2,
          4),
     Case("split entry in a wrong folder", "voc", edit(SPLIT, "b\n", "photos/b.jpg\n"), "train.txt:2", "is not there",
          "Write only the image's name, b", 2, 4),
-    Case("split entry twice", "voc", edit(SPLIT, "b\n", "a\n"), "train.txt:2", "'a' is listed twice, first at "
-                                                                               "train.txt:1",
+    Case("split entry twice", "voc", edit(SPLIT, "b\n", "a\n"), "train.txt:2", "'a' is listed twice, first at train.txt:1",
          "Delete one of the two lines", 2, 4),
     Case("split missing", "voc", rename("splits/train.txt", "splits/Training.txt"), "voc/splits", "no split 'train'",
          "There are: Training", None),
-    Case("split missing", "yolo", edit("data.yaml", "train:", "training:"), "data.yaml", "no images for the split "
-                                                                                         "'train'", "It has:",
+    Case("split missing", "yolo", edit("data.yaml", "train:", "training:"), "data.yaml", "no split 'train'", "There are: validation, training",
          None),
     Case("folder with a leading /", "yolo", edit("data.yaml", "train: images", "train: /images"), "data.yaml:1",
          "'/images/train' is not there",
@@ -264,8 +253,7 @@ CASES = [
     Case("file_name with a leading /", "coco", change("images", 1, file_name="/b.jpg"), "train.json:8", "'/b.jpg' is not there",
          "remove the leading /", 2, 4),
     Case("image id twice", "coco", change("images", 1, id=1), "train.json:8", "image id 1 is used twice", "its own id", 2, 4),
-    Case("annotation without image", "coco", change("annotations", 2, image_id=9), "train.json:14", "image 9, which is not "
-                                                                                                    "listed",
+    Case("annotation without image", "coco", change("annotations", 2, image_id=9), "train.json:14", "image 9, which is not listed",
          "Add the image"),
 ]  # fmt: skip
 

@@ -1,30 +1,34 @@
-"""Other craft on other grounds: what a backbone may see before it meets A1 … A20.
+"""Other aircraft on other grounds: what a backbone is trained on before it meets A1 … A20.
 
-Sixty types B1 … B60, put together by chance from the parts of `airframes`: one to three pairs of
-wings of any plan, one body, two or none, engines, fins, discs. They stand on a patchwork of fields,
-water and yards in any colour. No type and no scene of the course is among them, so what a network
-has learned here and uses there is transfer, not memory.
+Sixty types B1 … B60 are put together at random from the parts of aircraft: one to three pairs of
+wings of any plan; no, one or two bodies; engines, fins and discs. They stand on a patchwork of
+fields, water and yards in any colour. None of the course's types or grounds is among them, so what
+a network learns here and uses there is transfer, not memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from .airfield import BLACK, RED, WHITE, YELLOW, Ground, building, rectangle, tint, trees
-from .airframes import Airframe, Part, body, box, duct, ellipse, fin, pod, propeller, surface
+from .geometry import rectangle
+from .ground import BLACK, RED, WHITE, YELLOW, Ground, tint
+from .layouts import Layout, building, trees
+from .parts import Airframe, Part, body, box, duct, ellipse, fin, pod, propeller, surface
 
-# Measured and left out: in pieces, longer than 1.5 spans, or sharing more than 70 % of the union
-# with one of A1 … A20 (75 %: another B).
+# Seeds that were looked at and left out. Their aircraft are in pieces or longer than 1.5 spans, or their
+# outline shares more than 70 % of the union with one of A1 … A20, or more than 75 % with another B.
 REFUSED = {0, 7, 10, 25, 27, 28, 31, 40, 47, 49, 50, 52, 57, 62, 67, 69, 71, 73, 76}
 SEEDS = tuple(seed for seed in range(79) if seed not in REFUSED)
 
 
 def _wings(rng: np.random.Generator, y: float, span: float, chord: float, sweep: float) -> list[Part]:
-    """A pair of wings round y at the root:
+    """A random pair of wings with one kink.
 
-    `span` to each side, falling back by `sweep` of it (negative: forward), with one kink.
+    Args:
+        y: middle of the wing at the root.
+        span: length of one wing.
+        chord: width at the root.
+        sweep: how far the tip lies behind the root, in spans; a negative value sweeps forward.
     """
     kink, taper = rng.uniform(0.2, 0.8), rng.uniform(0.1, 1.0)
     stations = []
@@ -37,7 +41,7 @@ def _wings(rng: np.random.Generator, y: float, span: float, chord: float, sweep:
 
 
 def _engines(rng: np.random.Generator, y: float, sweep: float) -> list[Part]:
-    """One or two pairs of one kind, on the wing that begins at y and falls back by `sweep`."""
+    """One or two pairs of engines of one kind, on the wing that begins at y with this `sweep`."""
     kind, length, width = rng.integers(4), rng.uniform(0.1, 0.28), rng.uniform(0.05, 0.11)
     parts = []
     for x in sorted(rng.uniform(0.08, 0.46, rng.integers(1, 3))):
@@ -48,7 +52,7 @@ def _engines(rng: np.random.Generator, y: float, sweep: float) -> list[Part]:
             parts += propeller(x, front, length, width, rng.uniform(0.1, 0.25), pusher=rng.random() < 0.3)
         elif kind == 2:
             parts += duct(x, front + 0.5 * length, front - 1.5 * length, width)
-        else:  # a slender hull: a tank, a float, a boom
+        else:  # a slender hull, such as a tank, a float or a boom
             for side in (-x, x):
                 parts += body(
                     front + 0.5 * length,
@@ -63,7 +67,7 @@ def _engines(rng: np.random.Generator, y: float, sweep: float) -> list[Part]:
 
 
 def _craft(name: str, seed: int) -> Airframe:
-    """A type by chance, symmetric, one span wide."""
+    """A random type: symmetric, one span wide."""
     rng = np.random.default_rng([20, seed])
     nose, tail = rng.uniform(0.25, 0.75), -rng.uniform(0.25, 0.65)
     width = rng.uniform(0.06, 0.24)
@@ -119,13 +123,11 @@ TYPES: tuple[Airframe, ...] = tuple(_craft(f"B{number + 1}", seed) for number, s
 
 
 def patchwork(ground: Ground) -> None:
-    """Fields, water and yards, split again and again, in any colour; lines, letters, trees and
-    sheds on them.
-    """
+    """Patches of any colour: fields, water and yards with lines, numbers, trees and sheds."""
     rng, m, reach = ground.rng, ground.metre, ground.reach
     base = rng.uniform(50, 215) + tint(rng, 0, 14)
     patches = [(-reach, -reach, reach, reach)]
-    for _ in range(rng.integers(0, 9)):  # the largest patch is cut in two
+    for _ in range(rng.integers(0, 9)):  # cut the largest patch in two
         patches.sort(key=lambda patch: (patch[2] - patch[0]) * (patch[3] - patch[1]))
         left, low, right, high = patches.pop()
         share = rng.uniform(0.25, 0.75)
@@ -140,7 +142,7 @@ def patchwork(ground: Ground) -> None:
         colour = base + rng.normal(0, 26) + tint(rng, 0, 12)
         grain = sum(rng.uniform(0, 0.05) * ground.noise(octave) for octave in range(4))
         ground.blend(patch, np.clip(colour, 25, 235) * (1 + grain)[..., None])
-        if rng.random() < 0.4:  # furrows, lanes, waves
+        if rng.random() < 0.4:  # furrows, lanes or waves
             for at in np.arange(left, right, rng.uniform(3, 14) * m):
                 ground.line(
                     np.array([[at, low], [at, high]]), rng.uniform(0.4, 1.5) * m, colour * rng.uniform(0.75, 1.2), 0.6
@@ -163,8 +165,8 @@ def patchwork(ground: Ground) -> None:
         at = rng.uniform(0.3, 0.65, 2) * reach * rng.choice((-1, 1), 2)
         building(ground, *at, *rng.uniform(20, 60, 2) * m, rng.uniform(5, 14) * m)
     if rng.random() < 0.4:
-        trees(ground, np.full((ground.side, ground.side), 255, np.uint8), rng.integers(0, 14))
-    ground.paved[:] = 255  # craft stand anywhere
+        trees(ground, np.full_like(ground.paved, 255), rng.integers(0, 14))
+    ground.paved[:] = 255  # aircraft may stand anywhere
 
 
-LAYOUTS: tuple[tuple[Callable[[Ground], None], float], ...] = ((patchwork, 1.0),)
+LAYOUTS: tuple[tuple[Layout, float], ...] = ((patchwork, 1.0),)

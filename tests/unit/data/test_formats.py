@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from yolostudy import data
-from yolostudy.data import check
+from yolostudy.data import check, planes
 from yolostudy.data.formats import coco, voc, yolo
 from yolostudy.data.records import DataError, DetectionSet, Problems, Record, mirror
 
 SIZES = ((64, 48), (160, 160), (333, 201), (40, 1000))
 READERS = {"voc": voc, "coco": coco, "yolo": yolo}
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Names that a format could trip over: XML and YAML syntax, numbers, words that YAML takes for
 # booleans, blanks, other alphabets.
 NAMES = (
@@ -257,23 +256,35 @@ def test_the_layout_of_the_mar20_release(photographs, tmp_path):
 
 
 def test_descriptions_of_the_repository(photographs, tmp_path, monkeypatch):
-    from yolostudy.data.planes import airframes
-
     monkeypatch.chdir(tmp_path)
     made = one_of_each(photographs)[0]
     voc.write(made, tmp_path / "datasets" / "planes-mini")
     (tmp_path / "datasets" / "planes-mini" / "classes.json").unlink()
     release(made, tmp_path / "datasets" / "mar20")
-    stated = yolo.load_yaml(REPOSITORY / "datasets" / "planes.yaml")
-    assert stated["keypoints"]["names"] == list(airframes.KEYPOINTS) and stated["keypoints"]["flip_index"] == list(
-        airframes.FLIP_INDEX
-    )
-    for spec in ("planes-mini", "datasets/planes-mini", REPOSITORY / "datasets" / "planes.yaml", "mar20"):
+    stated = yolo.load_yaml(data.DATASETS / "planes.yaml")
+    assert stated["keypoints"]["names"] == list(planes.KEYPOINTS)
+    assert stated["keypoints"]["flip_index"] == list(planes.FLIP_INDEX)
+    for spec in ("planes-mini", "datasets/planes-mini", data.DATASETS / "planes.yaml", "mar20"):
         read = data.open_set(spec)
         assert read.class_names == tuple(f"A{number}" for number in range(1, 21))
         assert data.open_set(spec, classes="base").class_names == tuple(f"A{number}" for number in range(1, 11))
     assert data.open_set("planes-mini", classes="A2,A1").records[0].classes.tolist() == [0, 1]
     assert data.splits("planes-mini") == ["train"]
+
+
+@pytest.mark.parametrize("format", data.FORMATS)
+def test_a_description_that_names_other_classes_is_refused(photographs, tmp_path, format):
+    opened = data.write(one_of_each(photographs), tmp_path / format, format)
+    with pytest.raises(DataError, match=r"its classes are A1, A2\. The description of this set names A2, A1: correct"):
+        READERS[format].read(opened, class_names=("A2", "A1"))
+
+
+def test_what_a_name_stands_for_is_found_here_first_and_then_in_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert data.find("mar20") == data.DATASETS / "mar20.yaml" and data.find("no such set") is None
+    (tmp_path / "datasets" / "mar20").mkdir(parents=True)
+    assert data.find("mar20") == Path("datasets/mar20")
+    assert data.datasets_folder() == data.DATASETS
 
 
 def test_splits_are_listed_by_our_names_whatever_the_format(photographs, tmp_path):
