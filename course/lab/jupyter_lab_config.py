@@ -1,7 +1,7 @@
 """How `make lab` starts JupyterLab.
 
-The file browser shows what a learner opens. `make lab LAB_FLAGS=--ContentsManager.hide_globs=__pycache__` shows the rest too: what
-the notebooks are built from, the probes, and the museum.
+The file browser shows what a learner opens. What the notebooks are built from, the probes and the museum are
+shown too by `make lab LAB_FLAGS=--ContentsManager.hide_globs=__pycache__`.
 """
 
 c = get_config()  # noqa: F821 - Jupyter gives it
