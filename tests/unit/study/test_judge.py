@@ -32,7 +32,7 @@ from yolostudy.study.observation import Frame, Raised, Seen, dumps, first_differ
 from yolostudy.study.progress import Progress
 from yolostudy.study.regions import CourseError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DIAGONAL = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 STUB = 'raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")'
 quick = settings(max_examples=60, deadline=None, derandomize=True)
