@@ -3,20 +3,26 @@ process.
 
 The word is kept in the environment variable YOLOSTUDY_USE, so kernels, loader workers and pytest
 inherit it. Modules that are to be mine are left to Python's own import; the others are executed
-from their edition, read from disk at that moment. Objects made before a change keep their old
-classes.
+from their edition, read from disk at that moment. After a change, names in a notebook follow;
+objects made before it keep their old classes.
 """
 
 import importlib
+import linecache
 import os
 import sys
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 from . import edition
-from .course import Course
+from .course import Course, EditionWarning
+from .notebook_names import NotebookNames
 
 PACKAGE = __name__.partition(".")[0]
 VARIABLE = f"{PACKAGE.upper()}_USE"
+forgotten: set[str] = set()  # parts of the package that were imported once and are imported again when asked for
+_names = NotebookNames(PACKAGE)
 _word = "mine"
 _inherited = os.environ.get(VARIABLE, "")  # before any `use` of this process
 
@@ -37,7 +43,7 @@ def use(word: str) -> None:
     """
     install(word)
     os.environ[VARIABLE] = word
-    forget()
+    reload()
 
 
 def inherited() -> str:
@@ -120,7 +126,37 @@ def describe() -> str:
     return f"running on hybrid: mine {', '.join(right)}; the rest is the reference{left_out}"
 
 
-def forget() -> None:
+def reload() -> None:
+    """Reads the exercise modules again: names in a notebook at once, everything else when it is
+    imported next.
+    """
+    _names.collect()
+    _forget()
+    _names.rebind(lambda name: module(name.removeprefix(f"{PACKAGE}."), warn=True))
+
+
+def module(name: str, warn: bool = False) -> ModuleType | None:
+    """A module of the package in use.
+
+    Where the learner's file cannot be imported it is the reference's, or None if there is none.
+    """
+    try:
+        return importlib.import_module(f"{PACKAGE}.{name}")
+    except edition.CourseError:
+        raise
+    except Exception as error:
+        here = course()
+        if name not in here.names or not here.solutions.is_dir():
+            return None
+        if warn:
+            reason = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+            sentence, line = f"{reason}; the reference stands in for all of {name}", getattr(error, "lineno", None) or 1
+            linecache.checkcache()  # or the warning quotes the line as it was before it was edited
+            warnings.warn_explicit(sentence, EditionWarning, str(here.mine / f"{name}.py"), line)
+        return getattr(edition.load(here.edition("reference"), "reference"), name)
+
+
+def _forget() -> None:
     """Forgets the exercise modules, and the given ones, which may hold names of theirs.
 
     `study` and `keep` hold none.
@@ -133,4 +169,5 @@ def forget() -> None:
         if part not in ("study", *here.keep):
             del sys.modules[name]
             vars(package).pop(part, None)
+            forgotten.add(part)
     importlib.invalidate_caches()

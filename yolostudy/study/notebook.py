@@ -6,7 +6,6 @@ card shows the verdict.
 """
 
 import builtins
-import importlib
 import os
 import re
 import sys
@@ -51,7 +50,7 @@ class Notebook:
                 *(s.uses for s in parse(raw, edition_in_use.course().mine / f"{module}.py").statements)
             )
             lacking = [n for n in wanted if n not in self.shell.user_ns and not hasattr(builtins, n)]
-            lender = self._module(module) if lacking else None
+            lender = edition_in_use.module(module) if lacking else None
             self.shell.user_ns.update({name: vars(lender)[name] for name in lacking if name in vars(lender)})
         except (CourseError, SyntaxError):
             pass  # after the cell the card says what is wrong
@@ -93,48 +92,15 @@ class Notebook:
     # ---- what is bound in the notebook -----------------------------------------------------------
 
     def follow(self, exercises=()) -> None:
-        """Reads the package again; names of the notebook that came from it, and the given
+        """Reads the package again: names of the notebook that came from it, and the given
         exercises, are bound to what it holds now.
         """
-        bound = {}
-        for name, value in list(self.shell.user_ns.items()):
-            home = getattr(value, "__name__" if isinstance(value, type(sys)) else "__module__", None)
-            if (
-                isinstance(home, str)
-                and home.startswith(f"{edition_in_use.PACKAGE}.")
-                and self._from_package(value, home)
-            ):
-                bound[name] = (home, getattr(value, "__qualname__", ""))
-        edition_in_use.forget()
         self.stamps = self._stamps()
-        for name, (home, qualified) in bound.items():
-            module = self._module(home.removeprefix(f"{edition_in_use.PACKAGE}."))
-            value = getattr(module, qualified, None) if qualified else module
-            if value is not None:
-                self.shell.user_ns[name] = value
+        edition_in_use.reload()
         for exercise in exercises:
-            value = getattr(self._module(exercise.module), exercise.definition, None)
+            value = getattr(edition_in_use.module(exercise.module), exercise.definition, None)
             if value is not None:
                 self.shell.user_ns[exercise.definition] = value
-
-    @staticmethod
-    def _from_package(value, home: str) -> bool:
-        if isinstance(value, type(sys)):
-            return True
-        qualified = getattr(value, "__qualname__", "")
-        return qualified.isidentifier() and vars(sys.modules.get(home, builtins)).get(qualified) is value
-
-    @staticmethod
-    def _module(name: str):
-        """A module of the package in use; the reference's where a file of mine cannot be imported."""
-        try:
-            return importlib.import_module(f"{edition_in_use.PACKAGE}.{name}")
-        except CourseError:
-            raise
-        except Exception:
-            if name not in edition_in_use.course().names:
-                return None
-            return getattr(learner.package("reference"), name)
 
     @staticmethod
     def _stamps() -> dict:
@@ -206,7 +172,6 @@ class Notebook:
             return self.stage(rest[0])
         if word == "use" and len(rest) == 1:
             edition_in_use.use(rest[0])
-            self.follow()
             print(edition_in_use.describe())
         elif word == "status":
             return self.progress(*rest)
@@ -229,7 +194,6 @@ class Notebook:
             )
         if not edition_in_use.inherited():
             edition_in_use.use(f"mine:{','.join(modules)}" if modules else "hybrid")
-            self.follow()
         print(edition_in_use.describe())
 
     # ---- showing ---------------------------------------------------------------------------------

@@ -112,6 +112,16 @@ def test_a_change_reaches_given_modules_and_leaves_the_ground_alone(course):
     assert lines(run(course, code)) == ["True False", "True False", "True True 0"]
 
 
+def test_an_attribute_of_the_package_is_imported_again(course):
+    code = """
+        import sys, yolostudy, yolostudy.lens, yolostudy.shapes
+        yolostudy.use("reference")
+        print(yolostudy.shapes.Square(2).area(), yolostudy.lens.Room is yolostudy.rooms.Room)
+        print(hasattr(yolostudy, "no_such_part"), "IPython" in sys.modules)
+    """
+    assert lines(run(course, code)) == ["4.0 True", "False False"]
+
+
 def test_nothing_is_purged_before_an_exercise_module_was_imported(course):
     (course.mine / "command").mkdir()
     (course.mine / "command/__init__.py").write_text("import yolostudy\nyolostudy.use('reference')\n")
