@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_course import NOTEBOOKS, ROOMS, SHAPES
-from yolostudy.study.edition import CourseError, Edition, load, parse, read, read_module, strip, transplant
+from yolostudy.study.edition import Edition, load, parse, read, read_module, strip, transplant
+from yolostudy.study.errors import CourseError
 
 STUB = 'raise NotImplementedError("exercise shapes.{}: course/01_shapes.ipynb")'
 

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from tests.tiny_course import fill, run, write_course, write_exercises
-from yolostudy.study.authoring.author import release
-from yolostudy.study.edition import CourseError
+from yolostudy.study.authoring.release import release
+from yolostudy.study.errors import CourseError
 
 RAISE = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 
@@ -77,7 +77,7 @@ def test_a_word_decides_by_module(course, word, expected):
 def test_an_unknown_word_is_an_error_that_lists_the_known_and_changes_nothing(course, word):
     code = f"""
         import os, yolostudy
-        from yolostudy.study.edition import CourseError
+        from yolostudy.study.errors import CourseError
         yolostudy.use("reference")
         try:
             yolostudy.use({word!r})

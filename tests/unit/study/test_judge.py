@@ -24,13 +24,15 @@ from hypothesis.extra import numpy as arrays
 
 from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercises
 from yolostudy.study import verdict_cache
-from yolostudy.study.authoring.author import release
+from yolostudy.study.authoring.release import release
 from yolostudy.study.card import Card, card, notice, side_by_side
+from yolostudy.study.errors import CourseError
 from yolostudy.study.exercise import Exercise, Misconception, read_exercises, read_outline
-from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, Result, Stopped, Verdict, time_limit, untouched
+from yolostudy.study.isolation import Stopped, time_limit, untouched
+from yolostudy.study.judge import Judge
 from yolostudy.study.observation import Frame, Raised, Seen, dumps, first_difference, loads, plain
 from yolostudy.study.progress import Progress
-from yolostudy.study.regions import CourseError
+from yolostudy.study.verdict import NOT_ATTEMPTED, NOT_YET, PASSED, Result, Verdict
 
 ROOT = Path(__file__).parents[3]
 DIAGONAL = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'

@@ -11,7 +11,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from tests.tiny_course import fill, write_course, write_exercises
-from yolostudy.study.authoring.author import release
+from yolostudy.study.authoring.release import release
 from yolostudy.study.edition import read_module
 
 SQUARE = '''#| fill shapes.Square
