@@ -83,7 +83,10 @@ class Desk:
         """Brings any version back."""
         with self._open(name, whole=True) as page:
             if number not in page.versions:
-                raise Refusal(f"there is no version {number} of {name}. `yolostudy undo {name} --list` lists them.")
+                raise Refusal(
+                    f"there is no version {number} of {name}. `yolostudy undo {name} --list` lists those that there "
+                    "are."
+                )
             return page.bring("restore", page.versions[number])
 
     def versions(self, name: str) -> list[Version]:

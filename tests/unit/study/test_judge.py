@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercises
-from yolostudy.study import verdict_cache
+from yolostudy.study import edition_in_use, verdict_cache
 from yolostudy.study.authoring.release import release
 from yolostudy.study.card import Card, card, notice, side_by_side
 from yolostudy.study.errors import CourseError
 from yolostudy.study.exercise import Exercise, Misconception, read_exercises, read_outline
+from yolostudy.study.fill_cell import exercises_in
 from yolostudy.study.isolation import Stopped, time_limit, untouched
 from yolostudy.study.judge import Judge
 from yolostudy.study.observation import Frame, Raised, Seen, dumps, first_difference, loads, plain
@@ -304,6 +305,15 @@ def test_an_outline_that_is_computed_is_imported(course):
     (course.exercises / "again.py").write_text(EXERCISES)
     with pytest.raises(CourseError, match=r"there are two exercises shapes\."):
         read_outline(course.exercises)
+
+
+def test_exercises_stand_in_the_order_of_their_notebook():
+    course = edition_in_use.course()
+    outline = [*Judge(course).outline.values()]
+    for stage in {exercise.stage for exercise in outline}:
+        own = [exercise for exercise in outline if exercise.stage == stage]
+        source = course.source(course.notebooks[own[0].module]).read_text("utf-8")
+        assert [exercise.name for exercise in own] == exercises_in(source)
 
 
 # ---- what an answer may do -----------------------------------------------------------------------
