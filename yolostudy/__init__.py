@@ -24,9 +24,7 @@ def __getattr__(name: str):
 
 
 def load_ipython_extension(shell) -> None:
-    """`%load_ext yolostudy`: fill cells, cards, and the words check, hint, solve, reset, undo,
-    diff, progress.
-    """
+    """`%load_ext yolostudy`: fill cells, cards, check, hint, solve, reset, undo, diff, progress."""
     importlib.import_module(".study.notebook", __name__).load(shell)
 
 

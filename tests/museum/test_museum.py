@@ -1,6 +1,4 @@
-"""Every room of the museum: the broken program shows its symptom, the lens names the cause, and the
-fixed program shows neither.
-"""
+"""Every room shows its symptom when broken and not when fixed, and the lens names the cause."""
 
 import json
 import subprocess

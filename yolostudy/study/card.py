@@ -188,9 +188,7 @@ def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
 
 
 def _heat(one: np.ndarray, other: np.ndarray) -> str:
-    """A two-dimensional slice around the first difference: expected, yours and their difference,
-    side by side.
-    """
+    """Expected, yours and their difference side by side, in a slice around the first difference."""
     with np.errstate(all="ignore"):
         return _panels(*_window(one, other))
 

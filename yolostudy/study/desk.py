@@ -22,8 +22,7 @@ class Desk:
         self.course = course
 
     def fill(self, name: str, text: str, writer: str = "") -> Change:
-        """Puts `module.Name` of a notebook cell into its file, with the learner's own helpers and
-        imports that it uses.
+        """Puts `module.Name` of a notebook cell into its file, with the helpers that it uses.
 
         Args:
             text: the cell.
@@ -64,10 +63,10 @@ class Desk:
             return page.write("reset", page.merge(page.stub), f"put the stub of {name} back into {page.shown}")
 
     def undo(self, name: str) -> Change:
-        """Goes one version back, and with each further call one further. A module's name means its
-        whole file.
+        """Goes one version back, and with each further call one further.
 
-        What is written after an undo continues from the version that undo had reached.
+        A module's name means its whole file. What is written after an undo continues from the
+        version that undo had reached.
         """
         with self._open(name, whole=True) as page:
             version = page.newest  # the file may lack even this one: the definition is deleted or cannot be read
@@ -115,8 +114,9 @@ class Desk:
 
     @contextmanager
     def _open(self, name: str, whole: bool = False) -> Iterator[Page]:
-        """The learner's file around a definition; with `whole`, a module's name opens its whole
-        file.
+        """The learner's file around a definition.
+
+        With `whole`, a module's name opens its whole file.
         """
         module, _, definition = name.partition(".")
         history = History(self.course, module)

@@ -112,7 +112,7 @@ class Module:
 
     statements: tuple[Statement, ...]
     tail: str  # what follows the last statement
-    file: Path  # its name only, where statements of several files are mixed
+    file: Path  # a name that no file has, where statements of several files are mixed
     newline: str = "\n"
     encoding: str = "utf-8"
 
@@ -129,8 +129,9 @@ class Module:
         return next((s for s in reversed(self.statements) if name in s.binds), None)
 
     def write(self, file: Path) -> None:
-        """Writes the text into `file` in one step, with the line ends and the encoding that it was
-        read with.
+        """Writes the text into `file` in one step.
+
+        It keeps the line ends and the encoding that it was read with.
         """
         replace_file(file, self.encode())
         for stale in Path(cache_from_source(str(file))).parent.glob(f"{file.stem}.*.pyc"):
@@ -228,8 +229,7 @@ def parse(text: str, file: Path) -> Module:
 
 
 def strip(edition: Edition, notebooks: Mapping[str, str]) -> Edition:
-    """The stub edition: each marked region is replaced by an error that names the exercise and its
-    notebook.
+    """The stub edition: in place of each marked region an error names exercise and notebook.
 
     Only the first region of a function raises; `...` replaces the others.
     """
@@ -312,8 +312,9 @@ class Package:
 
 
 def load(edition: Edition, name: str = "edition") -> Package:
-    """The edition as a package under a private name; `sys.modules['yolostudy...']` stays as it
-    is.
+    """The edition as a package under a private name.
+
+    `sys.modules['yolostudy...']` stays as it is.
     """
     return Package(edition, f"_{name}_{next(_numbers)}")
 

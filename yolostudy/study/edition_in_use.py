@@ -47,8 +47,9 @@ def use(word: str) -> None:
 
 
 def inherited() -> str:
-    """The edition that the environment named when this process began; empty if it named none, or
-    the default.
+    """The edition that the environment named when this process began.
+
+    Empty if it named none, or the default.
     """
     return _inherited if _inherited != "mine" else ""
 
@@ -129,8 +130,9 @@ def describe() -> str:
 
 
 def reload() -> None:
-    """Reads the exercise modules again: at once where a name in a notebook came from them, else at
-    the next import.
+    """Reads the exercise modules again.
+
+    That happens at once for a module that a name in a notebook came from, else at the next import.
     """
     _names.collect()
     _forget()
@@ -159,8 +161,9 @@ def module(name: str, warn: bool = False) -> ModuleType | None:
 
 
 def _forget() -> None:
-    """Forgets the exercise modules, and the given ones that may hold names of theirs: all but
-    `study` and those to `keep`.
+    """Forgets the exercise modules, and the given ones that may hold names of theirs.
+
+    `study` and the course's `keep` hold none.
     """
     here, package = course(), sys.modules[PACKAGE]
     loaded = {name: name.split(".")[1] for name in sys.modules if name.startswith(f"{PACKAGE}.")}

@@ -97,8 +97,9 @@ class Exercise:
         return known[name]
 
     def probe(self, name: str, rtol: float = 1e-4, atol: float = 1e-5) -> Callable[[Look], Look]:
-        """Decorates a probe: a function that takes a loaded package and returns plain data and
-        tensors.
+        """Decorates a probe.
+
+        It takes a loaded package and returns observations: plain data and tensors.
         """
 
         def add(look: Look) -> Look:

@@ -24,8 +24,9 @@ def exercises_in(source: str) -> list[str]:
 
 
 def read_cell(definition: str, text: str) -> Module:
-    """The statements of a cell. It must define this name once, as a class or a function at the left
-    margin.
+    """The statements of a cell.
+
+    It must define `definition` once, as a class or a function at the left margin.
     """
     try:
         cell = parse(text, Path("this cell"))

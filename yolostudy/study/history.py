@@ -32,8 +32,9 @@ except ImportError:  # Windows: nothing keeps two kernels from writing at the sa
 
 @dataclass(frozen=True)
 class Version:
-    """A definition as it once stood in the learner's file, below those of the learner's own helpers
-    that it uses; or a whole module.
+    """A definition, or a whole module, as it once stood in the learner's file.
+
+    The learner's own helpers that a definition uses stand above it.
     """
 
     number: int  # of the line in the log that brought it
@@ -121,8 +122,9 @@ def _module(file: Path) -> Module | SyntaxError:
 
 
 def checked(module: Module) -> Module:
-    """Raises SyntaxError for errors that only a table of symbols shows, such as a name that is
-    global and an argument.
+    """The same module.
+
+    Raises SyntaxError for errors that only the symbol table shows, such as a global argument.
     """
     symtable.symtable(module.text, str(module.file), "exec")
     return module

@@ -92,9 +92,7 @@ def time_limit(seconds: float, exercise: Exercise, files: tuple[str, ...]) -> It
 
 @contextlib.contextmanager
 def untouched(stream: io.StringIO, dtype: object = None) -> Iterator[None]:
-    """What runs inside prints into `stream` and changes no random state and no setting of torch
-    outside.
-    """
+    """What runs inside prints into `stream` and changes no random state or setting outside."""
     torch, numpy = sys.modules.get("torch"), sys.modules["numpy"]
     states: list[tuple[Callable, object]] = [
         (random.setstate, random.getstate()),

@@ -57,8 +57,9 @@ class Judge:
 
     @property
     def reference(self) -> Edition:
-        """The edition around an answer: the reference, or in a sealed course, which has none, the
-        learner's own.
+        """The edition around an answer: the reference.
+
+        A sealed course has none, so it is the learner's own.
         """
         return self._mine_or_stub() if self.course.sealed else self._reference
 
@@ -106,8 +107,10 @@ class Judge:
         raise CourseError(f"there is no exercise {name!r}. There are {known}")
 
     def select(self, word: str) -> list[Exercise]:
-        """The outlines of the exercises that a word names: blocks.SPPF, a module, or a stage such
-        as 2. The empty word names all.
+        """The outlines of the exercises that a word names.
+
+        A word is an exercise (blocks.SPPF), a module, or a stage such as 2. The empty word names
+        all.
         """
         found = [e for e in self.outline.values() if word in ("", e.module, str(e.stage), f"{e.stage:02}")]
         if word.isdecimal() and not found:

@@ -1,5 +1,4 @@
-"""The commands of a learner, in a notebook and in the terminal: check, hint, solve, reset, undo,
-diff, progress.
+"""The commands of a learner, in a notebook and in the terminal.
 
 A process has one judge and one desk. The edition in use is judged: mine as it stands on disk, or
 the reference.
@@ -31,8 +30,9 @@ def desk() -> Desk:
 
 
 def uses_reference(module: str) -> bool:
-    """Whether this process runs on the reference for a module. Then the reference is judged, and
-    nothing is written.
+    """Whether this process runs on the reference for a module.
+
+    Then the reference is judged, and nothing is written.
     """
     return edition_in_use.course().plan(edition_in_use.using()).get(module) == "reference"
 
@@ -87,7 +87,7 @@ def _needs_solutions() -> None:
 def diff(name: str) -> tuple[str, str]:
     """My definition and the reference's, as texts.
 
-    Refused before mine passes: the hints and solve() are there for that.
+    Raises Refusal before mine passes: the hints and solve() are there for that.
     """
     _needs_solutions()
     exercise = judge().known(name)

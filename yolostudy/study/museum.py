@@ -82,15 +82,18 @@ class Room:
         self._find: Callable | None = None
 
     def look(self, function: Callable[[object], tuple[bool, object]]) -> Callable:
-        """Decorates the program: it gets the broken or the fixed thing, and returns whether it shows
-        the bug, and what can be seen.
+        """Decorates the program.
+
+        It gets the broken or the fixed thing, and returns whether it shows the bug, and what can be
+        seen.
         """
         self._look = function
         return function
 
     def find(self, tool: str) -> Callable:
-        """Decorates a function that finds the cause in the broken thing with `tool`. `str` of what it
-        returns says what was found.
+        """Decorates a function that finds the cause in the broken thing with `tool`.
+
+        `str` of what it returns says what was found.
         """
 
         def add(function: Callable[[object], object]) -> Callable:
@@ -249,7 +252,7 @@ def visit(row: int) -> Visit:
 
 
 def _folder() -> Path:
-    """The rooms' files. Raises CourseError where there are none, or none may be seen."""
+    """The folder of the rooms. Raises CourseError if it is missing or the course is sealed."""
     folder = edition_in_use.course().root / "course" / "museum"
     if edition_in_use.course().sealed:
         raise CourseError(
@@ -264,8 +267,9 @@ def _folder() -> Path:
 
 @functools.cache
 def rooms() -> dict[int, Room]:
-    """Row -> room, of every file in `course/museum/`. Files that begin with _ hold what the rooms
-    share.
+    """Row -> room, of every file in `course/museum/`.
+
+    Files that begin with _ hold what the rooms share.
     """
     folder = _folder()
     shell = ModuleType("_museum")

@@ -37,8 +37,9 @@ class Notebook:
     # ---- hooks -----------------------------------------------------------------------------------
 
     def before(self, info) -> None:
-        """Before each cell: reads edited files again, and gives a fill cell the names that its
-        module has and the notebook lacks.
+        """Before each cell: reads edited files again, and prepares a fill cell.
+
+        The cell gets the names that its module has and the notebook lacks.
         """
         if self._stamps() != self.stamps:
             self.follow()
@@ -90,8 +91,9 @@ class Notebook:
     # ---- names -----------------------------------------------------------------------------------
 
     def follow(self, exercises=()) -> None:
-        """Reads the package again. Names of the notebook that came from it follow, and the given
-        exercises are bound.
+        """Reads the package again, with the names of the notebook that came from it.
+
+        The given exercises are bound too.
         """
         self.stamps = self._stamps()
         edition_in_use.reload()

@@ -37,8 +37,9 @@ class NotebookNames:
         self._bound = {name: (value, origin) for name, (value, origin) in found.items() if origin}
 
     def rebind(self, import_module: Callable[[str], ModuleType | None]) -> None:
-        """Bind each collected name to what its module holds now; a name that it lacks stays as it
-        was.
+        """Bind each collected name to what its module holds now.
+
+        A name that the module lacks stays as it was.
         """
         modules = {name: import_module(name) for name in {origin.module for _, origin in self._bound.values()}}
         for name, (_, origin) in self._bound.items():

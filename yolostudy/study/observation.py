@@ -92,9 +92,7 @@ def plain(value: object) -> object:
 
 
 def first_difference(expected: Seen, seen: Seen, rtol: float = 0.0, atol: float = 0.0) -> Difference | None:
-    """The first place where two observations differ by more than the tolerance; None if there is
-    none.
-    """
+    """The first place where two observations differ by more than the tolerance, or None."""
     if expected.error or seen.error:
         was, now = expected.error, seen.error
         if was and now and (was.kind, was.first_line) == (now.kind, now.first_line):

@@ -60,8 +60,9 @@ class Page:
 
     @cached_property
     def base(self) -> Module:
-        """The module that is written into: the file. Where Python cannot read the definition, the
-        stub's stands in its place.
+        """The module that is written into: the file.
+
+        Where Python cannot read the definition, the stub's stands in its place.
         """
         if not self.error:
             return self.mine
@@ -88,9 +89,7 @@ class Page:
         return "\n\n".join(s.text for s in self.parts(module)).rstrip("\n") if module.find(self.definition) else None
 
     def parts(self, module: Module) -> list[Statement]:
-        """The learner's own helpers that the definition uses, sorted by their names, then the
-        definition.
-        """
+        """The learner's helpers that the definition uses, sorted by name, then the definition."""
         found = [module.find(self.definition)]
         for statement in found:  # grows while we walk: a helper's helpers
             own = statement.uses - self.given
@@ -98,8 +97,9 @@ class Page:
         return [*sorted(found[1:], key=lambda s: sorted(s.binds)), found[0]]
 
     def changed_givens(self, donor: Module) -> list[Statement]:
-        """The given statements that the donor has changed, imports apart. They are not written
-        with another definition.
+        """The given statements that the donor has changed, except imports.
+
+        They are not written with another definition.
         """
         others = [s for s in donor.statements if s is not donor.find(self.definition) and s.binds & self.given]
         others = [s for s in others if not isinstance(s.nodes[0], ast.Import | ast.ImportFrom)]
@@ -108,9 +108,7 @@ class Page:
     # ---- a definition is put in its place --------------------------------------------------------
 
     def merge(self, donor: Module) -> Module:
-        """The file with the donor's definition and the donor's text of the learner's helpers that
-        it uses.
-        """
+        """The file with the donor's definition and the learner's helpers that it uses."""
         base, old, stub = self.base, self.base.find(self.definition), self.stub.find(self.definition)
         statements, helpers = [*base.statements], self.parts(donor)[:-1]
         if not old:
@@ -247,8 +245,9 @@ class Page:
         return Change(self.name, how, self.history.file, content is not None, said, diff)
 
     def _encode(self, new: Module) -> bytes:
-        """The bytes of the new file. A line that the file had before keeps its line end: some files
-        mix them.
+        """The bytes of the new file.
+
+        A line that the file had before keeps its line end: some files mix them.
         """
         old = io.StringIO((self.content or b"").decode(new.encoding), newline="").readlines()
         was, now, kept = [line.rstrip("\r\n") + "\n" for line in old], io.StringIO(new.text).readlines(), {}

@@ -1,6 +1,4 @@
-"""The learner's progress: kept in `.yolostudy/progress.json`, shown as a map of stages and
-exercises.
-"""
+"""The learner's progress: kept in `.yolostudy/progress.json`, shown as a map."""
 
 import contextlib
 import html
@@ -20,8 +18,10 @@ SIGNS = {PASSED: "●", NOT_YET: "◐", NOT_ATTEMPTED: "○"}
 
 @dataclass
 class Progress:
-    """What is known about each exercise: `state`, `passed` and `total` probes, the `mark` of the
-    answer that was judged, and how many `hints` were shown.
+    """What is known about each exercise.
+
+    An entry holds the `state`, the `passed` and `total` probes, the `mark` of the answer that was
+    judged, and how many `hints` were shown.
     """
 
     course: Course

@@ -13,8 +13,9 @@ _judges: dict[Path, Judge] = {}
 
 
 def judge_of(course: Course) -> Judge:
-    """The judge of this process. There is one, because it remembers what the probes saw in the
-    reference.
+    """The judge of this process.
+
+    There is one, because it remembers what the probes saw in the reference.
     """
     return _judges.setdefault(course.root, Judge(course))
 

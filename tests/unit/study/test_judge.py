@@ -1,6 +1,4 @@
-"""The judge and observations alone: what differs, what is caught, what is put back, what is
-remembered, what a card shows.
-"""
+"""The judge and observations: differences, errors, isolation, what is remembered, cards."""
 
 import json
 import math
@@ -586,9 +584,7 @@ def verdict_of(expected, yours, error: Raised | None = None, **more) -> Verdict:
 
 
 def tree(page: str) -> ElementTree.Element:
-    """The page as a browser would see it: it must be well formed, and no text may have become an
-    element.
-    """
+    """The page as a browser would see it: well formed, with no text that became an element."""
     page = ElementTree.fromstring(page.replace("&nbsp;", " "))
     assert not [element for element in page.iter() if element.tag == "script"]
     return page

@@ -1,6 +1,4 @@
-"""The notebook's side of the course in a real kernel: fill cells, cards, words, and all that can go
-wrong in a cell.
-"""
+"""The course in a real kernel: fill cells, cards, functions, and all that can go wrong in a cell."""
 
 import os
 import re

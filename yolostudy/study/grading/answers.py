@@ -45,8 +45,9 @@ def find_answers(folder: Path, course: Course) -> Path:
 
 
 def read_answers(folder: Path, course: Course) -> dict[str, Edition | str]:
-    """Module -> its source, or a sentence that says why there is none: an empty one where the file
-    is missing.
+    """Module -> its source, or a sentence that says why there is none.
+
+    The sentence is empty where the file is missing.
     """
     place = find_answers(folder, course)
     return {name: _read(place / f"{name}.py", folder.resolve(), course.package) for name in course.names}

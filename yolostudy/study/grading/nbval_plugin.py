@@ -26,11 +26,10 @@ GRACE_SECONDS = 5.0  # how long an interrupted cell may take to end
 
 
 def command(notebook: Path, cell_timeout: float = 120.0) -> list[str]:
-    """The command that runs one notebook in its own kernel and compares the cells tagged
-    `nbval-check-output`.
+    """The command that runs one notebook and compares the cells tagged `nbval-check-output`.
 
-    No file in the notebook's folder and no other installed plugin takes part. The command exits
-    with 0 if every cell passed.
+    The notebook gets its own kernel. No file in its folder and no other installed plugin takes
+    part. The command exits with 0 if every cell passed.
     """
     place = notebook.parent  # without --confcutdir pytest looks for a conftest.py in every folder above it
     alone = [

@@ -155,9 +155,7 @@ def _bar(points: int, possible: int) -> str:
 
 
 def _where(v: Verdict) -> str:
-    """The line of the learner's code that raised an exception in the first probe that failed; empty
-    if none did.
-    """
+    """The line of the learner's code where the first failed probe raised; empty if none did."""
     frames = v.first.error.frames if v.first and v.first.error else ()
     return f"{frames[-1].file}:{frames[-1].line} in {frames[-1].function}" if frames else ""
 

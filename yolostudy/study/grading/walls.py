@@ -112,10 +112,10 @@ def landlock() -> int:
 
 
 def wall(readable: Sequence[str], writable: Sequence[str] = (), programs: bool = False) -> bool:
-    """From here on, this process and those that it starts read and write only there. False where the
-    kernel cannot enforce it.
+    """From here on, this process and its children read and write only there.
 
-    With `programs`, they may also start programs that lie there, and use the network.
+    With `programs`, they may also start programs that lie there, and use the network. Returns False
+    where the kernel cannot enforce it.
     """
     if not (version := landlock()):
         return False

@@ -1,6 +1,4 @@
-"""Grading a class: points from the judge alone, reports that nothing overwrites, and the shipped
-notebooks on what passed.
-"""
+"""Grading a class: points, reports that nothing overwrites, the shipped notebooks."""
 
 import contextlib
 import csv

@@ -1,6 +1,4 @@
-"""The sandbox: whatever an answer does, it gets a verdict, does no damage, and the next one is
-judged.
-"""
+"""The sandbox: an answer gets a verdict and does no damage, and the next one is judged."""
 
 import contextlib
 import os
