@@ -3,8 +3,8 @@
 Exercise modules are sources to it, and observations are data, so it could carry another course.
 
 - `edition` (a set of sources) <- `course` (where they lie) <- `edition_in_use` (`yolostudy.use`)
-- `edition` <- `exercise` (probe, misconception) <- `judge` (observe, compare, diagnose), which gives
-  a `verdict`, runs answers in `isolation` and reads the key of a `sealed` course
+- `edition` <- `exercise` (probe, misconception) <- `judge` (observe, compare, diagnose); it gives a
+  `verdict`, runs answers in `isolation` and reads the key of a `sealed` course
 - `edition` <- `history` (versions of the learner's files) <- `page` (one file) <- `desk` (fill,
   solve, reset, undo)
 - all of these <- `learner` (check, hint, solve, progress) <- `notebook`, `museum`

@@ -18,7 +18,7 @@ WORDS = '"mine", "reference", "hybrid", "reference:losses,assigner" (the rest mi
 
 @dataclass(frozen=True)
 class Course:
-    """A repository with `solutions/`, `course/course.toml` and the package that a learner fills in."""
+    """A repository: `solutions/`, `course/course.toml` and the package that a learner fills in."""
 
     root: Path
     package: str  # the import package, and its folder under `root`

@@ -100,7 +100,7 @@ class Desk:
             history.see()
 
     def diff(self, name: str, other: str = "reference") -> str:
-        """A unified diff from the "reference", the "stub", or the version before ("last") to mine."""
+        """A diff to mine, from the "reference", the "stub", or the version before ("last")."""
         with self._open(name) as page:
             if other == "last":
                 newest = page.newest

@@ -93,7 +93,7 @@ class Statement:
     def same_as(self, other: "Statement") -> bool:
         """Whether both have the same syntax tree.
 
-        Layout, comments and docstrings do not count: a stub with a better docstring is still a stub.
+        Layout, comments and docstrings do not count: a stub with a new docstring is still a stub.
         """
         return self._bare == other._bare
 
@@ -150,7 +150,7 @@ class Edition(dict[str, Module]):
         return self[module].find(definition) if module in self else None
 
     def exercises(self, stub: "Edition") -> list[str]:
-        """Every `module.Name` that a learner writes: the definitions that differ from their stub."""
+        """Every `module.Name` that a learner writes: what differs from its stub."""
         names = [f"{module}.{name}" for module in self for name in dict.fromkeys(self[module].definitions)]
         return [name for name in names if not (before := stub.find(name)) or not self.find(name).same_as(before)]
 

@@ -54,6 +54,6 @@ def read_cell(definition: str, text: str) -> Module:
 
 
 def _lead(statement: Statement) -> str:
-    """The comments above a statement of a cell, without notebook directives, spaced as in a file."""
+    """The comments above a statement, without notebook directives, spaced as in a file."""
     notes = [line for line in statement.lead.splitlines() if line.startswith("#") and not line.startswith("#|")]
     return "\n" * (2 if statement.definition else 1) + "".join(f"{note}\n" for note in notes)

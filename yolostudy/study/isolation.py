@@ -1,4 +1,4 @@
-"""How an answer is run: it leaves no traces, its prints are kept, and it ends when its time is up."""
+"""How an answer is run: it leaves no traces, its prints are kept, and it ends in time."""
 
 import contextlib
 import io

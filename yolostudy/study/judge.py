@@ -146,7 +146,7 @@ class Judge:
         return self._judge(exercise, own, transplant(self.reference, exercise.name, mine), look or self.look)
 
     def _judge(self, exercise: Exercise, own: Statement, edition: Edition, look: Callable) -> Verdict:
-        """The verdict on one definition, which stands in an edition with the reference around it."""
+        """The verdict on one definition, in an edition with the reference around it."""
         started, stream = time.perf_counter(), Printed()
         try:
             expected = self.reference_seen(exercise)

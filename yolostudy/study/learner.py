@@ -117,7 +117,7 @@ def _passes(exercise: Exercise) -> bool:
 
 
 def progress(word: str = "") -> Map:
-    """The state of every exercise. An answer that has changed since it was judged is judged again."""
+    """The state of every exercise. An answer that has changed is judged again."""
     course, rows = edition_in_use.course(), []
     filled_in = functools.cache(course.filled_in)
     for exercise in judge().select(word):
@@ -140,7 +140,7 @@ def progress(word: str = "") -> Map:
 
 
 def package(word: str = "reference") -> Package:
-    """An edition as a package of its own, beside the one in use: `package("reference").blocks.SPPF`."""
+    """An edition as a package beside the one in use: `package("reference").blocks.SPPF`."""
     course = edition_in_use.course()
     return load(course.edition(word, functools.partial(verdict_cache.accepts, course)), word.partition(":")[0])
 

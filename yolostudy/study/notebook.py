@@ -255,7 +255,7 @@ def load(shell) -> None:
 
 
 def _short_error(shell, kind, error, trace, tb_offset=None):
-    """Prints a sentence for an error that the learner can correct. Our own frames would not help."""
+    """Prints only the sentence of an error that the learner can correct: our frames do not help."""
     print(f"{error}", file=sys.stderr)
     return []
 

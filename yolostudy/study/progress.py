@@ -93,7 +93,7 @@ class Map:
 
     @property
     def next(self) -> str:
-        """The next exercise, as a sentence: the first that was begun, else the first that was not."""
+        """A sentence that names the next exercise: the first begun, else the first not begun."""
         begun = [row for row in self.rows if row.state == NOT_YET]
         left = begun or [row for row in self.rows if row.state == NOT_ATTEMPTED]
         if not left:

@@ -630,7 +630,7 @@ def test_undo_walks_back_through_every_fill_and_a_later_fill_goes_on_from_there(
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_undo_is_a_stack_that_survives_restarts_edits_and_other_definitions(data):
-    """A write or an edit of the definition pushes, undo pops, whatever the rest of the file does."""
+    """A write or an edit of the definition pushes, undo pops, whatever else the file does."""
     with tempfile.TemporaryDirectory() as folder:
         course = make_course(Path(folder))
         desk, file, values = Desk(course), course.mine / "shapes.py", itertools.count(1)

@@ -1,4 +1,4 @@
-"""The course in a real kernel: fill cells, cards, functions, and all that can go wrong in a cell."""
+"""The course in a real kernel: fill cells, cards, functions, and what can go wrong in a cell."""
 
 import os
 import re

@@ -16,7 +16,7 @@ MAX_BYTES = 1 << 20  # of a module
 def name_learners(folders: Iterable[Path], out: Path) -> dict[str, Path]:
     """A report's name for each folder: the folder's own name.
 
-    Where two are the same, here or in earlier reports, names of the folders above it come before it.
+    Where two are the same, here or in earlier reports, the folders above it come before it.
     """
     known = {told["folder"]: told["learner"] for told in read_reports(out)}
     taken = {name.casefold(): place for place, name in known.items()}

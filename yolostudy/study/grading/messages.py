@@ -26,8 +26,8 @@ def send(pipe: int, content: bytes) -> None:
 def receive(pipe: int, seconds: float) -> bytes:
     """One message.
 
-    Raises TimeoutError, EOFError if the pipe is closed too soon, or ValueError for a message that is
-    too long.
+    Raises TimeoutError, EOFError if the pipe is closed too soon, or ValueError for a message that
+    is too long.
     """
     content, deadline = bytearray(), time.monotonic() + seconds
     while len(content) < 8 or len(content) < 8 + _length(content):

@@ -1,4 +1,4 @@
-"""A learner's report: points and verdicts as one page of HTML and one JSON, and a table of a class."""
+"""A learner's report: points and verdicts as HTML and as JSON, and a table of a class."""
 
 import contextlib
 import csv
