@@ -214,7 +214,8 @@ def survivors(name: str) -> tuple[str, int, list[Mutant]]:
     from yolostudy.study import edition_in_use
     from yolostudy.study.edition import Edition
     from yolostudy.study.exercise import Misconception
-    from yolostudy.study.judge import Judge, Stopped, same
+    from yolostudy.study.isolation import Stopped
+    from yolostudy.study.judge import Judge, same
     from yolostudy.study.regions import find_regions
 
     judge = Judge(edition_in_use.course(), patience=3.0)

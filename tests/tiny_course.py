@@ -1,6 +1,4 @@
-"""A course of two modules, without torch, around a copy of the real course machine: what the tests
-of `study` work on.
-"""
+"""A course of two modules, without torch, around a copy of the course machine, for its tests."""
 
 import os
 import shutil
@@ -100,9 +98,7 @@ NOTEBOOKS = {"shapes": "01_shapes", "rooms": "02_rooms"}
 
 
 def write_course(root: Path) -> Course:
-    """A repository with solutions, the course's table and a package that holds the machine and no
-    exercise module yet.
-    """
+    """A repository with solutions, the course's table, and a package without exercise modules."""
     for folder in ("solutions", "course/source", "yolostudy/lens", "yolostudy/data"):
         (root / folder).mkdir(parents=True)
     (root / "solutions/shapes.py").write_text(SHAPES)

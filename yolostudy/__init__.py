@@ -6,6 +6,7 @@ flat files is imported.
 
 import importlib
 import os
+import sys
 
 __version__ = "0.1.0"
 __all__ = ["describe", "use", "using"]
@@ -16,13 +17,14 @@ def __getattr__(name: str):
         return getattr(importlib.import_module(".study.edition_in_use", __name__), name)
     if name == "study":
         return importlib.import_module(".study", __name__)
+    in_use = sys.modules.get(f"{__name__}.study.edition_in_use")
+    if in_use and name in in_use.forgotten:  # `yolostudy.blocks`, imported before another edition came into use
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load_ipython_extension(shell) -> None:
-    """`%load_ext yolostudy`: fill cells, cards, and the words check, hint, solve, reset, undo,
-    diff, progress.
-    """
+    """`%load_ext yolostudy`: fill cells, cards, check, hint, solve, reset, undo, diff, progress."""
     importlib.import_module(".study.notebook", __name__).load(shell)
 
 

@@ -29,7 +29,7 @@ a_leading_slash = Room(
     "A path that begins with / is absolute, and joining it throws the folder before it away. Let the list hold "
     "relative paths, and say which file was looked for when one is missing.",
     broken=joined,
-    mended=joined_below,
+    fixed=joined_below,
     diary=True,
 )
 
@@ -60,7 +60,7 @@ a_full_memory = Room(
     "All painted images were kept in a list until the last was done. Write each as soon as it is painted: a generator "
     "needs the memory of one, `views.paint_to_folder` works so.",
     broken=keep_all,
-    mended=one_by_one,
+    fixed=one_by_one,
     diary=True,
 )
 
@@ -119,7 +119,7 @@ a_foreign_class = Room(
     "A class number beyond the list of names crashes at best. Minus one does worse: it counts from the end, so the "
     "last class learns what was meant to be nothing. Refuse both when the labels are read.",
     broken=trusting,
-    mended=careful,
+    fixed=careful,
 )
 
 
@@ -146,7 +146,7 @@ pixels_for_shares = Room(
     "The labels are in pixels where the format has shares of the image, 0 to 1. Clipped to the image they have no "
     "area. Check the range when the labels are read, and say which format it looks like.",
     broken=trusting,
-    mended=careful,
+    fixed=careful,
 )
 IN_PIXELS = "0 50 40 20 16"
 
@@ -172,7 +172,7 @@ no_labels = Room(
     "The label files lie in a folder, or under an extension, in which nobody looks. An image without a label file is "
     "allowed, so nothing complains until all of them are without. Count the objects, and refuse a set that has none.",
     broken=trusting,
-    mended=careful,
+    fixed=careful,
 )
 
 
@@ -208,7 +208,7 @@ an_identity = Room(
     "In a mirror image the left wing tip is a right one. With a `flip_idx` that is the identity, points move and keep "
     "their names, so half of the training says the opposite of the other half. Name the partner of each point.",
     broken=mirror_in_place,
-    mended=mirror_and_swap,
+    fixed=mirror_and_swap,
 )
 # nose, left and right tip, in an image of 100 × 80
 NOSE_UP = np.array([[[50, 20, 2], [20, 50, 2], [80, 50, 2]]], np.float32)

@@ -30,7 +30,7 @@ frozen_from_scratch = Room(
     "that never gets better. Freeze only what already knows something, and look at the gradient of each part before "
     "you look at hyper-parameters.",
     broken=train_frozen,
-    mended=train_all,
+    fixed=train_all,
     diary=True,
 )
 
@@ -226,7 +226,7 @@ ignored_rate = Room(
     "Ultralytics' default is optimizer=auto, which chooses the optimizer, the learning rate and the momentum by the "
     "number of steps. The lr0 of the user is dropped, with one line in the log. Name the optimizer.",
     broken=chosen_by_itself,
-    mended=chosen_by_name,
+    fixed=chosen_by_name,
 )
 
 
@@ -274,7 +274,7 @@ seeds = Room(
     "gives every run and every worker the same pictures. Derive each generator from the seed of the run, the epoch "
     "and the sample.",
     broken=(unseeded, fixed_inside),
-    mended=(seeded,),
+    fixed=(seeded,),
 )
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from yolostudy.study import edition_in_use
+from yolostudy.study.authoring.faults import faults
 from yolostudy.study.edition import read, transplant
-from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, faults
+from yolostudy.study.judge import Judge
+from yolostudy.study.verdict import NOT_ATTEMPTED, NOT_YET, PASSED
 
 JUDGE = Judge(edition_in_use.course())
 NAMES = [*JUDGE.exercises]

@@ -1,6 +1,4 @@
-"""Every row of the museum: the broken program has its symptom, the lens names the cause, the mended
-program has neither.
-"""
+"""Every room shows its symptom when broken and not when fixed, and the lens names the cause."""
 
 import json
 import subprocess
@@ -9,9 +7,10 @@ import sys
 import pytest
 import torch
 
+from yolostudy.command import main
 from yolostudy.study import learner, museum
 
-# row: what the broken program says, what the lens says of it, what the mended program says
+# row: what the broken program says, what the lens says of it, what the fixed program says
 ROWS = {
     1: ("FileNotFoundError", "/images/train/a.png", "bytes read"),
     2: ("TypeError: descriptor '__init__' of 'super'", "in __init__\nTypeError", "made: ConvModule"),
@@ -69,12 +68,12 @@ ROWS = {
 def test_a_room(row):
     before, finding, after = ROWS[row]
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    seen = museum.visit(row)
-    assert seen.before.ill and before in seen.before.text
-    assert finding in str(seen.finding)
-    assert not seen.after.ill and after in seen.after.text
-    assert seen.room.cause and seen.room.tool and seen.room.place in str(seen)
-    assert bool(seen.room.mend) == (seen.room.misconception is not None)
+    visit = museum.visit(row)
+    assert visit.before.shows_bug and before in visit.before.text
+    assert finding in str(visit.finding)
+    assert not visit.after.shows_bug and after in visit.after.text
+    assert visit.room.cause and visit.room.tool and visit.room.place in str(visit)
+    assert bool(visit.room.fix) == (visit.room.misconception is not None)
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
 
 
@@ -107,7 +106,7 @@ def test_the_microscope_names_the_line():
 
 
 def test_the_list_says_what_is_open(capsys):
-    assert museum.run([]) == 0
+    assert main(["museum"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [int(line.split()[0]) for line in lines[:-1]] == list(range(1, museum.ROWS + 1))
     assert f"{len(ROWS)} rooms are open" in lines[-1]
@@ -116,20 +115,20 @@ def test_the_list_says_what_is_open(capsys):
 
 
 def test_the_list_does_not_wait_for_torch():
-    code = "import sys; from yolostudy.command import museum; museum.listing(); sys.exit('torch' in sys.modules)"
+    code = "import sys; from yolostudy.study import museum; museum.listing(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_rooms_are_printed_and_judged(capsys, monkeypatch):
-    assert museum.run([8, 9]) == 0
+    assert main(["museum", "8", "9"]) == 0
     out = capsys.readouterr().out
     assert "- assigned = self.assigner(class_logits.detach(), predicted" in out
     assert "The program: course/museum/losses.py:" in out
-    well = museum.Room(1, "nothing", "no cause", broken=1, mended=1)
-    well.look(lambda thing: (False, "well"))
-    well.find("a look")(lambda thing: "nothing")
-    monkeypatch.setattr(museum, "rooms", lambda: {1: well})
-    assert museum.run([1]) == 1, "a room without its symptom is reported"
+    healthy = museum.Room(1, "nothing", "no cause", broken=1, fixed=1)
+    healthy.look(lambda thing: (False, "healthy"))
+    healthy.find("a look")(lambda thing: "nothing")
+    monkeypatch.setattr(museum, "rooms", lambda: {1: healthy})
+    assert main(["museum", "1"]) == 1, "a room without its symptom is reported"
 
 
 @pytest.mark.parametrize(("row", "words"), [(44, "comes with stage 10"), (51, "from 1 to 50")])

@@ -1,6 +1,4 @@
-"""Every notebook of the course runs from top to bottom on the reference, and its tagged cells print
-what is stored in it.
-"""
+"""Every notebook runs from top to bottom on the reference and prints what is stored in it."""
 
 import os
 import re

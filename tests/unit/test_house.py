@@ -129,6 +129,15 @@ def test_arrows_point_downward(folder):
     assert not wrong
 
 
+@pytest.mark.parametrize(("one", "other"), [("grading", "authoring"), ("authoring", "grading")])
+def test_grading_and_authoring_stay_apart(one, other):
+    files = [*PACKAGE.joinpath("study", one).rglob("*.py")]
+    assert len(files) > 3
+    for file in files:
+        wrong = [module for module in imports(file) if module[:3] == ("yolostudy", "study", other)]
+        assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
+
+
 @pytest.mark.parametrize("place", ["solutions", "yolostudy"])
 def test_an_exercise_module_imports_only_earlier_ones(place):
     """By relative imports. `engine` is used from stage 7 and written in stage 11."""

@@ -19,8 +19,8 @@ import pytest
 
 import yolostudy
 from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercises
-from yolostudy.study.authoring.author import release
-from yolostudy.study.progress import Map, Progress, Row
+from yolostudy.study.authoring.release import release
+from yolostudy.study.progress import ExerciseState, Map, Progress
 
 SIDE = (
     'raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")\n\n    def area',
@@ -493,7 +493,7 @@ def test_watch(course):
 
 def test_the_map_names_what_is_next():
     rows = [
-        Row(f"shapes.x{n}", 1 + n // 2, 1, state, n, 4, "<b>")
+        ExerciseState(f"shapes.x{n}", 1 + n // 2, 1, state, n, 4, "<b>")
         for n, state in enumerate(["passed", "not yet", "not attempted"])
     ]
     whole = Map(tuple(rows), {1: "01_shapes", 2: "02_<rooms>"})

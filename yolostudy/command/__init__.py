@@ -194,11 +194,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["author"]:
-        from ..study.authoring.author import main as author
+        from ..study.authoring.main import main as author
 
         return author(argv[1:])
     if argv[:1] == ["grade"]:
-        from ..study.grading.grade import main as grade
+        from ..study.grading.main import main as grade
 
         return grade(argv[1:])
     options = build_parser().parse_args(argv)
@@ -400,7 +400,12 @@ def run_weights(options: argparse.Namespace) -> int:
 def run_museum(options: argparse.Namespace) -> int:
     from ..study import museum
 
-    return museum.run(options.rooms)
+    if not options.rooms:
+        print(museum.listing())
+        return 0
+    visits = [museum.visit(number) for number in options.rooms]
+    print("\n\n".join(map(str, visits)))
+    return 0 if all(visit.as_it_should_be for visit in visits) else 1
 
 
 def run_data(options: argparse.Namespace) -> int:

@@ -14,10 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 from ..study import edition_in_use, learner
-from ..study.desk import Refusal, Version
-from ..study.edition import CourseError, Edition, transplant
-from ..study.judge import NOT_ATTEMPTED, PASSED, Verdict
+from ..study.edition import Edition, transplant
+from ..study.errors import CourseError, Refusal
+from ..study.history import Version
 from ..study.progress import Progress
+from ..study.verdict import NOT_ATTEMPTED, PASSED, Verdict
 
 LOOK_EVERY = 0.2  # seconds between two looks of `watch`
 WIDEST = 100  # characters of a line of prose, however wide the terminal is

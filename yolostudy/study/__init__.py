@@ -1,10 +1,14 @@
-"""The course machine. To it, exercise modules are sources and observations are data: it could carry
-another course.
+"""The course machine.
 
-`edition` (a set of sources) <- `course` (where they lie) <- `edition_in_use` (`use`), `authoring`
-(release, build, check); `edition` <- `exercise` (probe, misconception) <- `judge` (observe,
-compare, diagnose) <- `learner` (check, hint, solve) <- `notebook`; `desk` (fill, solve, reset,
-undo, history) stands on `edition` alone.
+Exercise modules are sources to it, and observations are data, so it could carry another course.
+
+- `edition` (a set of sources) <- `course` (where they lie) <- `edition_in_use` (`yolostudy.use`)
+- `edition` <- `exercise` (probe, misconception) <- `judge` (observe, compare, diagnose); it gives a
+  `verdict`, runs answers in `isolation` and reads the key of a `sealed` course
+- `edition` <- `history` (versions of the learner's files) <- `page` (one file) <- `desk` (fill,
+  solve, reset, undo)
+- all of these <- `learner` (check, hint, solve, progress) <- `notebook`, `museum`
+- `grading` judges learners' packages, `authoring` releases, builds and checks the course
 """
 
 import importlib

@@ -1,8 +1,7 @@
-"""The card under an exercise cell: what passed, where it first differs, which mistake it is, what
-to do next.
+"""The card under an exercise cell: what passed, the first difference, the mistake, what to do next.
 
-HTML with its own few styles, in the colours of JupyterLab's theme. The card of a passed exercise is
-the same everywhere: nbval compares it.
+It is HTML with a few styles of its own, in the colours of JupyterLab's theme. The card of a passed
+exercise is the same everywhere: nbval compares it.
 """
 
 import difflib
@@ -11,14 +10,14 @@ import re
 
 import numpy as np
 
-from .desk import Change
-from .judge import NOT_ATTEMPTED, PASSED, Verdict
 from .observation import Difference
+from .page import Change
+from .verdict import NOT_ATTEMPTED, PASSED, Verdict
 
 GREEN, AMBER, GREY = "#00874e", "#b35c00", "#8b93a3"
 # the ends of the two scales of a heat map
 COLD, WARM = ((236, 243, 250), (8, 48, 107)), ((243, 243, 243), (150, 70, 0))
-SIDE = 14  # positions of a heat map at most
+SIDE = 14  # cells along a side of a heat map, at most
 STYLE = (
     "border:1px solid var(--jp-border-color1,#c3c9d4);border-left:6px solid {colour};border-radius:4px;padding:8px "
     "14px;margin:4px "
@@ -28,7 +27,7 @@ CODE = "font-family:var(--jp-code-font-family,monospace);font-size:12px;white-sp
 
 
 class Card:
-    """A verdict that shows itself in a notebook."""
+    """A verdict that a notebook displays as a card."""
 
     def __init__(self, verdict: Verdict):
         self.verdict = verdict
@@ -54,7 +53,7 @@ def card(verdict: Verdict, change: Change | None = None) -> str:
     if first := verdict.first:
         parts.append(
             f"<div><b>{html.escape(first.probe)}</b>: "
-            f"{html.escape(str(first.difference))}</div>{_drawn(first.difference)}"
+            f"{html.escape(str(first.difference))}</div>{_draw(first.difference)}"
         )
         frames = first.error.frames if first.error else ()
         if frames:
@@ -76,7 +75,7 @@ def card(verdict: Verdict, change: Change | None = None) -> str:
 
 
 def notice(name: str, message: str, diff: str = "", colour: str = AMBER) -> str:
-    """A card without a verdict: something was refused, or has been written."""
+    """A card without a verdict: something was refused or written."""
     parts = [_head(name, colour), _line(message)]
     if diff:
         parts.append(f'<pre style="{CODE}">{_coloured(diff)}</pre>')
@@ -84,7 +83,7 @@ def notice(name: str, message: str, diff: str = "", colour: str = AMBER) -> str:
 
 
 def side_by_side(mine: str, reference: str, name: str) -> str:
-    """Two texts in two columns; lines that only one of them has are marked."""
+    """Two texts in two columns. Lines that only one of them has are marked."""
     left, right = mine.splitlines(), reference.splitlines()
     columns: tuple[list[str], list[str]] = ([], [])
     for kind, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
@@ -108,7 +107,7 @@ def _box(colour: str, parts: list[str]) -> str:
 
 
 def prose(text: str) -> str:
-    """A sentence as HTML; what stands between backticks is code."""
+    """A sentence as HTML; text between backticks becomes code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
@@ -121,7 +120,7 @@ def _head(name: str, colour: str, middle: str = "", right: str = "") -> str:
 
 
 def _bar(verdict: Verdict) -> str:
-    """One square for each probe: full where it passed, hollow where not; its name on hovering."""
+    """One square for each probe: full if it passed, else hollow; hovering shows its name."""
     squares = []
     for number, probe in enumerate(verdict.exercise.probes):
         right = number < len(verdict.results) and verdict.results[number].difference is None
@@ -152,7 +151,7 @@ def _coloured(diff: str) -> str:
 # ---- the first difference, drawn -----------------------------------------------------------------
 
 
-def _drawn(difference: Difference) -> str:
+def _draw(difference: Difference) -> str:
     one, other = difference.expected, difference.yours
     if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
         return ""
@@ -164,7 +163,7 @@ def _drawn(difference: Difference) -> str:
 
 
 def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
-    """Both shapes as rows of bars, one bar an axis."""
+    """Both shapes as rows of bars, one bar for each axis."""
     longest, widest = max((*one, *other, 1)), 560.0
     rows = []
     for place, (title, shape) in enumerate((("expected", one), ("yours", other))):
@@ -189,57 +188,56 @@ def _shapes(one: tuple[int, ...], other: tuple[int, ...]) -> str:
 
 
 def _heat(one: np.ndarray, other: np.ndarray) -> str:
-    """The two-dimensional slice around the first difference, expected, yours and where they differ,
-    side by side.
-    """
+    """Expected, yours and their difference side by side, in a slice around the first difference."""
     with np.errstate(all="ignore"):
-        return _panels(one, other)
+        return _panels(*_window(one, other))
 
 
-def _panels(one: np.ndarray, other: np.ndarray) -> str:
+def _window(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same part of both arrays, at most SIDE × SIDE, with the first difference in it."""
     one, other = (np.atleast_2d(a.astype(np.float64)) for a in (one, other))
     wrong = np.argwhere(~np.isclose(other, one, 1e-4, 1e-5, equal_nan=True))
     first = wrong[0] if len(wrong) else np.zeros(one.ndim, int)
-    for place in first[:-2]:  # fix the leading axes where the first difference is
+    for place in first[:-2]:  # the leading axes stay where the first difference is
         one, other = one[place], other[place]
     start = [max(0, min(int(at) - SIDE // 2, length - SIDE)) for at, length in zip(first[-2:], one.shape)]
     window = tuple(slice(s, s + SIDE) for s in start)
-    one, other = one[window], other[window]
+    return one[window], other[window]
+
+
+def _panels(one: np.ndarray, other: np.ndarray) -> str:
     finite = np.concatenate([a[np.isfinite(a)] for a in (one, other)])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    apart = np.nan_to_num(np.abs(one - other), nan=np.inf)
+    apart = np.where(np.isclose(other, one, 1e-4, 1e-5, equal_nan=True), 0, apart)
+    largest = np.max(apart, where=np.isfinite(apart), initial=0.0)
     cell = 10
-    width = one.shape[1] * cell
+    width = max(one.shape[1] * cell, 84) + 18
     panels = []
-    apart = np.where(
-        np.isclose(other, one, 1e-4, 1e-5, equal_nan=True), 0, np.nan_to_num(np.abs(one - other), nan=np.inf)
-    )
-    most = np.max(apart, where=np.isfinite(apart), initial=0.0)
-    for number, (title, values) in enumerate((("expected", one), ("yours", other), ("how far apart", apart))):
+    for number, (title, values) in enumerate((("expected", one), ("yours", other), ("difference", apart))):
         squares = []
         for (row, column), value in np.ndenumerate(values):
-            fill = _shade(value, low, high) if number < 2 else _shade(value, 0, most, WARM)
+            fill = _shade(value, low, high) if number < 2 else _shade(value, 0, largest, WARM)
             squares.append(
                 f'<rect x="{column * cell}" y="{row * cell + 14}" width="{cell}" height="{cell}" fill="{fill}"/>'
             )
         caption = f'<text y="10" font-size="11" fill="currentColor">{title}</text>'
-        panels.append(f'<g transform="translate({number * (max(width, 84) + 18)},0)">{caption}{"".join(squares)}</g>')
-    total = 3 * (max(width, 84) + 18)
-    note = f"light {low:.3g}, dark {high:.3g}" + (
-        ", red: NaN or infinite" if finite.size < one.size + other.size else ""
-    )
+        panels.append(f'<g transform="translate({number * width},0)">{caption}{"".join(squares)}</g>')
+    note = f"light {low:.3g}, dark {high:.3g}"
+    note += ", red: NaN or infinite" if finite.size < one.size + other.size else ""
     return (
-        f'<svg width="{total}" height="{one.shape[0] * cell + 16}" role="img" aria-label="expected and yours as heat '
-        'maps" '
-        f'style="display:block;margin:4px 0">{"".join(panels)}</svg><div '
-        f'style="opacity:.75;font-size:11px">{note}</div>'
+        f'<svg width="{3 * width}" height="{one.shape[0] * cell + 16}" role="img" '
+        'aria-label="expected and yours as heat maps" '
+        f'style="display:block;margin:4px 0">{"".join(panels)}</svg>'
+        f'<div style="opacity:.75;font-size:11px">{note}</div>'
     )
 
 
 def _shade(value: float, low: float, high: float, ends: tuple = COLD) -> str:
-    """From light to dark; red for what is no number."""
+    """A colour from light to dark; red for NaN and infinity."""
     if not np.isfinite(value):
         return "#d62728"
-    # high - low may overflow
-    share = min(1.0, max(0.0, (value / 2 - low / 2) / (high / 2 - low / 2))) if high > low else 0.0
+    # halves, because high - low may overflow
+    fraction = min(1.0, max(0.0, (value / 2 - low / 2) / (high / 2 - low / 2))) if high > low else 0.0
     light, dark = ends
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(light, dark))
+    return "#" + "".join(f"{round(a + (b - a) * fraction):02x}" for a, b in zip(light, dark))

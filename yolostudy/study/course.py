@@ -1,7 +1,4 @@
-"""Where the sources of a course lie, and its editions by word:
-
-`mine`, `reference`, `stub`, `hybrid`.
-"""
+"""Where the files of a course lie, and its editions: `mine`, `reference`, `stub`, `hybrid`."""
 
 import re
 import tomllib
@@ -11,23 +8,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .edition import CourseError, Edition, Module, module_names, read_module, strip, transplant
+from .edition import Edition, Module, module_names, read_module, strip, transplant
+from .errors import CourseError
 
-# "reference:losses" is the reference for losses; what the other modules are
+# the edition of the modules that a word such as "reference:losses" does not name
 REST = {"mine": "hybrid", "reference": "mine"}
 WORDS = '"mine", "reference", "hybrid", "reference:losses,assigner" (the rest mine) or "mine:losses" (the rest hybrid)'
 
 
 @dataclass(frozen=True)
 class Course:
-    """A repository with `solutions/`, the package that a learner fills in, and
-    `course/course.toml`.
-    """
+    """A repository: `solutions/`, `course/course.toml` and the package that a learner fills in."""
 
     root: Path
     package: str  # the import package, and its folder under `root`
     notebooks: Mapping[str, str]  # exercise module -> the notebook that asks for it
-    keep: tuple[str, ...] = ()  # given subpackages that import no exercise module: they outlive a change of edition
+    keep: tuple[str, ...] = ()  # given subpackages that import no exercise module: a change of edition keeps them
 
     @classmethod
     def open(cls, root: Path, package: str) -> "Course":
@@ -47,16 +43,28 @@ class Course:
     def exercises(self) -> Path:
         return self.root / "course" / "exercises"
 
+    def source(self, notebook: str) -> Path:
+        """The MyST source of a notebook."""
+        return self.root / "course" / "source" / f"{notebook}.md"
+
+    def built(self, notebook: str) -> Path:
+        """The notebook that is built from a source."""
+        return self.root / "course" / f"{notebook}.ipynb"
+
+    def all_sources(self) -> list[Path]:
+        return sorted((self.root / "course" / "source").glob("*.md"))
+
+    def all_built(self) -> list[Path]:
+        return sorted((self.root / "course").glob("*.ipynb"))
+
     @property
     def state(self) -> Path:
-        """Where the machine keeps what it must remember about this learner."""
+        """What the machine remembers about this learner."""
         return self.root / f".{self.package}"
 
     @property
     def key(self) -> Path:
-        """In a sealed course: what the probes saw of the reference and of each mistake, in the
-        place of solutions.
-        """
+        """In a sealed course: what the probes saw of the reference and of each mistake."""
         return self.root / "course" / "key.json"
 
     @property
@@ -70,8 +78,9 @@ class Course:
 
     @cached_property
     def exercise_names(self) -> list[str]:
-        """Every exercise that a file of `exercises` names: read, not imported, because those files
-        import what they look at.
+        """Every exercise that a file of `exercises` names.
+
+        The files are read and not imported, because they import torch.
         """
         texts = [file.read_text("utf-8") for file in sorted(self.exercises.glob("[!_.]*.py"))]
         return [name for text in texts for name in re.findall(r"\bExercise\(\s*\"(\w+\.\w+)\"", text)]
@@ -82,7 +91,7 @@ class Course:
         return module_names(self.solutions) or module_names(self.stubs) or list(self.notebooks)
 
     def edition(self, word: str, accept: Callable[[str, str], bool] | None = None) -> Edition:
-        """The edition that a word names, read from disk now."""
+        """The edition that a word names, read from disk."""
         plan = self.plan(word)
         return Edition({name: self.module(plan[name], name, accept) for name in self.names})
 
@@ -104,7 +113,7 @@ class Course:
         return plan
 
     def module(self, kind: str, name: str, accept: Callable[[str, str], bool] | None = None) -> Module:
-        """One module of one of the four whole editions."""
+        """One module of one of the four editions."""
         if kind == "mine":
             return read_module(self.mine / f"{name}.py")
         if kind == "stub" and self.sealed:
@@ -126,10 +135,10 @@ class Course:
     def _hybrid(
         self, name: str, reference: Edition, stub: Edition, accept: Callable[[str, str], bool] | None
     ) -> Edition:
-        """The reference, with each definition of mine in its place that is filled in and accepted.
+        """The reference, with every definition of mine in its place that is filled in and accepted.
 
-        accept: takes module and definition, says whether mine is good enough (the judge, once there
-        is one).
+        `accept` takes module and definition and says whether mine passes; without it, all are
+        accepted.
         """
         file = self.mine / f"{name}.py"
         try:
@@ -150,4 +159,4 @@ class Course:
 
 
 class EditionWarning(UserWarning):
-    """A part of an edition could not be had, and something else stands in for it."""
+    """A file cannot be read, and the reference stands in for it."""

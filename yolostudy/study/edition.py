@@ -1,10 +1,9 @@
-"""Editions: one idea that carries the whole course machine.
+"""Editions: a complete set of sources of the exercise modules.
 
-An edition is a complete set of sources of the exercise modules: module name -> its top-level
-statements, each remembering the file and the line that it came from. Four operations stand on it:
-`read` it from files, `strip` the marked regions, `transplant` one definition from another edition,
-`load` it as a throw-away package. Everything else in the course (release, solve, fill, check,
-diagnose, hybrid, drift) is a sentence over these four.
+An edition maps each module's name to its top-level statements. Each statement remembers the file
+and the line that it came from. There are four operations: `read` an edition from files, `strip` the
+marked regions, `transplant` one definition from another edition, and `load` it as a temporary
+package. Release, solve, fill, check, diagnose, hybrid and drift are all built from these four.
 """
 
 import __future__
@@ -14,7 +13,6 @@ import copy
 import importlib
 import io
 import itertools
-import os
 import re
 import symtable
 import sys
@@ -28,17 +26,19 @@ from importlib.util import cache_from_source, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from .regions import CourseError, find_regions
+from .errors import CourseError
+from .files import replace_file
+from .regions import find_regions
 
 
 @dataclass(frozen=True, eq=False)
 class Statement:
     """One top-level statement, or several that share a line.
 
-    Two statements are the same only if they are one object.
+    Two statements are equal only if they are one object; `same_as` compares what they do.
     """
 
-    nodes: tuple[ast.stmt, ...]  # they keep the line numbers of their own file
+    nodes: tuple[ast.stmt, ...]  # with the line numbers of their own file
     lead: str  # the blank lines and comments above it
     text: str  # from the first decorator to the last indented comment
     file: Path
@@ -67,7 +67,7 @@ class Statement:
 
     @cached_property
     def uses(self) -> frozenset[str]:
-        """The names that it looks up in its module, now or when it is called."""
+        """The names that it looks up in its module, when it is executed or called."""
         scopes = list(self._table.get_children())
         for scope in scopes:  # grows while we walk: a scope's scopes
             scopes.extend(scope.get_children())
@@ -80,6 +80,7 @@ class Statement:
 
     @cached_property
     def _bare(self) -> list[str]:
+        """Its syntax tree as text, without docstrings."""
         nodes = copy.deepcopy(self.nodes)
         for node in (inner for statement in nodes for inner in ast.walk(statement)):
             if (
@@ -90,8 +91,9 @@ class Statement:
         return [*map(ast.dump, nodes)]
 
     def same_as(self, other: "Statement") -> bool:
-        """Whether both do the same in Python's eyes, whatever their layout, comments and
-        docstrings: a stub whose text has been improved since is still a stub.
+        """Whether both have the same syntax tree.
+
+        Layout, comments and docstrings do not count: a stub with a new docstring is still a stub.
         """
         return self._bare == other._bare
 
@@ -105,12 +107,12 @@ def _table_of(text: str) -> symtable.SymbolTable:
 class Module:
     """The source of one exercise module.
 
-    Its `text` is exact but for line ends, which are `\\n` until it is written.
+    Its `text` is exact, except that line ends are `\\n` until it is written.
     """
 
     statements: tuple[Statement, ...]
     tail: str  # what follows the last statement
-    file: Path  # no existing file once statements of several files are mixed
+    file: Path  # a name that no file has, where statements of several files are mixed
     newline: str = "\n"
     encoding: str = "utf-8"
 
@@ -123,12 +125,13 @@ class Module:
         return [s.definition for s in self.statements if s.definition]
 
     def find(self, name: str) -> Statement | None:
-        """The statement that has the last word on what `name` is."""
+        """The last statement that binds `name`."""
         return next((s for s in reversed(self.statements) if name in s.binds), None)
 
     def write(self, file: Path) -> None:
-        """Puts the text into `file` in one step, with the line ends and the encoding that it was
-        read with.
+        """Writes the text into `file` in one step.
+
+        It keeps the line ends and the encoding that it was read with.
         """
         replace_file(file, self.encode())
         for stale in Path(cache_from_source(str(file))).parent.glob(f"{file.stem}.*.pyc"):
@@ -136,19 +139,6 @@ class Module:
 
     def encode(self) -> bytes:
         return self.text.replace("\n", self.newline).encode(self.encoding)
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Writes a file so that at every moment it holds either the old content or the new."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with open(draft, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())  # or a power cut could leave an empty file under the new name
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 class Edition(dict[str, Module]):
@@ -169,7 +159,7 @@ class Edition(dict[str, Module]):
 
 
 def module_names(folder: Path) -> list[str]:
-    """The exercise modules that a folder holds: its .py files, but for private ones."""
+    """The exercise modules in a folder: its .py files, except private ones."""
     return sorted(file.stem for file in folder.glob("*.py") if not file.name.startswith(("_", ".")))
 
 
@@ -182,7 +172,7 @@ def read(folder: Path, names: Iterable[str] | None = None) -> Edition:
 def read_module(file: Path) -> Module:
     """Reads one file.
 
-    Raises SyntaxError, with file and line, for all that Python could not read.
+    Raises SyntaxError, with file and line, for everything that Python cannot read.
     """
     data = file.read_bytes()
     try:
@@ -194,12 +184,12 @@ def read_module(file: Path) -> Module:
         module = parse(text, file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns where the code is run
-            # finds what parsing does not, such as a return outside a function
+            # finds errors that parsing does not, such as a return outside a function
             compile(text, str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
         error.filename = str(file)
         raise
-    except ValueError as error:  # bytes that are no text, or a null byte
+    except ValueError as error:  # bytes that are not text, or a null byte
         line = data.count(b"\n", 0, getattr(error, "start", data.find(b"\0"))) + 1
         raise SyntaxError(f"not a text that Python can read ({error})", (str(file), line, 1, None)) from error
     return replace(module, newline=ends[0] if ends else "\n", encoding=encoding)
@@ -239,10 +229,9 @@ def parse(text: str, file: Path) -> Module:
 
 
 def strip(edition: Edition, notebooks: Mapping[str, str]) -> Edition:
-    """The stub edition: each marked region gives way to an error that names the exercise and its
-    notebook.
+    """The stub edition: in place of each marked region an error names exercise and notebook.
 
-    A function raises once; `...` stands where its further regions were.
+    Only the first region of a function raises; `...` replaces the others.
     """
     return Edition({name: _strip_module(name, module, notebooks) for name, module in edition.items()})
 
@@ -272,10 +261,10 @@ def _strip_module(name: str, module: Module, notebooks: Mapping[str, str]) -> Mo
 
 
 def transplant(target: Edition, name: str, donor: Edition) -> Edition:
-    """`target` with `module.Name` of `donor` in the place of its own.
+    """`target` with `module.Name` of `donor` in place of its own.
 
-    Whatever the definition uses, directly or not, that `donor` binds and `target` lacks comes
-    along: a learner's own helpers and imports. What both have stays as `target` has it.
+    The definition brings what it uses, directly or not, if `donor` binds it and `target` lacks it:
+    the learner's own helpers and imports. What both have stays as `target` has it.
     """
     module = name.partition(".")[0]
     if not (new := donor.find(name)):
@@ -296,14 +285,17 @@ def transplant(target: Edition, name: str, donor: Edition) -> Edition:
 
 # ---- load ----------------------------------------------------------------------------------------
 
-serving: dict[str, Callable[[str], Module | None]] = {}  # name of a package -> what gives the sources of its modules
+serving: dict[
+    str, Callable[[str], Module | None]
+] = {}  # name of a package -> a function that gives its modules' sources
 _numbers = itertools.count(1)
 
 
 class Package:
-    """A loaded edition: `package.blocks.SPPF`. A module is executed when it is first asked for, by
-    you or by another module's relative import; all of them leave `sys.modules` together with the
-    last reference to this object.
+    """A loaded edition: `package.blocks.SPPF`.
+
+    A module is executed when it is first asked for, by you or by another module's relative import.
+    All of them leave `sys.modules` with the last reference to this object.
     """
 
     def __init__(self, edition: Edition, name: str):
@@ -320,8 +312,9 @@ class Package:
 
 
 def load(edition: Edition, name: str = "edition") -> Package:
-    """The edition as a package under a private name, beside `sys.modules['yolostudy...']` and
-    without touching it.
+    """The edition as a package under a private name.
+
+    `sys.modules['yolostudy...']` stays as it is.
     """
     return Package(edition, f"_{name}_{next(_numbers)}")
 
@@ -333,7 +326,7 @@ def _forget(name: str) -> None:
 
 
 class _Finder:
-    """Finds the modules of every package in `serving`; what is not served is left to Python."""
+    """Finds the modules of every package in `serving`; all others are left to Python."""
 
     @staticmethod
     def find_spec(fullname: str, path=None, target=None):
@@ -355,8 +348,8 @@ class _Loader:
             exec(statement.code, vars(module))
             line += statement.lead.count("\n")
             if statement.definition and statement.file != self.source.file:
-                # Python looks a class's source up in the file of its module, which is mixed here:
-                # give the line in that text.
+                # Python looks up a class's source in the text of its module, which is mixed here:
+                # give it the line in that text.
                 made = vars(module)[statement.definition]
                 if "__firstlineno__" in getattr(made, "__dict__", ()):  # Python 3.13
                     made.__firstlineno__ = line

@@ -1,22 +1,29 @@
-"""`yolostudy.use(...)`: which edition `import yolostudy.X` gives for an exercise module X in this
-process.
+"""The edition that `import yolostudy.blocks` gives in this process, chosen by `yolostudy.use(...)`.
 
-The word is kept in the environment variable YOLOSTUDY_USE, so kernels, loader workers and pytest
-inherit it. Modules that are to be mine are left to Python's own import; the others are executed
-from their edition, read from disk at that moment. Objects made before a change keep their old
-classes.
+The environment variable YOLOSTUDY_USE holds its name, so kernels, loader workers and pytest inherit
+it. Modules of mine are left to Python's own import. The others are executed from their edition,
+which is read from disk at that moment. After a change, names in a notebook follow; objects made
+before it keep their old classes.
 """
 
 import importlib
+import linecache
 import os
 import sys
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 from . import edition
-from .course import Course
+from .course import Course, EditionWarning
+from .errors import CourseError
+from .files import replace_file
+from .notebook_names import NotebookNames
 
 PACKAGE = __name__.partition(".")[0]
 VARIABLE = f"{PACKAGE.upper()}_USE"
+forgotten: set[str] = set()  # parts of the package that were imported once and are imported again when asked for
+_names = NotebookNames(PACKAGE)
 _word = "mine"
 _inherited = os.environ.get(VARIABLE, "")  # before any `use` of this process
 
@@ -27,33 +34,33 @@ def course() -> Course:
 
 
 def use(word: str) -> None:
-    """Makes later imports of exercise modules give the edition that `word` names, here and in
-    processes started from here.
+    """Runs on the edition that `word` names, here and in processes started from here.
 
     Args:
-        word: "mine", "reference", "hybrid" (the reference, with all that is filled in put in its
-            place), "reference:losses,assigner" (these from the reference, the rest mine) or
-            "mine:losses" (the rest hybrid).
+        word: "mine", "reference", "hybrid" (the reference, with every definition of mine in its
+            place that passes), "reference:losses,assigner" (these from the reference, the rest
+            mine) or "mine:losses" (the rest hybrid).
     """
     install(word)
     os.environ[VARIABLE] = word
-    forget()
+    reload()
 
 
 def inherited() -> str:
-    """The word that somebody outside this process decided on; empty if nobody did, or if it is only
-    the default.
+    """The edition that the environment named when this process began.
+
+    Empty if it named none, or the default.
     """
     return _inherited if _inherited != "mine" else ""
 
 
 def using() -> str:
-    """The word that is in force."""
+    """The name of the edition in use."""
     return _word
 
 
 def install(word: str) -> None:
-    """Starts to serve an edition; what is imported already stays as it is."""
+    """Starts to serve an edition. What is imported already stays as it is."""
     global _word
     here = course()
     plan = here.plan(word)
@@ -64,21 +71,23 @@ def install(word: str) -> None:
 
 
 def inherit() -> None:
-    """Serves what the environment says, else what was kept for this folder, as `import yolostudy`
-    does.
+    """Serves the edition that the environment names, else the one that was kept for this folder.
+
+    `import yolostudy` calls it.
     """
     word, source = os.environ.get(VARIABLE), f"the environment variable {VARIABLE}"
     if not word:
         word, source = _kept().read_text("utf-8").strip(), f"{_kept()} (delete that file, and mine is in use again)"
     try:
         install(word)
-    except edition.CourseError as error:
-        raise edition.CourseError(f"{source}: {error}") from None
+    except CourseError as error:
+        raise CourseError(f"{source}: {error}") from None
 
 
 def keep(word: str) -> None:
-    """Makes `word` what this folder's processes use unless their environment says otherwise; "mine"
-    goes back to the plain import.
+    """Makes `word` the edition of this folder, for every process whose environment names none.
+
+    "mine" goes back to the plain import.
     """
     install(word)
     file = _kept()
@@ -86,7 +95,7 @@ def keep(word: str) -> None:
         file.unlink(missing_ok=True)
     else:
         file.parent.mkdir(exist_ok=True)
-        edition.replace_file(file, word.encode())
+        replace_file(file, word.encode())
 
 
 def _kept() -> Path:
@@ -94,13 +103,13 @@ def _kept() -> Path:
 
 
 def _accepts(module: str, definition: str) -> bool:
-    from .verdict_cache import accepts  # it needs numpy, and torch when it has to judge: only hybrid asks
+    from .verdict_cache import accepts  # needs numpy, and torch to judge an answer; only hybrid asks
 
     return accepts(course(), module, definition)
 
 
 def describe() -> str:
-    """What this process runs on, in one line."""
+    """The edition in use, in one line."""
     here, plan = course(), course().plan(_word)
     mine = [name for name, kind in plan.items() if kind == "mine"]
     if "hybrid" not in plan.values():
@@ -120,10 +129,41 @@ def describe() -> str:
     return f"running on hybrid: mine {', '.join(right)}; the rest is the reference{left_out}"
 
 
-def forget() -> None:
-    """Forgets the exercise modules, and the given ones, which may hold names of theirs.
+def reload() -> None:
+    """Reads the exercise modules again.
 
-    `study` and `keep` hold none.
+    That happens at once for a module that a name in a notebook came from, else at the next import.
+    """
+    _names.collect()
+    _forget()
+    _names.rebind(lambda name: module(name.removeprefix(f"{PACKAGE}."), warn=True))
+
+
+def module(name: str, warn: bool = False) -> ModuleType | None:
+    """A module of the package in use.
+
+    Where the learner's file cannot be imported it is the reference's, or None if there is none.
+    """
+    try:
+        return importlib.import_module(f"{PACKAGE}.{name}")
+    except CourseError:
+        raise
+    except Exception as error:
+        here = course()
+        if name not in here.names or not here.solutions.is_dir():
+            return None
+        if warn:
+            reason = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+            sentence, line = f"{reason}; the reference stands in for all of {name}", getattr(error, "lineno", None) or 1
+            linecache.checkcache()  # or the warning quotes the line as it was before it was edited
+            warnings.warn_explicit(sentence, EditionWarning, str(here.mine / f"{name}.py"), line)
+        return getattr(edition.load(here.edition("reference"), "reference"), name)
+
+
+def _forget() -> None:
+    """Forgets the exercise modules, and the given ones that may hold names of theirs.
+
+    `study` and the course's `keep` hold none.
     """
     here, package = course(), sys.modules[PACKAGE]
     loaded = {name: name.split(".")[1] for name in sys.modules if name.startswith(f"{PACKAGE}.")}
@@ -133,4 +173,5 @@ def forget() -> None:
         if part not in ("study", *here.keep):
             del sys.modules[name]
             vars(package).pop(part, None)
+            forgotten.add(part)
     importlib.invalidate_caches()

@@ -1,8 +1,7 @@
-"""What a learner can say, in a notebook as in the terminal: check, hint, solve, reset, undo, diff,
-progress.
+"""The commands of a learner, in a notebook and in the terminal.
 
-One judge and one desk serve a process. What is checked is what is in use: mine on disk, or the
-reference while that one is in use.
+A process has one judge and one desk. The edition in use is judged: mine as it stands on disk, or
+the reference.
 """
 
 import ast
@@ -11,13 +10,14 @@ import functools
 
 from . import edition_in_use, verdict_cache
 from .card import Card
-from .desk import Change, Desk, Refusal
+from .desk import Change, Desk
 from .edition import Package, Statement, load
+from .errors import CourseError, Refusal
 from .exercise import Exercise
-from .judge import NOT_ATTEMPTED, PASSED, Judge, Verdict
-from .judge import mistaken as _mistaken
-from .progress import Map, Progress, Row
-from .regions import BEGIN, END, CourseError
+from .judge import Judge
+from .progress import ExerciseState, Map, Progress
+from .regions import BEGIN, END
+from .verdict import NOT_ATTEMPTED, NOT_YET, PASSED, Verdict
 
 
 def judge() -> Judge:
@@ -30,14 +30,15 @@ def desk() -> Desk:
 
 
 def uses_reference(module: str) -> bool:
-    """Whether this process runs on the reference for a module: then that is what is checked, and
-    nothing is written.
+    """Whether this process runs on the reference for a module.
+
+    Then the reference is judged, and nothing is written.
     """
     return edition_in_use.course().plan(edition_in_use.using()).get(module) == "reference"
 
 
 def check(name: str) -> Verdict:
-    """Judge one exercise as it stands now."""
+    """Judge one exercise as it stands on disk."""
     exercise = judge().exercise(name)
     if uses_reference(exercise.module):
         return judge().check(exercise.name, judge().reference)
@@ -47,17 +48,18 @@ def check(name: str) -> Verdict:
 
 
 def hint(name: str) -> str:
-    """The next hint; after the third, the third again."""
+    """The next hint. After the third one, the third again."""
     exercise = judge().known(name)
     shown = min(Progress(edition_in_use.course()).get(exercise.name)["hints"] + 1, len(exercise.hints))
     Progress(edition_in_use.course()).put(exercise.name, hints=shown)
-    last = " That was the last one: `solve` writes the solution into your file, and `undo` takes it back."
-    last = last if shown == len(exercise.hints) and not edition_in_use.course().sealed else ""
+    last = ""
+    if shown == len(exercise.hints) and not edition_in_use.course().sealed:
+        last = " That was the last one: `solve` writes the solution into your file, and `undo` takes it back."
     return f"Hint {shown} of {len(exercise.hints)}: {exercise.hints[shown - 1]}{last}"
 
 
 def write(word: str, name: str) -> Change:
-    """`solve`, `reset` or `undo` one exercise; `undo` takes a module too."""
+    """`solve`, `reset` or `undo` one exercise; `undo` also takes a module."""
     if word == "solve":
         _needs_solutions()
     name = name if word == "undo" and name in edition_in_use.course().names else judge().known(name).name
@@ -71,10 +73,9 @@ def fill(name: str, text: str, writer: str = "") -> Change:
 
 
 def _may_write(name: str) -> None:
-    if uses_reference(name.partition(".")[0]):
+    if uses_reference(module := name.partition(".")[0]):
         raise Refusal(
-            f'nothing was written: the reference is in use for {name.partition(".")[0]}. `yolostudy.use("mine")` '
-            "changes that."
+            f'nothing was written: the reference is in use for {module}. `yolostudy.use("mine")` changes that.'
         )
 
 
@@ -86,7 +87,7 @@ def _needs_solutions() -> None:
 def diff(name: str) -> tuple[str, str]:
     """My definition and the reference's, as texts.
 
-    Refused before mine passes: the hints and solve() are there for that.
+    Raises Refusal before mine passes: the hints and solve() are there for that.
     """
     _needs_solutions()
     exercise = judge().known(name)
@@ -96,11 +97,11 @@ def diff(name: str) -> tuple[str, str]:
             "`hint` says more, `solve` writes it into your file, `undo` takes it back."
         )
     module = edition_in_use.course().module("reference" if uses_reference(exercise.module) else "mine", exercise.module)
-    return _told(module.find(exercise.definition)), _told(judge().reference.find(exercise.name))
+    return _to_compare(module.find(exercise.definition)), _to_compare(judge().reference.find(exercise.name))
 
 
-def _told(statement: Statement) -> str:
-    """A definition without what both sides have in common anyway: its docstring and the markers."""
+def _to_compare(statement: Statement) -> str:
+    """A definition without its docstring and the markers, which both sides have in common."""
     lines = statement.text.splitlines()
     first = getattr(statement.nodes[0], "body", [None])[0]
     if first and ast.get_docstring(statement.nodes[0], clean=False) is not None:
@@ -116,13 +117,13 @@ def _passes(exercise: Exercise) -> bool:
 
 
 def progress(word: str = "") -> Map:
-    """All exercises and how they stand. What was changed since it was judged is judged again."""
+    """The state of every exercise. An answer that has changed is judged again."""
     course, rows = edition_in_use.course(), []
     filled_in = functools.cache(course.filled_in)
     for exercise in judge().select(word):
         known = Progress(course).get(exercise.name)
         if uses_reference(exercise.module):
-            known |= {"state": PASSED, "total": 0}  # nobody counted
+            known |= {"state": PASSED, "total": 0}  # its probes are not run
         else:
             try:
                 if exercise.definition not in filled_in(exercise.module):
@@ -131,41 +132,28 @@ def progress(word: str = "") -> Map:
                     verdict = check(exercise.name)
                     known |= {"state": verdict.state, "passed": verdict.passed, "total": verdict.total}
             except (SyntaxError, FileNotFoundError, CourseError):
-                known["state"] = "not yet"
-        rows.append(
-            Row(
-                exercise.name,
-                exercise.stage,
-                exercise.points,
-                known["state"],
-                known["passed"],
-                known["total"],
-                exercise.goal,
-            )
-        )
+                known["state"] = NOT_YET
+        counts = known["state"], known["passed"], known["total"]
+        rows.append(ExerciseState(exercise.name, exercise.stage, exercise.points, *counts, exercise.goal))
     notebooks = {exercise.stage: course.notebooks.get(exercise.module, "") for exercise in judge().outline.values()}
     return Map(tuple(rows), notebooks)
 
 
 def package(word: str = "reference") -> Package:
-    """An edition as a package of its own, beside what is in use:
-
-    `package("reference").blocks.SPPF`.
-    """
-    return load(
-        edition_in_use.course().edition(word, functools.partial(verdict_cache.accepts, edition_in_use.course())),
-        word.partition(":")[0],
-    )
+    """An edition as a package beside the one in use: `package("reference").blocks.SPPF`."""
+    course = edition_in_use.course()
+    return load(course.edition(word, functools.partial(verdict_cache.accepts, course)), word.partition(":")[0])
 
 
 def mistaken(name: str, misconception: str) -> Package:
-    """The reference with one named mistake in it."""
+    """The reference with one named mistake in it, as a package."""
     _needs_solutions()
-    return _mistaken(judge(), name, misconception)
+    exercise = judge().exercise(name)
+    return load(exercise.mistake(misconception).edition(judge().reference, exercise.name), "mistaken")
 
 
 def rehearse(name: str, misconception: str) -> Card:
-    """The card that a named mistake gets; nothing is written. For a demonstration."""
+    """The card that a named mistake gets, for a demonstration. Nothing is written."""
     _needs_solutions()
     exercise = judge().exercise(name)
     return Card(judge().check(exercise.name, exercise.mistake(misconception).edition(judge().reference, exercise.name)))

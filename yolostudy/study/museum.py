@@ -1,15 +1,13 @@
-"""`yolostudy museum [N]`: the bugs of this course as small broken programs: what is seen, how the
-cause is found, what mends it.
+"""The museum: the bugs of this course as small broken programs.
 
-A room is one bug. Its program stands in `course/museum/` and runs twice, once with the bug and once
-without. What it runs on is
+A room is one bug. Its program stands in `course/museum/` and runs twice, with the bug and without.
+It runs on one of three things:
 
 - the reference with a mistake in it that an exercise knows by name (`mistake`),
-- the reference with a patch of its own, where no exercise asks for that definition yet (`patch`),
-  or
-- two functions, where the bug lies in no exercise (`broken` and `mended`).
+- the reference with a patch of its own, where no exercise asks for that definition (`patch`),
+- two functions, where the bug is in no exercise (`broken` and `fixed`).
 
-    visit = museum.visit(8)      # in a notebook: visit.finding is what the lens gave
+    visit = museum.visit(8)      # in a notebook: visit.finding is what the lens found
     print(visit)
 """
 
@@ -22,26 +20,30 @@ import importlib
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from . import edition_in_use, learner
 from .edition import Edition, load
+from .errors import CourseError
 from .exercise import Misconception
 
 ROWS = 50
-COMING = {  # rows whose part of the network comes with a later stage: what is seen, and that stage
+COMING = {  # rooms that open with a later stage: symptom, stage
     44: ("wrong tag for each scale", 10),
 }
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What one run of a room's program showed: the words, and whether that is the symptom."""
+# ---- a room --------------------------------------------------------------------------------------
 
-    ill: bool
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a room's program showed."""
+
+    shows_bug: bool
     text: str
 
     def __str__(self) -> str:
@@ -53,11 +55,11 @@ class Room:
 
     Args:
         row: its number in the museum.
-        symptom: what somebody says who has it.
-        cause: why, and what to do; for a mistake the exercise says it.
-        mistake: exercise and name of the mistake.
+        symptom: what somebody who has it says.
+        cause: why it happens and what to do; for a mistake, the exercise says it.
+        mistake: exercise, and the name of its mistake.
         patch: definition of the reference, and pairs (old text, new text).
-        broken, mended: what the program is given instead, where it is about neither.
+        broken, fixed: what the program gets instead, where there is neither.
         diary: whether the founding diary has it.
     """
 
@@ -70,25 +72,28 @@ class Room:
         mistake: tuple[str, str] | None = None,
         patch: tuple | None = None,
         broken: object = None,
-        mended: object = None,
+        fixed: object = None,
         diary: bool = False,
     ):
         self.row, self.symptom, self.mistake, self.patch, self.diary = row, symptom, mistake, patch, diary
-        self.programs, self._cause = (broken, mended), cause
+        self.programs, self._cause = (broken, fixed), cause
         self.tool = ""
         self._look: Callable | None = None
         self._find: Callable | None = None
 
     def look(self, function: Callable[[object], tuple[bool, object]]) -> Callable:
-        """Decorates the program: it gets the broken or the mended thing, and returns whether it is
-        ill and what is seen.
+        """Decorates the program.
+
+        It gets the broken or the fixed thing, and returns whether it shows the bug, and what can be
+        seen.
         """
         self._look = function
         return function
 
     def find(self, tool: str) -> Callable:
-        """Decorates what finds the cause in the broken thing with `tool`; what it returns has words
-        (`str`).
+        """Decorates a function that finds the cause in the broken thing with `tool`.
+
+        `str` of what it returns says what was found.
         """
 
         def add(function: Callable[[object], object]) -> Callable:
@@ -108,9 +113,7 @@ class Room:
 
     @functools.cached_property
     def misconception(self) -> tuple[str, Misconception] | None:
-        """Name of the definition, and what is done to it; None where the room has its own two
-        functions.
-        """
+        """Name of the definition, and the mistake in it; None where the room has two functions."""
         if self.patch:
             name, *swaps = self.patch
             return name, Misconception(self.symptom, tuple(swaps), self._cause, self.row)
@@ -119,7 +122,7 @@ class Room:
         name, wanted = self.mistake
         known = {m.name: m for m in learner.judge().exercise(name).misconceptions}
         if wanted not in known:
-            raise ValueError(
+            raise CourseError(
                 f"museum: room {self.row} shows a mistake {wanted!r} that {name} does not know. It knows "
                 f"{', '.join(known)}."
             )
@@ -140,53 +143,75 @@ class Room:
 
     @property
     def subjects(self) -> tuple[object, object]:
-        """What the program runs on: broken, mended."""
+        """What the program runs on: broken, fixed."""
         return tuple(load(edition, "museum") for edition in self.editions) if self.editions else self.programs
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """The lines to change, as a diff."""
         if self.editions is None:
             return ""
         name = self.misconception[0]
         wrong, right = (edition.find(name).text.splitlines() for edition in self.editions)
-        lines = [
-            line
-            for line in list(difflib.unified_diff(wrong, right, lineterm="", n=0))[2:]
-            if line[0] in "+-" and line[1:].strip()
-        ]
+        changed = list(difflib.unified_diff(wrong, right, lineterm="", n=0))[2:]
+        lines = [line for line in changed if line[0] in "+-" and line[1:].strip()]
         bare = textwrap.dedent("\n".join(line[1:] for line in lines)).splitlines()
         return "\n".join(f"{line[0]} {text}" for line, text in zip(lines, bare, strict=True))
 
-    def run(self, subject: object) -> Seen:
-        """The program once. An exception is a symptom, in its own words."""
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            try:
-                ill, text = self._look(subject)
-            except Exception as error:
-                return Seen(True, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-        return Seen(bool(ill), str(text))
+    def run(self, subject: object) -> Run:
+        """Runs the program once. An exception is a symptom."""
+        try:
+            shows_bug, text = _seeded(self._look, subject)
+        except Exception as error:
+            return Run(True, _first_line(error))
+        return Run(bool(shows_bug), str(text))
 
     def cause_in(self, subject: object) -> object:
-        """What the lens says to it."""
-        import torch
+        """What the lens finds in it."""
+        return _seeded(self._find, subject)
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self._find(subject)
+
+def _seeded(function: Callable[[object], object], subject: object) -> object:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return function(subject)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def frames(act: Callable[[], object]) -> str:
+    """The traceback of what `act` raises, without the frames of torch; the innermost comes last."""
+    try:
+        act()
+    except Exception as error:
+        lines = []
+        for frame in traceback.extract_tb(error.__traceback__)[1:]:
+            path = Path(frame.filename)
+            if "site-packages" not in path.parts and path.parent.name in ("museum", "solutions", "yolostudy"):
+                lines.append(f"{path.parent.name}/{path.name}:{frame.lineno} in {frame.name}")
+        return "\n".join([*lines, _first_line(error)])
+    return "nothing was raised"
+
+
+# ---- a visit -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A room that was run. `before` and `after` are `Seen`, `finding` is what the lens gave."""
+    """A room that was run: with the bug, under the lens, without the bug."""
 
     room: Room
-    before: Seen
-    finding: object
-    after: Seen
+    before: Run
+    finding: object  # what the lens found
+    after: Run
+
+    @property
+    def as_it_should_be(self) -> bool:
+        return self.before.shows_bug and not self.after.shows_bug
 
     def __str__(self) -> str:
         room = self.room
@@ -194,10 +219,10 @@ class Visit:
             f"{room.row}  {room.symptom}  ({room.where}{', from the diary' if room.diary else ''})",
             _part("What is seen", str(self.before)),
             _part(f"Finding the cause: {room.tool}", str(self.finding)),
-            _part("What it is", textwrap.fill(room.cause, 96)),
+            _part("The cause", textwrap.fill(room.cause, 96)),
         ]
-        if room.mend:
-            parts.append(_part(f"The mend, in {room.misconception[0]}", room.mend))
+        if room.fix:
+            parts.append(_part(f"The fix, in {room.misconception[0]}", room.fix))
         parts.append(_part("After it", str(self.after)))
         parts.append(f"The program: {room.place}")
         return "\n\n".join(parts)
@@ -209,14 +234,32 @@ def _part(title: str, text: str) -> str:
     return f"{title}\n{textwrap.indent(text, '  ')}"
 
 
-def _open_folder() -> Path:
+def visit(row: int) -> Visit:
+    """Runs a room: with the bug, under the lens, without the bug."""
+    if row in COMING:
+        raise CourseError(f"museum: room {row} ({COMING[row][0]}) comes with stage {COMING[row][1]}.")
+    known = rooms()
+    if row not in known:
+        raise CourseError(
+            f"museum: there is no room {row}. Rooms are numbered from 1 to {ROWS}; `yolostudy museum` lists them."
+        )
+    room = known[row]
+    broken, fixed = room.subjects
+    return Visit(room, room.run(broken), room.cause_in(broken), room.run(fixed))
+
+
+# ---- all rooms -----------------------------------------------------------------------------------
+
+
+def _folder() -> Path:
+    """The folder of the rooms. Raises CourseError if it is missing or the course is sealed."""
     folder = edition_in_use.course().root / "course" / "museum"
     if edition_in_use.course().sealed:
-        raise ValueError(
-            "museum: this is a sealed edition, for an exam, and every room shows a solution. It is closed."
+        raise CourseError(
+            "museum: this is a sealed edition, for an exam. Every room shows a solution, so it is closed."
         )
     if not folder.is_dir():
-        raise ValueError(
+        raise CourseError(
             f"museum: there is no folder {folder}. The museum belongs to the repository, not to the installed package."
         )
     return folder
@@ -224,56 +267,29 @@ def _open_folder() -> Path:
 
 @functools.cache
 def rooms() -> dict[int, Room]:
-    """Row -> room, of every file in `course/museum/`; files that begin with _ hold what the rooms
-    share.
+    """Row -> room, of every file in `course/museum/`.
+
+    Files that begin with _ hold what the rooms share.
     """
-    folder = _open_folder()
+    folder = _folder()
     shell = ModuleType("_museum")
     shell.__path__ = [str(folder)]
-    sys.modules["_museum"] = shell  # stays: programs look the names of their module up when they run
+    sys.modules["_museum"] = shell  # it stays: a program looks up the names of its module when it runs
     found: dict[int, Room] = {}
     for file in sorted(folder.glob("[!_.]*.py")):
         for room in vars(importlib.import_module(f"_museum.{file.stem}")).values():
             if isinstance(room, Room) and found.setdefault(room.row, room) is not room:
-                raise ValueError(f"museum: {file} has a second room {room.row}. Remove one.")
+                raise CourseError(f"museum: {file} has a second room {room.row}. Remove one.")
     return dict(sorted(found.items()))
 
 
-def visit(row: int) -> Visit:
-    """Run a room: with the bug, under the lens, without the bug."""
-    if row in COMING:
-        raise ValueError(f"museum: room {row} ({COMING[row][0]}) comes with stage {COMING[row][1]}.")
-    known = rooms()
-    if row not in known:
-        raise ValueError(
-            f"museum: there is no room {row}. Rooms are numbered from 1 to {ROWS}; `yolostudy museum` lists them."
-        )
-    room = known[row]
-    broken, mended = room.subjects
-    return Visit(room, room.run(broken), room.cause_in(broken), room.run(mended))
-
-
-def frames(act: Callable[[], object]) -> str:
-    """The traceback of what `act` raises, the frames of torch left out: the innermost stands last."""
-    try:
-        act()
-    except Exception as error:
-        lines = []
-        for frame in traceback.extract_tb(error.__traceback__)[1:]:
-            path = Path(frame.filename)
-            if "site-packages" not in path.parts and path.parent.name in ("museum", "solutions", "yolostudy"):
-                lines.append(f"{path.parent.name}/{path.name}:{frame.lineno} in {frame.name}")
-        return "\n".join([*lines, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"])
-    return "nothing was raised"
-
-
 def labels() -> dict[int, tuple[str, str, str]]:
-    """Row -> where it lies, what is seen, what finds it.
+    """Row -> file, symptom, and the tool that finds the cause.
 
-    Read, not imported: the list should not wait for torch.
+    The files are read and not imported, so that the list does not wait for torch.
     """
     found = {}
-    for file in sorted(_open_folder().glob("[!_.]*.py")):
+    for file in sorted(_folder().glob("[!_.]*.py")):
         rows, tools = {}, {}
         for statement in ast.parse(file.read_text("utf-8")).body:
             if (
@@ -290,22 +306,13 @@ def labels() -> dict[int, tuple[str, str, str]]:
 
 
 def listing() -> str:
+    """The list of all rooms, as text."""
     known = labels()
     coming = {row: ("–", symptom, f"comes with stage {stage}") for row, (symptom, stage) in COMING.items()}
     lines = [
         f"{row:>3}  {where:<9} {symptom:<66} {tool}" for row, (where, symptom, tool) in sorted((coming | known).items())
     ]
     lines.append(
-        f"{len(known)} rooms are open. `yolostudy museum N` runs one: the symptom, the finding of its cause, the mend."
+        f"{len(known)} rooms are open. `yolostudy museum N` runs one: the symptom, how its cause is found, the fix."
     )
     return "\n".join(lines)
-
-
-def run(numbers: Sequence[int]) -> int:
-    """Print the list, or one room. 1 if a room does not show what it should."""
-    if not numbers:
-        print(listing())
-        return 0
-    told = [visit(number) for number in numbers]
-    print("\n\n".join(map(str, told)))
-    return int(any(not one.before.ill or one.after.ill for one in told))

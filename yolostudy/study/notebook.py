@@ -1,4 +1,4 @@
-"""In the notebook: `%load_ext yolostudy`.
+"""The course in a notebook: `%load_ext yolostudy`.
 
 A cell whose first line is `#| fill blocks.SPPF` is plain Python. After it has run, its definition
 is written into the learner's file, the package is read again, names in the notebook follow, and the
@@ -6,18 +6,18 @@ card shows the verdict.
 """
 
 import builtins
-import importlib
 import os
-import re
 import sys
 import traceback
 
 from . import card, edition_in_use, learner
-from .edition import CourseError, parse
-from .judge import NOT_YET, Verdict
+from .edition import parse
+from .errors import CourseError
+from .fill_cell import exercise_of
+from .progress import Progress
+from .verdict import NOT_YET, Verdict
 
-FILL = re.compile(r"(?:[ \t]*\n)*#\|[ \t]*fill[ \t]+([\w.]+)[ \t]*(?:\n|$)")
-SAYS = ("check", "hint", "solve", "reset", "undo", "diff", "progress")
+FUNCTIONS = ("check", "hint", "solve", "reset", "undo", "diff", "progress")  # that a notebook gets
 USAGE = """%yolostudy stage N       mine for the modules of stage N, hybrid for the rest
 %yolostudy use WORD      mine, reference, hybrid, reference:losses,assigner, mine:losses
 %yolostudy check|hint|solve|reset|undo|diff [EXERCISE]
@@ -25,9 +25,9 @@ USAGE = """%yolostudy stage N       mine for the modules of stage N, hybrid for 
 
 
 class Notebook:
-    """One kernel's side of the course.
+    """The course in one kernel.
 
-    `last` is the exercise that a bare `check()` or `hint()` means.
+    `last` is the exercise that `check()` or `hint()` without a name means.
     """
 
     def __init__(self, shell):
@@ -37,34 +37,34 @@ class Notebook:
     # ---- hooks -----------------------------------------------------------------------------------
 
     def before(self, info) -> None:
-        """Before each cell: follow the files that were edited; lend a fill cell the names that its
-        module has and the notebook lacks.
+        """Before each cell: reads edited files again, and prepares a fill cell.
+
+        The cell gets the names that its module has and the notebook lacks.
         """
         if self._stamps() != self.stamps:
             self.follow()
-        raw = info.raw_cell or ""
-        if not (match := FILL.match(raw)):
+        text = info.raw_cell or ""
+        if not (name := exercise_of(text)):
             return
         try:
-            module = match[1].partition(".")[0]
-            wanted = frozenset().union(
-                *(s.uses for s in parse(raw, edition_in_use.course().mine / f"{module}.py").statements)
-            )
-            lacking = [n for n in wanted if n not in self.shell.user_ns and not hasattr(builtins, n)]
-            lender = self._module(module) if lacking else None
-            self.shell.user_ns.update({name: vars(lender)[name] for name in lacking if name in vars(lender)})
+            module = name.partition(".")[0]
+            cell = parse(text, edition_in_use.course().mine / f"{module}.py")
+            used = frozenset().union(*(statement.uses for statement in cell.statements))
+            lacking = [n for n in used if n not in self.shell.user_ns and not hasattr(builtins, n)]
+            given = getattr(edition_in_use.module(module), "__dict__", {}) if lacking else {}
+            self.shell.user_ns.update({n: given[n] for n in lacking if n in given})
         except (CourseError, SyntaxError):
-            pass  # after the cell the card says what is wrong
+            pass  # after the cell, the card says what is wrong
 
     def after(self, result) -> None:
-        """After each cell: a fill cell is written down and judged."""
-        if not (match := FILL.match(result.info.raw_cell or "")):
+        """After each cell: writes a fill cell into the learner's file and judges it."""
+        if not (name := exercise_of(result.info.raw_cell or "")):
             return
         try:
-            self.fill(match[1], result.info.raw_cell, result.error_before_exec, result.error_in_exec)
+            self.fill(name, result.info.raw_cell, result.error_before_exec, result.error_in_exec)
         except CourseError as error:
-            self.say(match[1], str(error), getattr(error, "diff", ""))
-        except Exception:  # a fault of the machine: IPython would swallow the traceback
+            self.say(name, str(error), getattr(error, "diff", ""))
+        except Exception:  # a bug of ours: IPython would hide the traceback
             traceback.print_exc()
 
     def fill(
@@ -78,63 +78,29 @@ class Notebook:
             return
         change = None
         if not learner.uses_reference(exercise.module):
-            # JupyterLab, VS Code
+            # the notebook's path, as JupyterLab gives it or VS Code
             writer = os.environ.get("JPY_SESSION_NAME") or str(self.shell.user_ns.get("__vsc_ipynb_file__", ""))
             change = learner.fill(exercise.name, text, writer)
         self.follow([exercise])
         if isinstance(raised, KeyboardInterrupt):
-            message = (
-                f"{change.message if change else ''} The cell was interrupted, so nothing was checked: check() does it."
-            )
-            self.say(exercise.name, message.strip())
+            said = "The cell was interrupted, so nothing was checked: check() does it."
+            self.say(exercise.name, f"{change.message if change else ''} {said}".strip())
             return
         self.show(learner.check(exercise.name), change)
 
-    # ---- what is bound in the notebook -----------------------------------------------------------
+    # ---- names -----------------------------------------------------------------------------------
 
     def follow(self, exercises=()) -> None:
-        """Reads the package again; names of the notebook that came from it, and the given
-        exercises, are bound to what it holds now.
+        """Reads the package again, with the names of the notebook that came from it.
+
+        The given exercises are bound too.
         """
-        bound = {}
-        for name, value in list(self.shell.user_ns.items()):
-            home = getattr(value, "__name__" if isinstance(value, type(sys)) else "__module__", None)
-            if (
-                isinstance(home, str)
-                and home.startswith(f"{edition_in_use.PACKAGE}.")
-                and self._from_package(value, home)
-            ):
-                bound[name] = (home, getattr(value, "__qualname__", ""))
-        edition_in_use.forget()
         self.stamps = self._stamps()
-        for name, (home, qualified) in bound.items():
-            module = self._module(home.removeprefix(f"{edition_in_use.PACKAGE}."))
-            value = getattr(module, qualified, None) if qualified else module
-            if value is not None:
-                self.shell.user_ns[name] = value
+        edition_in_use.reload()
         for exercise in exercises:
-            value = getattr(self._module(exercise.module), exercise.definition, None)
+            value = getattr(edition_in_use.module(exercise.module), exercise.definition, None)
             if value is not None:
                 self.shell.user_ns[exercise.definition] = value
-
-    @staticmethod
-    def _from_package(value, home: str) -> bool:
-        if isinstance(value, type(sys)):
-            return True
-        qualified = getattr(value, "__qualname__", "")
-        return qualified.isidentifier() and vars(sys.modules.get(home, builtins)).get(qualified) is value
-
-    @staticmethod
-    def _module(name: str):
-        """A module of the package in use; the reference's where a file of mine cannot be imported."""
-        try:
-            return importlib.import_module(f"{edition_in_use.PACKAGE}.{name}")
-        except CourseError:
-            raise
-        except Exception:
-            if name not in edition_in_use.course().names:
-                return None
-            return getattr(learner.package("reference"), name)
 
     @staticmethod
     def _stamps() -> dict:
@@ -142,9 +108,10 @@ class Notebook:
         files = [course.mine / f"{name}.py" for name in course.names]
         return {file: (s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat())}
 
-    # ---- words -----------------------------------------------------------------------------------
+    # ---- functions of the notebook ---------------------------------------------------------------
 
     def name(self, name: str) -> str:
+        """The exercise or module that is meant, the last exercise if none is named."""
         if not (name or self.last):
             raise CourseError('say which exercise, such as check("blocks.ConvModule").')
         if name not in edition_in_use.course().names:
@@ -153,8 +120,9 @@ class Notebook:
         return name
 
     def check(self, name: str = ""):
-        """Judge an exercise, the last one if none is named; a stage (2) or module ("blocks") judges
-        all of its exercises.
+        """Judge an exercise, the last one if none is named.
+
+        A stage (2) or a module ("blocks") means all of its exercises.
         """
         chosen = learner.judge().select(str(name)) if name else [learner.judge().exercise(self.name(""))]
         if len(chosen) == 1:
@@ -171,7 +139,7 @@ class Notebook:
         self.say(name, learner.hint(name), colour=card.GREY)
 
     def solve(self, name: str = "") -> None:
-        """Write the reference's solution into my file. undo() takes it back."""
+        """Write the solution into my file. undo() takes it back."""
         self._write("solve", self.name(name))
 
     def reset(self, name: str = "") -> None:
@@ -179,11 +147,11 @@ class Notebook:
         self._write("reset", self.name(name))
 
     def undo(self, name: str = "") -> None:
-        """One version of my definition back; again: further back."""
+        """Go one version of my definition back, and with each further call one further."""
         self._write("undo", self.name(name))
 
     def diff(self, name: str = "") -> None:
-        """Mine beside the reference, once mine passes."""
+        """Show mine beside the reference, once mine passes."""
         name = self.name(name)
         self.display(card.side_by_side(*learner.diff(name), name), f"{name}: mine and the reference")
 
@@ -200,44 +168,40 @@ class Notebook:
             print(learner.check(name).line)
 
     def magic(self, line: str) -> object:
-        """The words of `%yolostudy`."""
+        """`%yolostudy WORD …`."""
         word, *rest = line.split() or [""]
         if word == "stage" and len(rest) == 1:
             return self.stage(rest[0])
         if word == "use" and len(rest) == 1:
             edition_in_use.use(rest[0])
-            self.follow()
             print(edition_in_use.describe())
         elif word == "status":
             return self.progress(*rest)
-        elif word in SAYS and len(rest) < 2:
+        elif word in FUNCTIONS and len(rest) < 2:
             return getattr(self, word)(*rest)
         else:
             print(USAGE)
 
     def stage(self, number: str) -> None:
-        """Mine for the modules of a stage, hybrid for the rest; what the environment said before
-        stays in force.
+        """Use mine for the modules of a stage and hybrid for the rest.
+
+        An edition that the environment named stays in use.
         """
-        stages = sorted({e.stage for e in learner.judge().exercises.values()})
-        modules = list(
-            dict.fromkeys(e.module for e in learner.judge().exercises.values() if str(e.stage) == number.lstrip("0"))
-        )
+        exercises = learner.judge().exercises.values()
+        modules = list(dict.fromkeys(e.module for e in exercises if str(e.stage) == number.lstrip("0")))
         if not modules and number.strip("0"):
-            raise CourseError(
-                f"there are no exercises of stage {number!r}; there are those of {', '.join(map(str, stages))}."
-            )
+            stages = ", ".join(map(str, sorted({e.stage for e in exercises})))
+            raise CourseError(f"there are no exercises of stage {number!r}; there are those of {stages}.")
         if not edition_in_use.inherited():
             edition_in_use.use(f"mine:{','.join(modules)}" if modules else "hybrid")
-            self.follow()
         print(edition_in_use.describe())
 
     # ---- showing ---------------------------------------------------------------------------------
 
     def show(self, verdict: Verdict, change=None) -> None:
-        """The card, and one plain line without a float under it.
+        """Show the card, and under it one plain line without a float.
 
-        A card of what is not right yet has a button for the next hint.
+        Under an answer that does not pass yet stands a button for the next hint.
         """
         self.display(card.card(verdict, change), str(verdict))
         if verdict.state == NOT_YET:
@@ -255,18 +219,16 @@ class Notebook:
 
     @staticmethod
     def _hint_button(verdict: Verdict) -> None:
-        """Hint 1 is there at once; the button adds the others one by one."""
+        """Show hint 1, and a button that adds the others one by one."""
         import ipywidgets
         from IPython.display import display
 
         name, total = verdict.exercise.name, len(verdict.exercise.hints)
-        shown = max(1, learner.Progress(edition_in_use.course()).get(name)["hints"])
+        shown = max(1, Progress(edition_in_use.course()).get(name)["hints"])
 
         def page() -> str:
-            return "".join(
-                f"<div>Hint {n} of {total}: {card.prose(h)}</div>"
-                for n, h in enumerate(verdict.exercise.hints[:shown], 1)
-            )
+            hints = enumerate(verdict.exercise.hints[:shown], start=1)
+            return "".join(f"<div>Hint {number} of {total}: {card.prose(hint)}</div>" for number, hint in hints)
 
         text = ipywidgets.HTML(page())
         button = ipywidgets.Button(description="next hint", disabled=shown >= total)
@@ -274,7 +236,7 @@ class Notebook:
         def more(_) -> None:
             nonlocal shown
             shown += 1
-            learner.Progress(edition_in_use.course()).put(name, hints=shown)
+            Progress(edition_in_use.course()).put(name, hints=shown)
             text.value, button.disabled = page(), shown >= total
 
         button.on_click(more)
@@ -282,18 +244,18 @@ class Notebook:
 
 
 def load(shell) -> None:
-    """What `%load_ext yolostudy` does. Twice is harmless."""
+    """What `%load_ext yolostudy` does. It may be done twice."""
     unload(shell)
     notebook = shell.yolostudy = Notebook(shell)
     shell.events.register("pre_run_cell", notebook.before)
     shell.events.register("post_run_cell", notebook.after)
     shell.register_magic_function(notebook.magic, "line", edition_in_use.PACKAGE)
-    shell.push({word: getattr(notebook, word) for word in SAYS})
+    shell.push({word: getattr(notebook, word) for word in FUNCTIONS})
     shell.set_custom_exc((CourseError,), _short_error)
 
 
 def _short_error(shell, kind, error, trace, tb_offset=None):
-    """What the learner can mend is said in a sentence; the machine's own frames help nobody."""
+    """Prints only the sentence of an error that the learner can correct: our frames do not help."""
     print(f"{error}", file=sys.stderr)
     return []
 

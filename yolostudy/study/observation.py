@@ -1,7 +1,6 @@
 """Observations: what a probe saw, as plain data, and how two of them are compared.
 
-Whatever holds numbers (a torch tensor, an array) becomes a numpy array here, and this is the only
-place of the machine that knows any.
+Tensors and arrays become numpy arrays here. No other part of the course machine compares numbers.
 """
 
 import base64
@@ -12,7 +11,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-# whatever else an array holds is told as a list
+# dtypes that are compared as arrays; an array of any other dtype becomes a list
 KINDS = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}
 
 
@@ -28,8 +27,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Raised:
-    """An exception that an answer raised; `frames` are those of the learner's own files, outermost
-    first.
+    """An exception that an answer raised.
+
+    `frames` are those of the learner's own files, outermost first.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Raised:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one probe saw: its observations, or the exception that came instead."""
+    """What one probe saw: its observations, or the exception that was raised instead."""
 
     values: object = None
     error: Raised | None = None
@@ -54,7 +54,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Difference:
-    """Where what was seen first parts from what was expected."""
+    """The first place where an observation differs from what was expected."""
 
     what: str  # the observation, such as `output` or `boxes[2]`
     sentence: str  # expected ..., yours ...
@@ -66,16 +66,13 @@ class Difference:
 
 
 def plain(value: object) -> object:
-    """The same as plain data:
-
-    None, bool, int, float, str, numpy arrays, lists and dicts of them.
-    """
+    """A value as plain data: None, bool, int, float, str, numpy arrays, lists and dicts of them."""
     if isinstance(value, int) and value.bit_length() > 63:
         return f"an int of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        return str(value)  # numpy has a kind of its own
+        return str(value)  # numpy has its own class of strings
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu()
         return np.array(value.float() if "bfloat16" in str(value.dtype) else value)
@@ -173,7 +170,7 @@ def _example(expected: np.ndarray, yours: np.ndarray) -> str:
 
 
 def _pair(expected, yours) -> str:
-    """Two numbers that differ, with as many digits as it takes to see it."""
+    """Two numbers that differ, with enough digits to show it."""
     digits = next((d for d in range(5, 17) if _number(expected, d).strip(".") != _number(yours, d).strip(".")), 17)
     return f"expected {_number(expected, digits)}, yours {_number(yours, digits)}"
 
@@ -196,7 +193,7 @@ def _told(value) -> str:
     return _number(value) if isinstance(value, (bool, int, float)) else f"{value!r}"[:200]
 
 
-# ---- on paper: JSON, so that what comes out of a sandbox is read and never run -------------------
+# ---- as JSON, so that what comes out of a sandbox is read and never run --------------------------
 
 
 def dumps(seen: list[Seen]) -> str:
@@ -211,11 +208,11 @@ def dumps(seen: list[Seen]) -> str:
 
 
 def loads(text: str) -> list[Seen]:
-    """Raises ValueError for what `dumps` cannot have written."""
+    """Raises ValueError for a text that `dumps` cannot have written."""
     try:
         items = json.loads(text)
         if not isinstance(items, list):
-            raise TypeError(f"a {type(items).__name__} is no list")
+            raise TypeError(f"a {type(items).__name__} is not a list")
         return [Seen(_from_json(item["values"]), _raised(item["error"])) for item in items]
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"these are no observations: {error!r}") from None

@@ -1,6 +1,4 @@
-"""How far a learner has come: kept in `.yolostudy/progress.json`, shown as a path of stages with a
-dot for each exercise.
-"""
+"""The learner's progress: kept in `.yolostudy/progress.json`, shown as a map."""
 
 import contextlib
 import html
@@ -8,20 +6,22 @@ import json
 from dataclasses import dataclass, field
 
 from .course import Course
-from .edition import replace_file
+from .files import replace_file
+from .verdict import NOT_ATTEMPTED, NOT_YET, PASSED
 
-# of an exercise that nobody has looked at
-UNKNOWN = {"state": "not attempted", "passed": 0, "total": 0, "mark": "", "hints": 0}
-# the same to readers with a colour deficiency by their shape: full, half, hollow
-DONE, TRIED, OPEN = "#00b368", "#e69f00", "#c3c9d4"
-SIGNS = {"passed": "●", "not yet": "◐", "not attempted": "○"}
+# of an exercise that was never judged
+UNKNOWN = {"state": NOT_ATTEMPTED, "passed": 0, "total": 0, "mark": "", "hints": 0}
+# the shapes of the dots (full, half, hollow) say the same to colour-blind readers
+COLOURS = {PASSED: "#00b368", NOT_YET: "#e69f00", NOT_ATTEMPTED: "#c3c9d4"}
+SIGNS = {PASSED: "●", NOT_YET: "◐", NOT_ATTEMPTED: "○"}
 
 
 @dataclass
 class Progress:
-    """What is known about each exercise:
+    """What is known about each exercise.
 
-    `state`, `passed` and `total` probes, `mark` of the answer that was judged, `hints` shown.
+    An entry holds the `state`, the `passed` and `total` probes, the `mark` of the answer that was
+    judged, and how many `hints` were shown.
     """
 
     course: Course
@@ -34,13 +34,8 @@ class Progress:
                 name: {k: v for k, v in entry.items() if type(v) is type(UNKNOWN.get(k))}
                 for name, entry in table.items()
             }
-        except (
-            OSError,
-            ValueError,
-            AttributeError,
-            TypeError,
-        ):  # none yet, or a damaged one: every entry can be judged again
-            self.table = {}
+        except (OSError, ValueError, AttributeError, TypeError):
+            self.table = {}  # there is no file, or it is damaged: every answer can be judged again
 
     @property
     def _file(self):
@@ -54,14 +49,13 @@ class Progress:
         entry = self.get(name) | changes
         if entry != self.table.get(name):
             self.table = Progress(self.course).table | {name: entry}  # another notebook may have written meanwhile
-            # a folder that cannot be written to: all but the hints can be found out again
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the folder cannot be written to: only the count of hints is lost
                 self.course.state.mkdir(exist_ok=True)
                 replace_file(self._file, json.dumps(self.table, indent=1).encode())
 
 
 @dataclass(frozen=True)
-class Row:
+class ExerciseState:
     """One exercise on the map."""
 
     name: str
@@ -75,49 +69,50 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Map:
-    """All exercises and how they stand; shows itself in a notebook, and as text elsewhere."""
+    """The state of every exercise, drawn in a notebook and as text elsewhere."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ExerciseState, ...]
     notebooks: dict[int, str]  # stage -> the notebook's name
 
     @property
     def points(self) -> tuple[int, int]:
-        """Reached, and there to be reached."""
-        return sum(r.points for r in self.rows if r.state == "passed"), sum(r.points for r in self.rows)
+        """The points reached, and the points of all exercises."""
+        return sum(r.points for r in self.rows if r.state == PASSED), sum(r.points for r in self.rows)
 
     @property
-    def stages(self) -> dict[int, list[Row]]:
-        stages: dict[int, list[Row]] = {}
+    def stages(self) -> dict[int, list[ExerciseState]]:
+        stages: dict[int, list[ExerciseState]] = {}
         for row in self.rows:
             stages.setdefault(row.stage, []).append(row)
         return stages
 
     @property
     def caption(self) -> str:
-        done = sum(row.state == "passed" for row in self.rows)
+        done = sum(row.state == PASSED for row in self.rows)
         return f"{done} of {len(self.rows)} exercises, {self.points[0]} of {self.points[1]} points."
 
     @property
     def next(self) -> str:
-        """What to turn to, as a sentence: what was begun first, else the first that was not."""
-        begun = [row for row in self.rows if row.state == "not yet"]
-        left = begun or [row for row in self.rows if row.state == "not attempted"]
+        """A sentence that names the next exercise: the first begun, else the first not begun."""
+        begun = [row for row in self.rows if row.state == NOT_YET]
+        left = begun or [row for row in self.rows if row.state == NOT_ATTEMPTED]
         if not left:
             return ""
         notebook = self.notebooks.get(left[0].stage)
         return f"Next: {left[0].name}" + (f", in course/{notebook}.ipynb." if notebook else ".")
 
     def __str__(self) -> str:
-        """A line of dots for each stage, and the names of what was begun; of a single stage all
-        names.
+        """A line of dots for each stage, and the names of the exercises that were begun.
+
+        A single stage lists all its names.
         """
         lines = []
         for stage, rows in self.stages.items():
             dots = "".join(SIGNS[row.state] for row in rows)
             lines.append(f"stage {stage:>2}  {dots:<9} {self.notebooks.get(stage, '')}".rstrip())
             for row in rows:
-                if row.state == "not yet" or len(self.stages) == 1:
-                    count = f"{row.passed}/{row.total}" if row.state != "not attempted" and row.total else ""
+                if row.state == NOT_YET or len(self.stages) == 1:
+                    count = f"{row.passed}/{row.total}" if row.state != NOT_ATTEMPTED and row.total else ""
                     lines.append(f"          {SIGNS[row.state]} {row.name:<32} {count}".rstrip())
         return "\n".join([*lines, "● passed  ◐ not yet  ○ not attempted", *filter(None, (self.caption, self.next))])
 
@@ -128,15 +123,14 @@ class Map:
         column, top = 128, 34
         deepest = max((len(rows) for rows in self.stages.values()), default=0)
         width, height = column * len(self.stages), top + 26 * deepest + 10
-        parts = [f'<line x1="16" y1="14" x2="{width - column + 16}" y2="14" stroke="{OPEN}" stroke-width="3"/>']
+        path = COLOURS[NOT_ATTEMPTED]
+        parts = [f'<line x1="16" y1="14" x2="{width - column + 16}" y2="14" stroke="{path}" stroke-width="3"/>']
         for place, (stage, rows) in enumerate(self.stages.items()):
             x = 16 + column * place
-            whole = all(row.state == "passed" for row in rows)
-            fill = DONE if whole else "var(--jp-layout-color0, white)"
-            parts.append(
-                f'<circle cx="{x}" cy="14" r="11" fill="{fill}" stroke="{DONE if whole else OPEN}" stroke-width="2"/>'
-            )
-            ink = "white" if whole else "currentColor"
+            whole = all(row.state == PASSED for row in rows)
+            edge = COLOURS[PASSED] if whole else path
+            fill, ink = (edge, "white") if whole else ("var(--jp-layout-color0, white)", "currentColor")
+            parts.append(f'<circle cx="{x}" cy="14" r="11" fill="{fill}" stroke="{edge}" stroke-width="2"/>')
             parts.append(f'<text x="{x}" y="18" text-anchor="middle" font-size="12" fill="{ink}">{stage}</text>')
             parts += [_dot(row, x, top + 12 + 26 * number) for number, row in enumerate(rows)]
         caption = html.escape(f"{self.caption} Full: passed, half: not yet, hollow: not attempted. {self.next}")
@@ -149,13 +143,11 @@ class Map:
         )
 
 
-def _dot(row: Row, x: int, y: int) -> str:
-    colour = {"passed": DONE, "not yet": TRIED, "not attempted": OPEN}[row.state]
-    shape = (
-        f'<circle cx="{x}" cy="{y}" r="6" fill="{colour if row.state == "passed" else "none"}" stroke="{colour}" '
-        'stroke-width="2"/>'
-    )
-    if row.state == "not yet":
+def _dot(row: ExerciseState, x: int, y: int) -> str:
+    colour = COLOURS[row.state]
+    fill = colour if row.state == PASSED else "none"
+    shape = f'<circle cx="{x}" cy="{y}" r="6" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
+    if row.state == NOT_YET:
         shape += f'<path d="M {x} {y - 6} A 6 6 0 0 0 {x} {y + 6} Z" fill="{colour}"/>'
     short = row.name.partition(".")[2]
     short = short if len(short) <= 16 else short[:15] + "…"

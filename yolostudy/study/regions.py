@@ -1,6 +1,6 @@
-"""The regions that a learner writes, marked in a solution by `# BEGIN SOLUTION` and `# END
-SOLUTION`, and all that can be wrong with them. The markers are the convention that nbgrader made
-common.
+"""The regions that a learner writes, between the markers in a solution.
+
+The markers are `# BEGIN SOLUTION` and `# END SOLUTION`, as in nbgrader.
 """
 
 import ast
@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .errors import CourseError
+
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
-
-
-class CourseError(ValueError):
-    """A course's sources are not as they must be. The message says where, and what to do."""
 
 
 class Region(NamedTuple):
@@ -29,7 +27,7 @@ class Region(NamedTuple):
 def find_regions(text: str, file: Path) -> list[Region]:
     """Every marked region of a source, in order.
 
-    Raises CourseError, with file and line, for one that a stub cannot be made of.
+    Raises CourseError, with file and line, for a region that a stub cannot be made of.
     """
     if "SOLUTION" not in text.upper():
         return []
@@ -75,7 +73,7 @@ def _place(
         raise CourseError(f"{where}: the region cuts a statement in two. Move its markers.")
     function = max(functions, key=lambda node: node.lineno)
     if function.body[0] in inside and ast.get_docstring(function) is not None:
-        raise CourseError(f"{where}: the region swallows the docstring, which is always given. Begin it below.")
+        raise CourseError(f"{where}: the region contains the docstring, which is always given. Begin it below.")
     indents = [re.match(r"\s*", lines[number - 1])[0] for number in (begin, min(node.lineno for node in inside), end)]
     if len({*indents}) > 1:
         raise CourseError(f"{where}: the markers are not indented like the code between them. Align them.")

@@ -1,3 +1,1 @@
-"""For authors of the course: release the stubs, build the notebooks, check that all of it is fit to
-ship.
-"""
+"""For authors of the course: release the stubs, build the notebooks, check both."""

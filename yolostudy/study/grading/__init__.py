@@ -1,1 +1,1 @@
-"""Judging other people's answers: a sandbox, the notebooks under nbval, reports."""
+"""For instructors: judge learners' packages, and report what was found."""

@@ -1,10 +1,9 @@
-"""nbval, hardened: a pytest plugin that closes the holes through which a broken notebook passes or
-hangs nbval 0.11.
+"""A pytest plugin that hardens nbval 0.11: no broken notebook passes, and none hangs the run.
 
-Plain nbval waits out the whole cell timeout for a kernel that is dead, passes a cell that swallowed
-the interrupt of its own timeout, waits for ever on one that keeps printing, and judges failure by
-the displayed traceback alone. Here the kernel is watched while it works, the reply's own status
-decides, and an expectation that was never recorded or never met is a failure.
+Plain nbval waits out the whole cell timeout for a kernel that is dead. It passes a cell that
+swallowed the interrupt of its own timeout, waits for ever on one that keeps printing, and judges
+failure by the displayed traceback alone. Here the kernel is watched while it works, the reply's own
+status decides, and an expectation that was never recorded or never met is a failure.
 
 Use: `command(notebook)` gives the command line; or `pytest -p yolostudy.study.grading.nbval_plugin
 --nbval-lax --nbval-current-env …`.
@@ -27,11 +26,10 @@ GRACE_SECONDS = 5.0  # how long an interrupted cell may take to end
 
 
 def command(notebook: Path, cell_timeout: float = 120.0) -> list[str]:
-    """The command that runs one notebook in a kernel of its own and compares the cells tagged
-    `nbval-check-output`.
+    """The command that runs one notebook and compares the cells tagged `nbval-check-output`.
 
-    Nothing in the notebook's folder and no other installed plugin takes part. It exits with 0 when
-    every cell passed.
+    The notebook gets its own kernel. No file in its folder and no other installed plugin takes
+    part. The command exits with 0 if every cell passed.
     """
     place = notebook.parent  # without --confcutdir pytest looks for a conftest.py in every folder above it
     alone = [
@@ -61,7 +59,10 @@ class KernelDied(RuntimeError):
 
 
 class WatchedKernel(RunningKernel):
-    """A kernel that is watched while it works; `reply` and `overdue` tell how the last cell ended."""
+    """A kernel that is watched while it works.
+
+    `reply` and `overdue` say how the last cell ended.
+    """
 
     def __init__(self, *args, **kwargs):
         self.reply: dict = {}

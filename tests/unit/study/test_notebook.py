@@ -1,6 +1,4 @@
-"""The notebook's side of the course in a real kernel: fill cells, cards, words, and all that can go
-wrong in a cell.
-"""
+"""The course in a real kernel: fill cells, cards, functions, and what can go wrong in a cell."""
 
 import os
 import re
@@ -11,7 +9,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 from tests.tiny_course import fill, write_course, write_exercises
-from yolostudy.study.authoring.author import release
+from yolostudy.study.authoring.release import release
 from yolostudy.study.edition import read_module
 
 SQUARE = '''#| fill shapes.Square
@@ -30,7 +28,9 @@ WRONG = SQUARE.replace("self.side * self.side", "self.side")
 class Kernel:
     """A kernel in a tiny course, as one open notebook has it."""
 
-    def __init__(self, course, notebook="course/01_shapes.ipynb", use=None):
+    def __init__(
+        self, course, notebook="course/01_shapes.ipynb", use=None, start="%load_ext yolostudy\n%yolostudy stage 1"
+    ):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")}
         environment |= {"PYTHONPATH": str(course.root), "JPY_SESSION_NAME": notebook} | (
             {"YOLOSTUDY_USE": use} if use else {}
@@ -40,7 +40,7 @@ class Kernel:
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
-        self.first = self.run("%load_ext yolostudy\n%yolostudy stage 1")
+        self.first = self.run(start)
 
     def run(self, code: str, interrupt_after: float | None = None) -> str:
         """All that a cell shows, as text: streams, plain texts of displays, errors."""
@@ -308,3 +308,85 @@ def test_loading_twice_is_harmless(course, kernel):
     assert "running on hybrid: mine shapes.Square" in kernel.run("%yolostudy stage 0"), (
         "a word of this kernel is not one from outside"
     )
+
+
+# ---- names follow the edition in use -------------------------------------------------------------
+
+BINDINGS = """
+import yolostudy
+import yolostudy.shapes
+import yolostudy.shapes as alias
+from yolostudy import shapes
+from yolostudy.lens import Room
+from yolostudy.shapes import Square, Square as Quad, diagonal
+
+table, several = {"Square": Square}, [Square]
+
+class Circle(Square):
+    pass
+
+class Diagonal:
+    __module__, __qualname__ = "yolostudy.shapes", "diagonal"
+
+def area_of(square):
+    return square.area()
+
+def gives(act):
+    try:
+        return act()
+    except NotImplementedError:
+        return "stub"
+
+def swapped():
+    followed = Square, Quad, shapes.Square, alias.Square, yolostudy.shapes.Square
+    areas = [gives(lambda: area_of(square(2))) for square in followed] + [gives(lambda: Room().area())]
+    print(*areas, gives(lambda: round(diagonal(Square(1)), 1)))
+
+def kept():
+    old = [gives(lambda: area_of(square(2))) for square in (table["Square"], several[0], Circle)]
+    print(*old, Circle.__mro__[1] is table["Square"], Diagonal.__qualname__, gives.__module__)
+"""
+SWAPS = {
+    "magic": ("%yolostudy use reference", "%yolostudy use mine"),
+    "call": ('yolostudy.use("reference")', 'yolostudy.use("mine")'),
+}
+STUBS, SOLUTIONS = "stub stub stub stub stub stub stub", "4.0 4.0 4.0 4.0 4.0 0 1.4"
+
+
+@pytest.mark.parametrize(
+    ("swap", "loaded"), [("magic", True), ("call", True), ("call", False)], ids=["magic", "call", "plain kernel"]
+)
+def test_names_follow_the_edition_in_use(course, kernel, open_notebook, swap, loaded):
+    to_reference, to_mine = SWAPS[swap]
+    kernel = kernel if loaded else open_notebook(start="")
+    kernel.run(f"import yolostudy\n{to_mine}\n{BINDINGS}")
+    assert kernel.run("swapped()").strip() == STUBS
+    assert "Error" not in kernel.run(to_reference)
+    assert kernel.run("swapped()").strip() == SOLUTIONS
+    assert kernel.run("kept()").strip() == "stub stub stub True diagonal __main__", "the learner's own names stay"
+    kernel.run(f"old = Square(3)\n{to_mine}")
+    assert kernel.run("swapped()").strip() == STUBS
+    assert kernel.run("print(old.area(), type(old) is Square)").strip() == "9.0 False", "an object keeps its class"
+    assert kernel.run(f"{to_reference}\nprint(Square(5).area())").strip().endswith("25.0"), "in the same cell too"
+
+
+def test_names_follow_a_stage(course, kernel):
+    kernel.run("%yolostudy use reference\nfrom yolostudy.shapes import Square\nfrom yolostudy import rooms as halls")
+    assert kernel.run("print(halls.Room(Square(2)).area())").strip() == "4.0"
+    assert "running on hybrid: mine shapes.*; the rest is the reference" in kernel.run("%yolostudy stage 1")
+    assert "NotImplementedError: exercise shapes.Square" in kernel.run("Square(2)")
+    assert kernel.run("print(halls.Room().area())").strip() == "0"
+    kernel.run("%yolostudy stage 0")
+    assert kernel.run("print(halls.Room(Square(2)).area())").strip() == "4.0"
+
+
+def test_a_name_comes_back_from_a_file_that_python_could_not_read(course, kernel):
+    kernel.run(SQUARE)
+    kernel.run("from yolostudy.shapes import Square as Quad\nQuad")
+    file = fill(course, "shapes", "return self.side * self.side", "return 7 * (")
+    shown = kernel.run("print(Quad(2).area())")
+    assert shown.startswith("4.0\n")
+    assert "yolostudy/shapes.py:15: EditionWarning: '(' was never closed; the reference stands in for all of" in shown
+    file.write_text(file.read_text().replace("7 * (", "7"))
+    assert kernel.run("print(Quad(2).area())").strip() == "7"
+    assert kernel.run("5\n\nprint(_)") and kernel.run("5") and kernel.run("print(_)").strip() == "5", "IPython's own"

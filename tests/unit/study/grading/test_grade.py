@@ -1,6 +1,4 @@
-"""Grading a class: points from the judge alone, reports that nothing overwrites, and the shipped
-notebooks on what passed.
-"""
+"""Grading a class: points, reports that nothing overwrites, the shipped notebooks."""
 
 import contextlib
 import csv
@@ -17,11 +15,17 @@ import pytest
 
 from tests.tiny_course import SHAPES, write_course
 from yolostudy.study import edition_in_use
-from yolostudy.study.authoring import author
+from yolostudy.study.authoring.build import build
+from yolostudy.study.authoring.release import release
 from yolostudy.study.course import Course
-from yolostudy.study.grading import grade
+from yolostudy.study.grading import notebooks
+from yolostudy.study.grading.answers import name_learners
+from yolostudy.study.grading.grade import grade
+from yolostudy.study.grading.main import main
+from yolostudy.study.grading.notebooks import find_notebooks
 from yolostudy.study.grading.sandbox import Sandbox
-from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge
+from yolostudy.study.judge import Judge
+from yolostudy.study.verdict import NOT_ATTEMPTED, NOT_YET, PASSED
 
 EXERCISES = """\
 from yolostudy.study.exercise import Exercise
@@ -59,7 +63,7 @@ def course(tmp_path_factory) -> Course:
     course = write_course(tmp_path_factory.mktemp("course").resolve())
     course.exercises.mkdir()
     (course.exercises / "shapes.py").write_text(EXERCISES)
-    author.release(course)
+    release(course)
     return course
 
 
@@ -92,14 +96,14 @@ def enrol(course: Course, folder: Path, **texts: str | bytes) -> Path:
 
 
 def states(course, judge, box, folder: Path) -> list[str]:
-    return [v.state for v in grade.grade(judge, box, folder, judge.select("")).verdicts]
+    return [v.state for v in grade(judge, box, folder, judge.select("")).verdicts]
 
 
 # ---- one learner ---------------------------------------------------------------------------------
 
 
 def test_points_come_from_what_passes(course, judge, box, tmp_path):
-    report = grade.grade(
+    report = grade(
         judge, box, enrol(course, tmp_path / "ben", shapes=SHAPES.replace(HYPOT, "2 * square.side")), judge.select("")
     )
     assert (report.learner, report.points, report.possible) == ("ben", 5, 6)
@@ -119,7 +123,7 @@ def test_points_come_from_what_passes(course, judge, box, tmp_path):
 
 def test_the_report_shows_the_line_and_cuts_what_is_long(course, judge, box, tmp_path):
     text = SHAPES.replace(HYPOT, "square.missing").replace("side * side * unit", "'<x>' * 100_000")
-    report = grade.grade(judge, box, enrol(course, tmp_path / "ben", shapes=text), judge.select("shapes"))
+    report = grade(judge, box, enrol(course, tmp_path / "ben", shapes=text), judge.select("shapes"))
     assert report.as_json()["exercises"][1]["where"] == "yolostudy/shapes.py:30 in diagonal"
     page = report.as_html()
     assert "yolostudy/shapes.py:30 in diagonal\n    return square.missing" in page
@@ -158,14 +162,14 @@ def test_any_form_of_text_is_read(course, judge, box, tmp_path, form):
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_module_costs_its_own_points_only(course, judge, box, tmp_path, how):
     content, message = BROKEN[how]
-    report = grade.grade(judge, box, enrol(course, tmp_path / "ben", shapes=content), judge.select(""))
+    report = grade(judge, box, enrol(course, tmp_path / "ben", shapes=content), judge.select(""))
     assert [v.state for v in report.verdicts] == [NOT_YET, NOT_YET, PASSED]
     assert message in report.verdicts[0].problem
 
 
 def test_a_definition_that_is_nested_too_deeply(course, judge, box, tmp_path):
     text = SHAPES.replace(HYPOT, f"square.side {'+ 1' * 9000}")
-    report = grade.grade(judge, box, enrol(course, tmp_path / "ben", shapes=text), judge.select(""))
+    report = grade(judge, box, enrol(course, tmp_path / "ben", shapes=text), judge.select(""))
     assert [v.state for v in report.verdicts][1:] == [NOT_YET, PASSED]
     assert "Recursion" in str(report.verdicts[1])
 
@@ -174,7 +178,7 @@ def test_what_is_missing_is_not_attempted(course, judge, box, tmp_path):
     folder = enrol(course, tmp_path / "ben", shapes=(course.mine / "shapes.py").read_bytes())
     (folder / "yolostudy/rooms.py").unlink()
     (folder / "yolostudy/rooms.py").mkdir()
-    report = grade.grade(judge, box, folder, judge.select(""))
+    report = grade(judge, box, folder, judge.select(""))
     assert [v.state for v in report.verdicts] == [NOT_ATTEMPTED] * 3
     assert report.verdicts[2].problem == "rooms.py is missing."
 
@@ -188,7 +192,7 @@ def test_a_link_to_the_solutions_is_not_followed(course, judge, box, tmp_path, l
     else:
         shutil.rmtree(folder / "yolostudy")
         (folder / "yolostudy").symlink_to(course.solutions)
-    report = grade.grade(judge, box, folder, judge.select("shapes"))
+    report = grade(judge, box, folder, judge.select("shapes"))
     assert [v.state for v in report.verdicts] == [NOT_YET] * 2
     assert "a link to a place outside" in report.verdicts[0].problem
 
@@ -208,7 +212,7 @@ def test_a_class_in_one_call(course, tmp_path, capsys, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("anna, ben")
     (tmp_path / "grades").mkdir()
-    assert grade.main(["--no-notebooks", *(p.name for p in sorted(tmp_path.iterdir()))]) == 1
+    assert main(["--no-notebooks", *(p.name for p in sorted(tmp_path.iterdir()))]) == 1
     told = capsys.readouterr()
     assert told.out.splitlines() == ["anna: 6 of 6 points. grades/anna.html", "ben: 5 of 6 points. grades/ben.html"]
     assert [line.partition(": no ")[0] for line in told.err.splitlines() if ": no " in line] == [
@@ -231,10 +235,10 @@ def test_a_class_in_one_call(course, tmp_path, capsys, monkeypatch):
 def test_reports_of_the_same_name_stay_apart(course, tmp_path, capsys):
     out, folders = tmp_path / "grades", [enrol(course, tmp_path / year / "repo") for year in ("2024", "2025", "2026")]
     call = ["--no-notebooks", "--only", "rooms", "--out", str(out)]
-    assert grade.main([*call, str(folders[0]), str(folders[0] / "../repo"), str(folders[1])]) == 0
+    assert main([*call, str(folders[0]), str(folders[0] / "../repo"), str(folders[1])]) == 0
     assert {file.stem for file in out.glob("*.html")} == {"2024-repo", "2025-repo"}
-    assert grade.main([*call, str(folders[2])]) == 0
-    assert grade.main([*call, str(folders[0])]) == 0  # again: its own report is written anew
+    assert main([*call, str(folders[2])]) == 0
+    assert main([*call, str(folders[0])]) == 0  # again: its own report is written anew
     assert {json.loads(file.read_text())["learner"] for file in out.glob("*.json")} == {
         "2024-repo",
         "2025-repo",
@@ -248,19 +252,19 @@ def test_reports_of_the_same_name_stay_apart(course, tmp_path, capsys):
 
 
 def test_names_that_differ_by_case_only_are_the_same_on_some_disks(tmp_path):
-    named = grade.name_learners([tmp_path / "a/Repo", tmp_path / "b/repo", tmp_path / "grades"], tmp_path / "grades")
+    named = name_learners([tmp_path / "a/Repo", tmp_path / "b/repo", tmp_path / "grades"], tmp_path / "grades")
     assert [*named] == ["a-Repo", "b-repo"]
 
 
 def test_the_repository_itself_can_be_graded(course, capsys, monkeypatch):
     monkeypatch.chdir(course.root)
-    assert grade.main([".", "--no-notebooks", "--out", "made/grades"]) == 0
+    assert main([".", "--no-notebooks", "--out", "made/grades"]) == 0
     assert capsys.readouterr().out.startswith(f"{course.root.name}: 0 of 6 points")
     shutil.rmtree(course.root / "made")
 
 
 def test_an_unknown_exercise_is_refused_before_anybody_is_graded(course, tmp_path, capsys):
-    assert grade.main(["--no-notebooks", "--only", "triangles", "--out", str(tmp_path / "grades"), str(tmp_path)]) == 1
+    assert main(["--no-notebooks", "--only", "triangles", "--out", str(tmp_path / "grades"), str(tmp_path)]) == 1
     assert "there is no exercise 'triangles'" in capsys.readouterr().err
     assert not (tmp_path / "grades").exists()
 
@@ -271,8 +275,15 @@ def test_an_interrupt_leaves_whole_reports_and_no_process(course, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")} | {
         "PYTHONPATH": str(course.root)
     }
-    code = "import sys; from yolostudy.study.grading.grade import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "--no-notebooks", "--out", str(tmp_path / "grades"), *map(str, folders)]
+    command = [
+        sys.executable,
+        "-m",
+        "yolostudy.study.grading",
+        "--no-notebooks",
+        "--out",
+        str(tmp_path / "grades"),
+        *map(str, folders),
+    ]
     before = servers(course)
     running = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
@@ -345,14 +356,14 @@ def test_the_shipped_notebooks_run_on_what_passed(course, judge, box, tmp_path, 
     """
     (course.root / "course/source/01_shapes.md").write_text(NOTEBOOK)
     monkeypatch.setenv("YOLOSTUDY_USE", "reference")
-    (notebook,) = author.build(course, execute=True)
+    (notebook,) = build(course, execute=True)
     before = notebook.read_bytes()
     monkeypatch.setenv("SECRET", "of the teacher")
     shapes = SHAPES.replace(HYPOT, "__import__('os')._exit(1)").replace("side * side * unit", "unit * side**2")
     folder = enrol(course, tmp_path / "ben", shapes=shapes)
     (folder / "course").mkdir()
     (folder / "course/01_shapes.ipynb").write_text("a learner's notebook is never looked at")
-    report = grade.grade(judge, box, folder, judge.select(""), "ben", grade.find_notebooks(course))
+    report = grade(judge, box, folder, judge.select(""), "ben", find_notebooks(course))
     (ran,) = report.notebooks
     assert (ran.name, ran.passed, ran.failed) == ("01_shapes", 4, 1), ran
     assert ran.failures == ("code cell 3, #| fill shapes.diagonal: it does not pass",)
@@ -365,12 +376,12 @@ def test_the_shipped_notebooks_run_on_what_passed(course, judge, box, tmp_path, 
 def test_notebooks_are_chosen_by_exercise(course, judge):
     for name in ("00_start", "01_shapes", "02_rooms"):
         (course.root / f"course/{name}.ipynb").touch()
-    assert [file.stem for file in grade.find_notebooks(course)] == ["00_start", "01_shapes", "02_rooms"]
-    assert [file.stem for file in grade.find_notebooks(course, judge.select("rooms"))] == ["02_rooms"]
+    assert [file.stem for file in find_notebooks(course)] == ["00_start", "01_shapes", "02_rooms"]
+    assert [file.stem for file in find_notebooks(course, judge.select("rooms"))] == ["02_rooms"]
 
 
 def test_a_notebook_that_cannot_be_run_is_told(tmp_path):
     notebook = tmp_path / "01_shapes.ipynb"
     notebook.write_text('{"cells": []}')
-    ran = grade._told(notebook, "ERROR: nothing collected\n", 4, [])
+    ran = notebooks._result(notebook, "ERROR: nothing collected\n", 4, [])
     assert (ran.passed, ran.failed, ran.failures) == (0, 1, ("ERROR: nothing collected",))

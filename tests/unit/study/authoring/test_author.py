@@ -7,20 +7,13 @@ import nbformat
 import pytest
 
 from tests.tiny_course import SHAPES, fill, write_course, write_exercises
-from yolostudy.study.authoring.author import (
-    LEAK,
-    _clean,
-    _scrub,
-    build,
-    check,
-    drift,
-    main,
-    release,
-    release_sealed,
-    sources,
-)
+from yolostudy.study.authoring.build import build, sources
+from yolostudy.study.authoring.check import check
+from yolostudy.study.authoring.main import main
+from yolostudy.study.authoring.outputs import LEAK, clean, without_paths
+from yolostudy.study.authoring.release import drift, release, release_sealed
 from yolostudy.study.course import Course
-from yolostudy.study.edition import CourseError
+from yolostudy.study.errors import CourseError
 from yolostudy.study.judge import Judge
 
 RAISE = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
@@ -196,20 +189,20 @@ def test_outputs_lose_what_differs_from_run_to_run(course):
         "application/vnd.jupyter.widget-view+json": {"model_id": "8f2a", "version_major": 2},
         "text/plain": "IntSlider()",
     }
-    output = _clean(course, nbformat.v4.new_output("display_data", widget))
+    output = clean(course, nbformat.v4.new_output("display_data", widget))
     assert output.data["application/vnd.jupyter.widget-view+json"] == {"model_id": "", "version_major": 2}
     progress = "train:  40%|####      | 4/10 [00:01<00:02,  3.1it/s]\n7it [00:00, 99.0it/s]\n"
-    assert _clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress)) is None
+    assert clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress)) is None
     assert (
-        _clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress + "careful\n")).text == "careful\n"
+        clean(course, nbformat.v4.new_output("stream", name="stderr", text=progress + "careful\n")).text == "careful\n"
     )
     assert (
-        _clean(course, nbformat.v4.new_output("stream", name="stdout", text="40%|####| 4/10\n")).text
+        clean(course, nbformat.v4.new_output("stream", name="stdout", text="40%|####| 4/10\n")).text
         == "40%|####| 4/10\n"
     )
-    assert _scrub(course, f"File {course.root}/yolostudy/a.py") == "File yolostudy/a.py"
-    assert _scrub(course, 'File "/tmp/ipykernel_17/39.py", line 1') == 'File "<cell>", line 1'
-    assert _scrub(course, "/x/lib/python3.11/site-packages/torch/nn.py") == "site-packages/torch/nn.py"
+    assert without_paths(course, f"File {course.root}/yolostudy/a.py") == "File yolostudy/a.py"
+    assert without_paths(course, 'File "/tmp/ipykernel_17/39.py", line 1') == 'File "<cell>", line 1'
+    assert without_paths(course, "/x/lib/python3.11/site-packages/torch/nn.py") == "site-packages/torch/nn.py"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +247,7 @@ def test_check_names_what_is_not_fit_to_ship(course):
         [
             "shapes.py: not the stub",
             "attic.py: no module",
-            "01_shapes.ipynb: not in step",
+            "01_shapes.ipynb: not up to date",
             "ZeroDivisionError",
             "/home/ann/x",
             "03_none.ipynb: not built",

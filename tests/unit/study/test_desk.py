@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.tiny_course import NOTEBOOKS, ROOMS, SHAPES
-from yolostudy.study import desk as machine
+from yolostudy.study import history, page
 from yolostudy.study.course import Course
-from yolostudy.study.desk import Desk, Refusal
-from yolostudy.study.edition import CourseError, parse, read_module
+from yolostudy.study.desk import Desk
+from yolostudy.study.edition import Module, parse, read_module
+from yolostudy.study.errors import CourseError, Refusal
 
 X = "shapes.diagonal"
 
@@ -629,9 +630,7 @@ def test_undo_walks_back_through_every_fill_and_a_later_fill_goes_on_from_there(
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_undo_is_a_stack_that_survives_restarts_edits_and_other_definitions(data):
-    """Each write or edit of the definition pushes, undo pops, whatever becomes of the rest of the
-    file meanwhile.
-    """
+    """A write or an edit of the definition pushes, undo pops, whatever else the file does."""
     with tempfile.TemporaryDirectory() as folder:
         course = make_course(Path(folder))
         desk, file, values = Desk(course), course.mine / "shapes.py", itertools.count(1)
@@ -787,9 +786,9 @@ def test_a_crash_at_any_step_loses_nothing(tmp_path, monkeypatch, act):
         with monkeypatch.context() as patch:
             for name in ("replace", "fsync"):
                 patch.setattr(os, name, step_or_die(getattr(os, name)))
-            patch.setattr(machine.History, "add", step_or_die(machine.History.add))
-            patch.setattr(machine.Module, "write", step_or_die(machine.Module.write))
-            patch.setattr(machine, "open", step_or_die(open), raising=False)
+            patch.setattr(history.History, "add", step_or_die(history.History.add))
+            patch.setattr(Module, "write", step_or_die(Module.write))
+            patch.setattr(history, "open", step_or_die(open), raising=False)
             try:
                 done = (
                     {"undo": desk.undo, "solve": desk.solve}[act](X)
@@ -839,14 +838,14 @@ def test_a_history_that_somebody_removed_begins_anew(desk, course, file):
 
 
 def test_an_editor_that_saves_in_between_is_not_overwritten(desk, file, monkeypatch):
-    merge, saved = machine._Page.merge, diagonal("'saved just now'")
+    merge, saved = page.Page.merge, diagonal("'saved just now'")
 
-    def slow(page, donor):
-        merged = merge(page, donor)
+    def slow(opened, donor):
+        merged = merge(opened, donor)
         file.write_text(saved)
         return merged
 
-    monkeypatch.setattr(machine._Page, "merge", slow)
+    monkeypatch.setattr(page.Page, "merge", slow)
     with pytest.raises(Refusal, match="saved by something else"):
         desk.fill(X, A, "nb")
     assert file.read_text() == saved
@@ -855,7 +854,7 @@ def test_an_editor_that_saves_in_between_is_not_overwritten(desk, file, monkeypa
 @pytest.mark.parametrize("lock", [True, False])
 def test_threads_take_turns(course, file, monkeypatch, lock):
     if not lock:
-        monkeypatch.setattr(machine, "fcntl", None)  # as on Windows, where one desk alone must do
+        monkeypatch.setattr(history, "fcntl", None)  # as on Windows, where one desk alone must do
     names = ["shapes.Square", X, "shapes.given"]
 
     def work(name: str) -> None:
@@ -876,7 +875,8 @@ WRITER = """
 import itertools, sys
 from pathlib import Path
 from yolostudy.study.course import Course
-from yolostudy.study.desk import Desk, Refusal
+from yolostudy.study.desk import Desk
+from yolostudy.study.errors import Refusal
 
 root, name, writer = sys.argv[1:]
 desk = Desk(Course(Path(root), "yolostudy", {"shapes": "01_shapes", "rooms": "02_rooms"}))
@@ -970,8 +970,9 @@ class Life(RuleBasedStateMachine):
         return content
 
     def act(self, call, name: str, *arguments) -> None:
-        """One word at the desk: the other definitions stay, a refusal writes nothing, and a change
-        says whether it wrote.
+        """One command at the desk.
+
+        The other definitions stay, a refusal writes nothing, and a change says whether it wrote.
         """
         before = self.look()
         try:

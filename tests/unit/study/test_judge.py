@@ -1,6 +1,4 @@
-"""The judge and observations alone: what differs, what is caught, what is put back, what is
-remembered, what a card shows.
-"""
+"""The judge and observations: differences, errors, isolation, what is remembered, cards."""
 
 import json
 import math
@@ -23,16 +21,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.tiny_course import EXERCISES, fill, run, write_course, write_exercises
-from yolostudy.study import verdict_cache
-from yolostudy.study.authoring.author import release
+from yolostudy.study import edition_in_use, verdict_cache
+from yolostudy.study.authoring.release import release
 from yolostudy.study.card import Card, card, notice, side_by_side
+from yolostudy.study.errors import CourseError
 from yolostudy.study.exercise import Exercise, Misconception, read_exercises, read_outline
-from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, Result, Stopped, Verdict, time_limit, untouched
+from yolostudy.study.fill_cell import exercises_in
+from yolostudy.study.isolation import Stopped, time_limit, untouched
+from yolostudy.study.judge import Judge
 from yolostudy.study.observation import Frame, Raised, Seen, dumps, first_difference, loads, plain
 from yolostudy.study.progress import Progress
-from yolostudy.study.regions import CourseError
+from yolostudy.study.verdict import NOT_ATTEMPTED, NOT_YET, PASSED, Result, Verdict
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DIAGONAL = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 STUB = 'raise NotImplementedError("exercise shapes.Square: course/01_shapes.ipynb")'
 quick = settings(max_examples=60, deadline=None, derandomize=True)
@@ -302,6 +303,15 @@ def test_an_outline_that_is_computed_is_imported(course):
     (course.exercises / "again.py").write_text(EXERCISES)
     with pytest.raises(CourseError, match=r"there are two exercises shapes\."):
         read_outline(course.exercises)
+
+
+def test_exercises_stand_in_the_order_of_their_notebook():
+    course = edition_in_use.course()
+    outline = [*Judge(course).outline.values()]
+    for stage in {exercise.stage for exercise in outline}:
+        own = [exercise for exercise in outline if exercise.stage == stage]
+        source = course.source(course.notebooks[own[0].module]).read_text("utf-8")
+        assert [exercise.name for exercise in own] == exercises_in(source)
 
 
 # ---- what an answer may do -----------------------------------------------------------------------
@@ -574,9 +584,7 @@ def verdict_of(expected, yours, error: Raised | None = None, **more) -> Verdict:
 
 
 def tree(page: str) -> ElementTree.Element:
-    """The page as a browser would see it: it must be well formed, and no text may have become an
-    element.
-    """
+    """The page as a browser would see it: well formed, with no text that became an element."""
     page = ElementTree.fromstring(page.replace("&nbsp;", " "))
     assert not [element for element in page.iter() if element.tag == "script"]
     return page

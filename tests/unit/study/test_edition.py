@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_course import NOTEBOOKS, ROOMS, SHAPES
-from yolostudy.study.edition import CourseError, Edition, load, parse, read, read_module, strip, transplant
+from yolostudy.study.edition import Edition, load, parse, read, read_module, strip, transplant
+from yolostudy.study.errors import CourseError
 
 STUB = 'raise NotImplementedError("exercise shapes.{}: course/01_shapes.ipynb")'
 
@@ -230,9 +231,7 @@ NAMES = ["a", "b", "c", "d", "e"]
 @settings(max_examples=200)
 @given(st.data())
 def test_helpers_come_along_and_nothing_else(data):
-    """Random call graphs: what the transplanted definition reaches and the target lacks comes, and
-    the result runs.
-    """
+    """Random call graphs: a definition brings what it reaches and the target lacks."""
     calls = {name: data.draw(st.lists(st.sampled_from(NAMES), unique=True), name) for name in NAMES}
     had = {*data.draw(st.sets(st.sampled_from(NAMES[1:])), "had"), "a"}
     donor = edition(

@@ -1,6 +1,4 @@
-"""The sandbox: whatever an answer does, it gets a verdict, does no damage, and the next one is
-judged.
-"""
+"""The sandbox: an answer gets a verdict and does no damage, and the next one is judged."""
 
 import contextlib
 import os
@@ -17,9 +15,10 @@ from tests.tiny_course import write_course
 from yolostudy.study import edition_in_use
 from yolostudy.study.course import Course
 from yolostudy.study.edition import Edition, parse
-from yolostudy.study.grading import sandbox
+from yolostudy.study.grading import walls
 from yolostudy.study.grading.sandbox import Sandbox
-from yolostudy.study.judge import NOT_YET, PASSED, Judge, Verdict
+from yolostudy.study.judge import Judge
+from yolostudy.study.verdict import NOT_YET, PASSED, Verdict
 
 EXERCISES = """\
 from yolostudy.study.exercise import Exercise
@@ -49,7 +48,7 @@ diagonal.misconception(
     "twice the side", swap=("math.hypot(square.side, square.side)", "2 * square.side"), because="That is the way around the corner."
 )
 """
-KERNEL = sandbox.landlock()
+KERNEL = walls.landlock()
 needs = pytest.mark.skipif
 PATIENCE = 1.0
 
@@ -196,9 +195,9 @@ FORBIDDEN = {  # each must raise an OSError; FILE and FOLDER belong to the grade
     "all that lives": "import gc\ngc.get_objects()",
 }
 DISARM = """
-    import builtins, yolostudy.study.grading.sandbox as walls
+    import builtins, yolostudy.study.grading.server as server, yolostudy.study.grading.walls as walls
     kept = builtins.isinstance, builtins.type, os.path.realpath, os.fsdecode
-    walls._guard = walls.wall = walls.PermissionError = None
+    walls.guard = walls.wall = walls.PermissionError = server.guard = server.wall = None
     os.O_WRONLY = os.O_RDWR = os.O_CREAT = os.O_TRUNC = os.O_APPEND = 0
     builtins.isinstance = lambda *a: False
     builtins.type = lambda *a: int
@@ -409,8 +408,7 @@ def test_an_orphan_ends_with_its_time(course, judge):
         [
             sys.executable,
             "-c",
-            "from yolostudy.study.grading.sandbox import _limit; import resource; _limit(-9); [0 for _ in iter(int, "
-            "1)]",
+            "from yolostudy.study.grading.walls import limit; limit(-9); [0 for _ in iter(int, 1)]",
         ],
         env={**os.environ, "PYTHONPATH": str(course.root), "YOLOSTUDY_USE": "mine"},
         timeout=60,
@@ -433,8 +431,8 @@ def test_a_walled_command_writes_and_reads_only_where_it_may(course, tmp_path):
                 print("refused")
         print(subprocess.run(["ls", str(here)], capture_output=True).returncode > 0)
     """
-    command = sandbox.walled(
-        [sys.executable, "-c", dedent(code)], course.root, sandbox.python_folders(), [str(tmp_path / "mine")]
+    command = walls.walled(
+        [sys.executable, "-c", dedent(code)], course.root, walls.python_folders(), [str(tmp_path / "mine")]
     )
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["refused", "refused", "refused", "True"], done.stderr

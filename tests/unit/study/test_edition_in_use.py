@@ -5,8 +5,8 @@ import re
 import pytest
 
 from tests.tiny_course import fill, run, write_course, write_exercises
-from yolostudy.study.authoring.author import release
-from yolostudy.study.edition import CourseError
+from yolostudy.study.authoring.release import release
+from yolostudy.study.errors import CourseError
 
 RAISE = 'raise NotImplementedError("exercise shapes.diagonal: course/01_shapes.ipynb")'
 
@@ -77,7 +77,7 @@ def test_a_word_decides_by_module(course, word, expected):
 def test_an_unknown_word_is_an_error_that_lists_the_known_and_changes_nothing(course, word):
     code = f"""
         import os, yolostudy
-        from yolostudy.study.edition import CourseError
+        from yolostudy.study.errors import CourseError
         yolostudy.use("reference")
         try:
             yolostudy.use({word!r})
@@ -110,6 +110,16 @@ def test_a_change_reaches_given_modules_and_leaves_the_ground_alone(course):
         print(sys.modules["yolostudy.data"] is data, sys.modules["yolostudy.study"] is study, old.area())
     """
     assert lines(run(course, code)) == ["True False", "True False", "True True 0"]
+
+
+def test_an_attribute_of_the_package_is_imported_again(course):
+    code = """
+        import sys, yolostudy, yolostudy.lens, yolostudy.shapes
+        yolostudy.use("reference")
+        print(yolostudy.shapes.Square(2).area(), yolostudy.lens.Room is yolostudy.rooms.Room)
+        print(hasattr(yolostudy, "no_such_part"), "IPython" in sys.modules)
+    """
+    assert lines(run(course, code)) == ["4.0 True", "False False"]
 
 
 def test_nothing_is_purged_before_an_exercise_module_was_imported(course):
