@@ -14,6 +14,7 @@ from yolostudy.study.judge import NOT_ATTEMPTED, NOT_YET, PASSED, Judge, faults
 JUDGE = Judge(edition_in_use.course())
 NAMES = [*JUDGE.exercises]
 MISTAKES = [(name, m) for name, exercise in JUDGE.exercises.items() for m in exercise.misconceptions]
+# one folder a way of writing: explicit loops; calls of torch and Python libraries; as somebody with a year of PyTorch
 ALTERNATIVES = sorted(Path(__file__).parent.joinpath("alternatives").iterdir())
 ANSWERS = [
     (folder, name) for folder in ALTERNATIVES for name in NAMES if (folder / f"{name.partition('.')[0]}.py").exists()
