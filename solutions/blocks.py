@@ -76,9 +76,6 @@ class Bottleneck(nn.Module):
 class CSPLayer_2Conv(nn.Module):
     """Split a map, refine one half by a row of bottlenecks, concatenate every step (known as C2f).
 
-    The first ConvModule makes both halves. The second half goes through the row. The last
-    ConvModule reads both halves and the output of each bottleneck, in this order.
-
     Args:
         c_in, c_out: channels of the input and of the output; each half has c_out // 2.
         repeats: number of bottlenecks in the row.
@@ -111,9 +108,6 @@ class CSPLayer_2Conv(nn.Module):
 
 class SPPF(nn.Module):
     """Spatial pyramid pooling, fast: three chained max pools that see 5, 9 and 13 positions wide.
-
-    The first ConvModule halves c_in. The last one reads its output and the three pooled maps, in
-    this order.
 
     Args:
         c_in, c_out: channels of the input and of the output.
