@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-STRIDES = (8, 16, 32)
+from .network import STRIDES
 
 
 def make_anchors(
