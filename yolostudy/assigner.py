@@ -134,7 +134,7 @@ class TaskAlignedAssigner:
                 image has one row of padding.
 
         Returns:
-            An `Assignment`. The target score of a positive is its metric, scaled: the highest metric
+            An `Assignment`. The target score of a positive is its scaled metric: the highest metric
             among a ground truth's positives becomes the largest overlap among them (TOOD, section
             3.2: the normalised t).
         """

@@ -97,7 +97,11 @@ def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
     The IoU, minus a term for the distance of the centres, minus a term for the difference of the
     aspect ratios:
 
-        CIoU = IoU - ρ² / c² - α·v,    v = 4/π² · (atan(w₂/h₂) - atan(w₁/h₁))²,    α = v / (1 - IoU + v)
+        CIoU = IoU - ρ² / c² - α·v
+        v = 4/π² · (atan(w₂/h₂) - atan(w₁/h₁))²
+        α = v / (1 - IoU + v)
+
+    ρ is the distance of the centres, c the diagonal of the smallest box around both.
 
     Args:
         boxes, others: (..., 4) x1 y1 x2 y2, both in the same unit.

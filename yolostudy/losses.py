@@ -37,7 +37,7 @@ class LossParts(NamedTuple):
 
 
 class DistributionFocalLoss:
-    """Cross-entropy against the two bins around a real-valued distance, the nearer with more weight.
+    """Cross-entropy against the two bins around a real-valued distance; the nearer weighs more.
 
     DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
     """
@@ -116,7 +116,7 @@ class DetectionLoss(nn.Module):
     - Maps may come in half precision, as autocast makes them; the loss is computed in float32.
     - The normaliser of the three sums is T / n: T is the sum of all target scores over all
       processes, at least 1, and n the number of processes.
-    - Ultralytics multiplies its loss by the batch size before the backward pass; this loss does not.
+    - Ultralytics multiplies its loss by the batch size before the backward pass. This one does not.
     """
 
     def __init__(self, model: nn.Module, box_gain: float = 7.5, cls_gain: float = 0.5, dfl_gain: float = 1.5):

@@ -11,7 +11,7 @@ from ._fixtures import values
 
 
 def grid(side: int, *strides: int) -> Tensor:
-    """The centres of the positions of square maps over a square image of that side: (A, 2) pixels."""
+    """The centres (A, 2) in pixels of all positions of square maps over a square image."""
     levels = []
     for stride in strides:
         centres = torch.arange(side // stride) * float(stride) + stride / 2

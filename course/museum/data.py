@@ -105,7 +105,7 @@ def careful(description: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(reader, line: str, labels: str = "labels"):
-    """The classes and boxes that a reader returns for one label line, or its message if it refuses."""
+    """What a reader returns for one label line: classes and boxes, or the message of its refusal."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return reader(yolo_set(Path(folder), line, labels))
