@@ -4,7 +4,7 @@ No rule fixes in advance which position should find an object. During training t
 predictions decide: among the anchor points inside a ground-truth box, those that already score its
 class well and place its box well become its positives.
 
-    candidates (inside a box)  ->  metric  ->  the k best of each box  ->  conflicts resolved  ->  targets
+    candidates (inside a box) -> metric -> the k best of each box -> conflicts resolved -> targets
 
 Sources: Feng et al. 2021, TOOD, section 3.2; Ultralytics 8.4.190 `utils/tal.py`, class
 TaskAlignedAssigner.

@@ -107,8 +107,8 @@ class DistillationLoss(nn.Module):
 
     def forward(self, maps: list[Tensor], targets: Tensor) -> DistillationParts:
         images, features = self.taps.take()
-        form = maps[0].dtype
-        with torch.autocast(images.device.type, dtype=form, enabled=form in (torch.bfloat16, torch.float16)):
+        dtype = maps[0].dtype
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype in (torch.bfloat16, torch.float16)):
             wanted_maps, wanted_features = self.teacher(images)
         total, *parts = self.detection(maps, targets)
         none = torch.zeros_like(total)
