@@ -1,6 +1,4 @@
-"""Stage 9 with a decorator, einsum, coins as pairs of logits, and a teacher that is put back into
-the mode it was found in.
-"""
+"""Stage 9 as somebody with a year of PyTorch writes it: einsum, coins as pairs of logits."""
 
 from __future__ import annotations
 
@@ -16,17 +14,17 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")
 
 
 class DistillationError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class DistillationParts(NamedTuple):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
     total: Tensor
 
 
 class Taps:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class Teacher:

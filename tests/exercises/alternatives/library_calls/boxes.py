@@ -1,6 +1,4 @@
-"""Stage 4 written with other people's tools: cartesian_prod, einsum, softmax's formula in log
-space, torchvision.
-"""
+"""Stage 4 with cartesian_prod, einsum, conv1d and torchvision."""
 
 from __future__ import annotations
 

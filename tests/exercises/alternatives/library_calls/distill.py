@@ -1,6 +1,4 @@
-"""Stage 9 by torch's own functions: freeze of stage 7, kl_div with logarithms on both sides,
-cross-entropy minus entropy.
-"""
+"""Stage 9 by torch's kl_div, stage 7's freeze, and cross-entropy minus entropy."""
 
 from __future__ import annotations
 
@@ -18,17 +16,17 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")
 
 
 class DistillationError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class DistillationParts(NamedTuple):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
     total: Tensor
 
 
 class Taps:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class Teacher:

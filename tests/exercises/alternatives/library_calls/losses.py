@@ -1,4 +1,4 @@
-"""Stage 6 dense: masks and one-hot targets for indices, torch's own cross-entropy, float64 inside."""
+"""Stage 6 dense: masks, one-hot targets, torch's own cross-entropy, float64 inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1 once more: a table of kinds, an exit stack, and a generator of all chains."""
+"""Stage 1 by an exit stack and a generator of all chains."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def record(function: Callable, *arguments: object, packages: Sequence[str] = (),
 
 
 def chains(call: Call, above: list[Call], start: str) -> Iterator[list[Call]]:
-    """Every chain that begins at an outermost `start`, in the order of time."""
+    """Every chain that begins at an outermost `start`, in the order of the calls."""
     if above or call.named(start):
         above = [*above, call]
         yield above

@@ -1,4 +1,4 @@
-"""Stage 4 written with plain loops, one number at a time, float64 where it is allowed."""
+"""Stage 4 in loops, one number at a time, float64 where it is allowed."""
 
 from __future__ import annotations
 

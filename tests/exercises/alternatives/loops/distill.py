@@ -14,17 +14,17 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")
 
 
 class DistillationError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class DistillationParts(NamedTuple):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
     total: Tensor
 
 
 class Taps:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class Teacher:
@@ -49,9 +49,7 @@ class Teacher:
 
 
 def divergence(s: Tensor, t: Tensor) -> Tensor:
-    """KL of two distributions from their logits (N,): the mean difference under the teacher, less
-    that of the normalisations.
-    """
+    """KL of two distributions (N,), from their logits."""
     s, t = s - s.max(), t - t.max()
     p = t.softmax(0)
     return (p * (t - s)).sum() - t.exp().sum().log() + s.exp().sum().log()

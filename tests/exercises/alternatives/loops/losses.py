@@ -1,4 +1,4 @@
-"""Stage 6 in loops, one object, edge or level at a time."""
+"""Stage 6 in loops: one object, edge or level at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1 with objects where the reference has closures, and with loops where it calls itself."""
+"""Stage 1 in loops in place of recursion, and with an object in place of closures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def summarize(value: object, depth: int = 3) -> object:
 
 
 class Recorder:
-    """A tree that grows."""
+    """The tree so far, and the calls that are running."""
 
     def __init__(self, root: Call):
         self.running = [root]
