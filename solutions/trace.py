@@ -24,12 +24,9 @@ from types import FrameType
 MONITORING = hasattr(sys, "monitoring")  # Python 3.12 and later: functions that are not watched cost nothing
 MAX_ENTRIES = 12  # entries of one dict or list that a summary keeps
 MAX_CHARACTERS = 80  # characters of a text that a summary keeps
-MAX_CALLS = 200_000  # calls that one tree keeps, about 200 MB; later ones are dropped
-RETURN_OPCODES = (
-    "RETURN_VALUE",
-    "YIELD_VALUE",
-    "RETURN_GENERATOR",
-)  # instructions that end a call without an exception
+MAX_CALLS = 200_000  # calls that one tree keeps, about 200 MB; later calls are dropped
+# instructions that end a call without an exception
+RETURN_OPCODES = ("RETURN_VALUE", "YIELD_VALUE", "RETURN_GENERATOR")
 
 
 @dataclass(slots=True)
@@ -122,9 +119,8 @@ class Watch:
     def _is_watched(self, frame: FrameType) -> bool:
         module = frame.f_globals.get("__name__", "")
         if module not in self.known:
-            self.known[module] = module != __name__ and any(
-                f"{module}.".startswith(f"{package}.") for package in self.packages
-            )
+            inside = (f"{module}.".startswith(f"{package}.") for package in self.packages)
+            self.known[module] = module != __name__ and any(inside)
         if not self.known[module]:
             return False
         name = frame.f_code.co_name
