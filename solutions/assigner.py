@@ -1,10 +1,10 @@
 """Which anchor answers for which object: task-aligned assignment.
 
-Nobody says in advance which position should find an object. During training the network's own
+No rule fixes in advance which position should find an object. During training the network's own
 predictions decide: among the anchor points inside a ground-truth box, those that already score its
 class well and place its box well become its positives.
 
-    candidates (inside a box)  ->  metric  ->  the k best of each box  ->  conflicts resolved  ->  targets
+    candidates (inside a box) -> metric -> the k best of each box -> conflicts resolved -> targets
 
 Sources: Feng et al. 2021, TOOD, section 3.2; Ultralytics 8.4.190 `utils/tal.py`, class
 TaskAlignedAssigner.
@@ -23,25 +23,25 @@ from .boxes import complete_iou
 class Assignment(NamedTuple):
     """What each anchor has to predict.
 
-    labels (B, A): class; meaningless on the background. boxes (B, A, 4): pixels. scores (B, A, C):
-    soft targets in 0…1, zero on the background. foreground (B, A): bool. gt_index (B, A): which
-    ground truth of its image.
+    On the background labels, boxes and gt_index are meaningless, and scores are 0.
     """
 
-    labels: Tensor
-    boxes: Tensor
-    scores: Tensor
-    foreground: Tensor
-    gt_index: Tensor
+    labels: Tensor  # (B, A) int64: class
+    boxes: Tensor  # (B, A, 4) pixels
+    scores: Tensor  # (B, A, C) soft targets in 0…1
+    foreground: Tensor  # (B, A) bool: whether the anchor is a positive
+    gt_index: Tensor  # (B, A) int64: row of its ground truth in 0 … G - 1
 
 
 def anchors_inside(anchors: Tensor, gt_boxes: Tensor, gt_mask: Tensor, min_side: float = 16.0) -> Tensor:
-    """Which anchor points lie strictly inside which ground-truth box.
+    """Find the anchor points that lie strictly inside each ground-truth box.
 
     Args:
-        anchors: (A, 2) pixels. gt_boxes: (B, G, 4) pixels. gt_mask: (B, G) bool, False on padding.
-        min_side: a real box with a shorter side counts as that long about its centre, so that a
-            tiny object finds an anchor too.
+        anchors: (A, 2) pixels.
+        gt_boxes: (B, G, 4) pixels.
+        gt_mask: (B, G) bool, False on padding.
+        min_side: pixels; a shorter side of a box is enlarged to this length about its centre, so
+            that a tiny object finds an anchor too.
 
     Returns:
         (B, G, A) bool; all False for padding.
@@ -68,23 +68,28 @@ def alignment(
     alpha: float = 0.5,
     beta: float = 6.0,
 ) -> tuple[Tensor, Tensor]:
-    """How well each candidate already does both tasks: score^alpha · IoU^beta.
+    """Measure how well each candidate already does both tasks: score^alpha · CIoU^beta.
 
     Args:
-        scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels.
-        gt_labels: (B, G). gt_boxes: (B, G, 4) pixels.
-        candidates: (B, G, A) bool, where to compute; elsewhere both results are 0.
+        scores: (B, A, C) in 0…1.
+        boxes: (B, A, 4) predicted, pixels.
+        gt_labels: (B, G).
+        gt_boxes: (B, G, 4) pixels.
+        candidates: (B, G, A) bool; where it is False, both results are 0.
+        alpha, beta: exponents of score and overlap.
 
     Returns:
-        metric (B, G, A), and overlaps (B, G, A): the complete IoU, clamped at 0.
+        metric (B, G, A): the product.
+        overlaps (B, G, A): the complete IoU, clamped at 0.
     """
     # BEGIN SOLUTION
-    # a box holds few of the anchors: only those pairs are worth computing
+    # only few anchors lie inside a box: compute these pairs alone
     image, gt, anchor = candidates.nonzero(as_tuple=True)
     score = scores[image, anchor, gt_labels[image, gt]]
-    # a negative base has no 6th root to come back from
+    # clamped: an even power of a negative CIoU is positive, so a distant box would get a high metric
     overlap = complete_iou(gt_boxes[image, gt], boxes[image, anchor]).clamp(min=0)
-    metric, overlaps = (torch.zeros(candidates.shape, dtype=boxes.dtype, device=boxes.device) for _ in range(2))
+    metric = torch.zeros(candidates.shape, dtype=boxes.dtype, device=boxes.device)
+    overlaps = torch.zeros_like(metric)
     metric[image, gt, anchor] = score.pow(alpha) * overlap.pow(beta)
     overlaps[image, gt, anchor] = overlap
     return metric, overlaps
@@ -92,13 +97,15 @@ def alignment(
 
 
 def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
-    """The k candidates with the highest metric of each ground truth.
+    """Choose the k candidates of each ground truth that have the highest metric.
 
     Args:
-        metric: (B, G, A). candidates: (B, G, A) bool.
+        metric: (B, G, A).
+        candidates: (B, G, A) bool.
+        k: how many to choose; fewer if there are fewer candidates.
 
     Returns:
-        (B, G, A) bool; never an anchor that is no candidate, even where every metric is 0.
+        (B, G, A) bool; True only for candidates, even if every metric is 0.
     """
     # BEGIN SOLUTION
     best = metric.topk(min(k, metric.shape[-1]), dim=-1).indices  # (B, G, k)
@@ -108,11 +115,14 @@ def top_candidates(metric: Tensor, candidates: Tensor, k: int = 10) -> Tensor:
 
 
 def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
-    """Give an anchor that several ground truths want to the one that its box overlaps most, of all
-    in its image, whether that one wants it or not.
+    """Leave each anchor to one ground truth at most.
+
+    An anchor that several ground truths have chosen goes to the one with the largest overlap. All
+    ground truths of the image take part in this, even those that have not chosen the anchor.
 
     Args:
-        positive: (B, G, A) bool. overlaps: (B, G, A).
+        positive: (B, G, A) bool: which anchors each ground truth has chosen.
+        overlaps: (B, G, A).
 
     Returns:
         (B, G, A) bool with at most one True for each anchor.
@@ -131,13 +141,13 @@ def resolve_conflicts(positive: Tensor, overlaps: Tensor) -> Tensor:
 
 
 class TaskAlignedAssigner:
-    """Assign ground truths to anchors by how well the network already sees them.
+    """Assign ground truths to anchors by how well the network already detects them.
 
     Args:
         num_classes: C.
-        k: positives of each ground truth, at most.
+        k: maximum number of positives for each ground truth.
         alpha, beta: exponents of score and overlap.
-        eps: keeps the normalisation from dividing by 0.
+        eps: added to the divisor of the normalisation, which may be 0.
     """
 
     def __init__(self, num_classes: int, k: int = 10, alpha: float = 0.5, beta: float = 6.0, eps: float = 1e-9):
@@ -147,29 +157,34 @@ class TaskAlignedAssigner:
     def __call__(
         self, scores: Tensor, boxes: Tensor, anchors: Tensor, gt_labels: Tensor, gt_boxes: Tensor, gt_mask: Tensor
     ) -> Assignment:
-        """Assign.
+        """Assign the ground truths of a batch.
 
         Args:
-            scores: (B, A, C) in 0…1. boxes: (B, A, 4) predicted, pixels. anchors: (A, 2) pixels.
-            gt_labels: (B, G) int64. gt_boxes: (B, G, 4) pixels.
-            gt_mask: (B, G) bool, False on padding. G is at least 1: a batch without objects is one
-                row of padding.
+            scores: (B, A, C) in 0…1.
+            boxes: (B, A, 4) predicted, pixels.
+            anchors: (A, 2) pixels.
+            gt_labels: (B, G) int64.
+            gt_boxes: (B, G, 4) pixels.
+            gt_mask: (B, G) bool, False on padding. G is at least 1: in a batch without objects each
+                image has one row of padding.
 
         Returns:
-            An `Assignment`. The score of a positive is its metric, scaled so that the best positive
-            of each ground truth
-            gets the best overlap among that ground truth's positives (TOOD, equation 4).
+            An `Assignment`. The target score of a positive is its scaled metric: the highest metric
+            among a ground truth's positives becomes the largest overlap among them (TOOD, section
+            3.2: the normalised t).
         """
         # BEGIN SOLUTION
         candidates = anchors_inside(anchors, gt_boxes, gt_mask)
         metric, overlaps = alignment(scores, boxes, gt_labels, gt_boxes, candidates, self.alpha, self.beta)
         positive = resolve_conflicts(top_candidates(metric, candidates, self.k), overlaps)
 
-        image, gt, anchor = positive.nonzero(as_tuple=True)  # (P,) each: one row for each foreground anchor
+        image, gt, anchor = positive.nonzero(as_tuple=True)  # (P,) each: one entry for each foreground anchor
         pair_metric, pair_overlap = metric[image, gt, anchor], overlaps[image, gt, anchor]
         best_metric, best_overlap = torch.zeros_like(gt_boxes[..., 0]), torch.zeros_like(gt_boxes[..., 0])  # (B, G)
-        best_metric.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_metric, "amax")
-        best_overlap.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_overlap, "amax")
+        flat_index = image * gt_mask.shape[1] + gt  # of the ground truth in 0 … B·G - 1
+        best_metric.view(-1).scatter_reduce_(0, flat_index, pair_metric, "amax")
+        best_overlap.view(-1).scatter_reduce_(0, flat_index, pair_overlap, "amax")
+        pair_score = pair_metric * best_overlap[image, gt] / (best_metric[image, gt] + self.eps)
 
         foreground = torch.zeros(scores.shape[:2], dtype=torch.bool, device=scores.device)
         gt_index = torch.zeros(scores.shape[:2], dtype=torch.long, device=scores.device)
@@ -179,8 +194,6 @@ class TaskAlignedAssigner:
         gt_index[image, anchor] = gt
         labels[image, anchor] = gt_labels[image, gt]
         target_boxes[image, anchor] = gt_boxes[image, gt]
-        target_scores[image, anchor, gt_labels[image, gt]] = (
-            pair_metric * best_overlap[image, gt] / (best_metric[image, gt] + self.eps)
-        )
+        target_scores[image, anchor, gt_labels[image, gt]] = pair_score
         return Assignment(labels, target_boxes, target_scores, foreground, gt_index)
         # END SOLUTION

@@ -1,7 +1,7 @@
 """The four blocks that the whole detector is made of.
 
-ConvModule is a convolution that normalises and activates; Bottleneck puts two of them behind a
-shortcut; CSPLayer_2Conv splits a map, refines one half step by step and keeps every step; SPPF lets
+ConvModule is a convolution with normalisation and activation. Bottleneck puts two of them behind a
+shortcut. CSPLayer_2Conv splits a map, refines one half step by step and keeps every step. SPPF lets
 a position see far without shrinking the map.
 
 Sources: Ultralytics 8.4.190 `nn/modules/conv.py` and `nn/modules/block.py` (Conv, Bottleneck, C2f,
@@ -19,20 +19,20 @@ class ConvModule(nn.Module):
 
     Args:
         c_in, c_out: channels of the input and of the output.
-        kernel_size: side of the square kernel, odd; padded so that stride 1 keeps the size.
-        stride: step of the kernel, in positions.
+        kernel_size: side of the square kernel, odd; the padding lets stride 1 keep the size.
+        stride: distance between neighbouring kernel positions.
 
     Shape:
         (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))
 
-    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps 0.001 and momentum 0.03 of the
-    normalisation: `initialize_weights`.
+    Source: Ultralytics `nn/modules/conv.py`, class Conv. The normalisation has eps 0.001 and
+    momentum 0.03, as `initialize_weights` in `utils/torch_utils.py` sets them.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 1, stride: int = 1):
         super().__init__()
         # BEGIN SOLUTION
-        # the normalisation subtracts the mean, so a bias of the convolution would be lost in it
+        # no bias: the normalisation would subtract it again with the mean
         self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.bn = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)
         self.act = nn.SiLU()
@@ -45,12 +45,11 @@ class ConvModule(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
-    allow it.
+    """Two 3 x 3 ConvModules, with a shortcut around both.
 
     Args:
         c_in, c_out: channels of the input and of the output.
-        shortcut: add the input to the output; ignored where c_in differs from c_out.
+        shortcut: add the input to the output; ignored if c_in differs from c_out.
 
     Shape:
         (B, c_in, H, W) -> (B, c_out, H, W)
@@ -75,12 +74,11 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
-    (known as C2f).
+    """Split a map, refine one half by a row of bottlenecks, concatenate every step (known as C2f).
 
     Args:
         c_in, c_out: channels of the input and of the output; each half has c_out // 2.
-        repeats: how many bottlenecks stand in the row.
+        repeats: number of bottlenecks in the row.
         shortcut: whether each bottleneck adds its input.
 
     Shape:
@@ -103,7 +101,7 @@ class CSPLayer_2Conv(nn.Module):
         # BEGIN SOLUTION
         maps = list(self.cv1(x).chunk(2, dim=1))
         for bottleneck in self.m:
-            maps.append(bottleneck(maps[-1]))  # each refines what the one before made
+            maps.append(bottleneck(maps[-1]))  # each refines the output of the one before
         return self.cv2(torch.cat(maps, dim=1))
         # END SOLUTION
 
@@ -135,6 +133,6 @@ class SPPF(nn.Module):
         # BEGIN SOLUTION
         maps = [self.cv1(x)]
         for _ in range(3):
-            maps.append(self.pool(maps[-1]))  # chained: each pool sees further than the one before
+            maps.append(self.pool(maps[-1]))  # chained: each pool sees farther than the one before
         return self.cv2(torch.cat(maps, dim=1))
         # END SOLUTION

@@ -1,8 +1,8 @@
 """Anchor points, distributions, boxes: how a raw map becomes detections.
 
-An anchor point is the centre of one position of an output map. A position says how far the four
-edges of its object lie from that point, each distance as a distribution over R bins whose
-expectation counts, in units of the stride.
+An anchor point is the centre of one position of an output map. Each position predicts how far the
+four edges of its object lie from that point. Each distance is a distribution over R bins; its
+expectation is the distance in units of the stride.
 
 Sources: Ultralytics 8.4.190 `utils/tal.py`, `utils/metrics.py`, `utils/nms.py`; distributions: Li
 et al. 2020, Generalized Focal Loss, section 3.2; complete IoU: Zheng et al. 2020, Distance-IoU
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-STRIDES = (8, 16, 32)
-# pixels between the planes on which boxes of different classes are compared, as in Ultralytics' NMS
-CLASS_OFFSET = 7680
+from .network import STRIDES
+
+CLASS_OFFSET = 7680  # pixels by which NMS shifts each class away from the one before, as in Ultralytics' NMS
 
 
 def make_anchors(
@@ -29,22 +29,22 @@ def make_anchors(
 
     Args:
         sizes: (H, W) of each output map.
-        strides: pixels per position of each.
-        device: where both are made.
+        strides: pixels per position of each map.
+        device: device of both results.
 
     Returns:
-        anchors (A, 2): x, y of each centre, in units of its stride. strides (A, 1): that stride in
-        pixels.
+        anchors (A, 2): x, y of each centre, in units of its stride.
+        strides (A, 1): that stride in pixels.
     """
     # BEGIN SOLUTION
-    anchors, steps = [], []
+    anchors, anchor_strides = [], []
     for (height, width), stride in zip(sizes, strides, strict=True):
-        y, x = torch.meshgrid(
-            torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij"
-        )
+        rows = torch.arange(height, device=device) + 0.5
+        columns = torch.arange(width, device=device) + 0.5
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
         anchors.append(torch.stack((x, y), dim=-1).reshape(-1, 2))  # (H·W, 2)
-        steps.append(torch.full((height * width, 1), float(stride), device=device))
-    return torch.cat(anchors), torch.cat(steps)
+        anchor_strides.append(torch.full((height * width, 1), float(stride), device=device))
+    return torch.cat(anchors), torch.cat(anchor_strides)
     # END SOLUTION
 
 
@@ -55,8 +55,7 @@ def expected_distance(logits: Tensor, reg_max: int = 16) -> Tensor:
         logits: (..., 4·R), R bins for left, then top, right and bottom.
 
     Returns:
-        (..., 4) distances in units of the stride, each within 0 … R - 1, on the device of the
-        logits.
+        (..., 4) distances in units of the stride, within 0 … R - 1, on the device of the logits.
     """
     # BEGIN SOLUTION
     bins = torch.arange(reg_max, dtype=logits.dtype, device=logits.device)
@@ -65,11 +64,11 @@ def expected_distance(logits: Tensor, reg_max: int = 16) -> Tensor:
 
 
 def distance_to_box(anchors: Tensor, distances: Tensor) -> Tensor:
-    """Boxes from anchor points and the distances of their edges.
+    """Build boxes from anchor points and the distances of their edges.
 
     Args:
         anchors: (..., 2) x, y.
-        distances: (..., 4) left, top, right, bottom, in the anchors' unit.
+        distances: (..., 4) left, top, right, bottom, in the unit of the anchors.
 
     Returns:
         (..., 4) x1 y1 x2 y2, in the same unit.
@@ -81,15 +80,16 @@ def distance_to_box(anchors: Tensor, distances: Tensor) -> Tensor:
 
 
 def box_to_distance(anchors: Tensor, boxes: Tensor, reg_max: int = 16) -> Tensor:
-    """The way back: how far the edges lie from the anchor points, within what R bins can say.
+    """The way back: the distances of the edges from the anchor points, in the range of R bins.
 
     Args:
         anchors: (..., 2) x, y in units of the stride.
         boxes: (..., 4) x1 y1 x2 y2 in units of the stride.
+        reg_max: R.
 
     Returns:
-        (..., 4) left, top, right, bottom, clamped to 0 … R - 1 - 0.01 so that the bin above always
-        exists.
+        (..., 4) left, top, right, bottom, clamped to 0 … R - 1 - 0.01, so that there is always a
+        bin above.
     """
     # BEGIN SOLUTION
     left_top, right_bottom = boxes.chunk(2, dim=-1)
@@ -117,19 +117,24 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
-    """Complete IoU of each box with its partner: IoU, less the distance of the centres, less the
-    difference of the aspect ratios.
+    """Complete IoU of each box with its partner.
 
-        CIoU = IoU - ρ² / c² - α·v,    v = 4/π² · (atan(w₂/h₂) - atan(w₁/h₁))²,    α = v / (1 - IoU + v)
+    The IoU, minus a term for the distance of the centres, minus a term for the difference of the
+    aspect ratios:
+
+        CIoU = IoU - ρ² / c² - α·v
+        v = 4/π² · (atan(w₂/h₂) - atan(w₁/h₁))²
+        α = v / (1 - IoU + v)
+
+    ρ is the distance of the centres, c the diagonal of the smallest box around both.
 
     Args:
-        boxes, others: (..., 4) x1 y1 x2 y2, in any unit that both share.
-        eps: keeps every divisor (heights, union, c², that of α) from being 0: equal boxes give 1,
-            boxes without area no NaN.
+        boxes, others: (..., 4) x1 y1 x2 y2, both in the same unit.
+        eps: added to every divisor (heights, union, c², that of α), so that equal boxes give 1 and
+            boxes without area give no NaN.
 
     Returns:
-        (...) at most 1; below 0 where the boxes are far apart. α counts as a constant in the
-        backward pass.
+        (...) at most 1; below 0 if the boxes are far apart. α is a constant in the backward pass.
     """
     # BEGIN SOLUTION
     x1, y1, x2, y2 = boxes.unbind(-1)
@@ -155,19 +160,21 @@ def complete_iou(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
 def non_maximum_suppression(
     boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float = 0.7, max_detections: int = 300
 ) -> Tensor:
-    """Keep the best box of every heap: best score first, and out with all that overlap it and are
-    of its class.
+    """Greedy NMS: keep the best box of every heap.
+
+    Keep the box with the highest score, drop the boxes of its class that overlap it by more than
+    the threshold, and repeat with the rest.
 
     Args:
         boxes: (n, 4) pixels. scores: (n,). classes: (n,).
-        iou_threshold: a box that overlaps a better one by more than this goes.
-        max_detections: stop after that many.
+        iou_threshold: a box whose IoU with a kept box is larger than this is dropped.
+        max_detections: stop after this number of kept boxes.
 
     Returns:
-        (kept,) int64 indices into the input, best score first; (0,) where there is none.
+        (kept,) int64 indices into the input, best score first; (0,) if no box is kept.
     """
     # BEGIN SOLUTION
-    shifted = boxes + classes[:, None] * CLASS_OFFSET  # boxes of different classes never meet
+    shifted = boxes + classes[:, None] * CLASS_OFFSET  # boxes of different classes never overlap
     waiting = scores.argsort(descending=True, stable=True)
     kept = []
     while len(waiting) and len(kept) < max_detections:
@@ -185,12 +192,11 @@ def flatten_maps(maps: Sequence[Tensor]) -> Tensor:
 
 
 def decode(maps: Sequence[Tensor], reg_max: int = 16, strides: Sequence[int] = STRIDES) -> tuple[Tensor, Tensor]:
-    """Boxes (B, A, 4) in pixels and class scores (B, A, C) in 0…1 of every position, nothing left
-    out.
-    """
-    anchors, steps = make_anchors([m.shape[2:] for m in maps], strides, maps[0].device)
+    """Boxes (B, A, 4) in pixels and class scores (B, A, C) in 0…1 of every position."""
+    anchors, anchor_strides = make_anchors([m.shape[2:] for m in maps], strides, maps[0].device)
     logits = flatten_maps(maps).float()
-    boxes = distance_to_box(anchors, expected_distance(logits[..., : 4 * reg_max], reg_max)) * steps
+    distances = expected_distance(logits[..., : 4 * reg_max], reg_max)
+    boxes = distance_to_box(anchors, distances) * anchor_strides
     return boxes, logits[..., 4 * reg_max :].sigmoid()
 
 
@@ -207,9 +213,10 @@ def predict(
 
     Args:
         maps: the network's three raw maps.
-        score_threshold: leave out what scores at most this.
-        multi_label: every class above the threshold makes a detection (what evaluation wants), not
-            only the best one.
+        score_threshold: leave out detections that score this or less.
+        iou_threshold, max_detections: see `non_maximum_suppression`.
+        multi_label: make a detection of every class above the threshold, as evaluation wants, not
+            only of the best class.
 
     Returns:
         Per image (n, 6) on the CPU: x1 y1 x2 y2 in pixels, score, class; best score first.
@@ -223,7 +230,7 @@ def predict(
             best, label = scores.max(dim=-1)
             anchor = (best > score_threshold).nonzero(as_tuple=True)[0]
             score, label = best[anchor], label[anchor]
-        # suppression goes one box at a time, which a processor does sooner than a graphics card
+        # NMS takes one box at a time: a CPU is faster at that than a graphics card
         found, score, label = boxes[anchor].cpu(), score.cpu(), label.cpu()
         kept = non_maximum_suppression(found, score, label, iou_threshold, max_detections)
         detections.append(torch.cat((found[kept], score[kept, None], label[kept, None].float()), dim=1))

@@ -1,11 +1,11 @@
 """Learning from another detector, not from labels alone.
 
-    images ──┬── student ── maps, features ──┬── detection loss, against the labels
-             │                               ├── feature loss:  where in the map does each channel look?
-             └── teacher ── maps, features ──┴── response loss: how likely is each class that both know?
+    images ─┬─ student ─ maps, features ─┬─ detection loss, against the labels
+            │                            ├─ feature loss:  where does each channel look?
+            └─ teacher ─ maps, features ─┴─ response loss: how likely is each shared class?
 
-The engine knows nothing of this. The teacher lives inside the loss; what is trained, averaged,
-evaluated and saved is the student alone.
+The engine knows nothing of this, because the teacher lives inside the loss. Only the student is
+trained, averaged, evaluated and saved.
 
 Sources: Shu et al. 2021, Channel-wise Knowledge Distillation for Dense Prediction (equation 4), as
 TorchDistiller, mmrazor and YOLOv6 have it; Hinton et al. 2015, Distilling the Knowledge in a Neural
@@ -28,13 +28,13 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")  # the three maps that the hea
 
 
 class DistillationError(ValueError):
-    """A teacher that cannot teach this student; the message says why, and what to do."""
+    """Teacher and student do not fit together; the message says why, and what to do."""
 
 
 class DistillationParts(NamedTuple):
-    """The sum, and what it is the sum of; each a scalar tensor, gains included."""
+    """The loss and its five parts, each a scalar tensor with its gain included."""
 
-    total: Tensor
+    total: Tensor  # the sum of the five parts
     box: Tensor
     cls: Tensor
     dfl: Tensor
@@ -43,19 +43,20 @@ class DistillationParts(NamedTuple):
 
 
 class Taps:
-    """What a model was given, and what some of its layers gave, in its latest forward pass.
+    """Record the input of a model and the outputs of some of its layers in the latest forward pass.
+
+    The hooks are removed when this object is deleted.
 
     Args:
-        model: listened to in training mode alone, so neither validation nor an averaged copy of it
-            leaves anything here.
-        layers: names of submodules.
-
-    The listeners go when this object goes.
+        model: the model to listen to.
+        layers: names of its submodules.
+        training_only: record in training mode only, so that validation and the averaged copy leave
+            nothing here.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str], training_only: bool = True):
         self.layers, self.seen = tuple(layers), {}
-        seen = self.seen  # the listeners must not hold this object itself
+        seen = self.seen  # a hook that held `self` would keep this object alive
 
         def listen(name: str, value: Tensor, module: nn.Module) -> None:
             if module.training or not training_only:
@@ -70,7 +71,7 @@ class Taps:
         self.remove = weakref.finalize(self, lambda: [handle.remove() for handle in handles])
 
     def take(self) -> tuple[Tensor, list[Tensor]]:
-        """The images and the layers' outputs, which are not kept any longer."""
+        """Return the images and the list of the layers' outputs, and keep neither."""
         if "images" not in self.seen:
             raise DistillationError(
                 "the student has not run in training mode since the last loss; call the model that this loss was "
@@ -83,15 +84,14 @@ class Taps:
 class Teacher:
     """A trained detector that only answers.
 
-    It is no `nn.Module`, so a module that owns it does not own its weights: they are in nobody's
-    `parameters()` and `state_dict()`, and nobody's `train()` reaches them. The wrapped model is
-    always in eval mode when it answers, so that its batch normalisations use what they have learned
-    and learn nothing more.
+    It is no `nn.Module`. So the weights are in no `parameters()` and no `state_dict()` of a module
+    that owns the teacher, and no `train()` reaches them. The wrapped model is in eval mode at every
+    answer, so that its batch normalisations use their running statistics and do not change them.
 
     Args:
-        model: images (B, 3, H, W) in 0…1 -> raw maps; its parameters stop asking for gradients.
-        class_names: of its class channels, in order.
-        layers: names of the submodules whose outputs it also gives.
+        model: images (B, 3, H, W) in 0…1 -> raw maps; its parameters no longer require gradients.
+        class_names: names of its class channels, in order.
+        layers: names of the submodules whose outputs it returns too.
     """
 
     def __init__(self, model: nn.Module, class_names: Sequence[str], layers: Sequence[str] = NECK):
@@ -102,7 +102,7 @@ class Teacher:
         # END SOLUTION
 
     def __call__(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Raw maps (B, 4·R + C, h, w) and the outputs of the layers, without any gradient."""
+        """Return the raw maps (B, 4·R + C, h, w) and the outputs of the layers, without gradient."""
         # BEGIN SOLUTION
         self.model.eval()
         with torch.no_grad():
@@ -112,17 +112,17 @@ class Teacher:
 
 
 class ChannelWiseLoss:
-    """CWD: each channel of a map says where it looks; the student is to look at the same places.
+    """CWD: each channel of the student's maps should look at the same places as the teacher's.
 
-    Of each channel, a softmax over all positions makes a distribution. The loss is how far the
-    student's is from the teacher's:
+    A softmax over all positions turns each channel into a distribution. The loss of a map is the
+    divergence of the student's distributions from the teacher's; it is summed over the maps:
 
-        τ² / (B·C) · Σ_{b,c} KL(p_T ‖ p_S),   p = softmax over H·W of map / τ,   summed over the maps
+        τ² / (B·C) · Σ_{b,c} KL(p_T ‖ p_S),   p = softmax over h·w of map / τ
 
-    It does not change when a constant is added to a channel, nor when a map is tiled.
+    It does not change if a constant is added to a channel, or if a map is tiled.
 
     Args:
-        temperature: τ. The larger, the more positions count; τ² keeps the size of the gradient.
+        temperature: τ. With a larger τ more positions count; τ² keeps the size of the gradient.
     """
 
     def __init__(self, temperature: float = 1.0):
@@ -132,13 +132,13 @@ class ChannelWiseLoss:
         """The loss of several maps.
 
         Args:
-            student, teacher: lists of maps (B, C, h, w), equal in shape one by one; of any float
-                type, computed in float32.
+            student, teacher: lists of maps (B, C, h, w); the two maps of a pair have the same
+                shape. Any float dtype; the loss is computed in float32.
 
         Returns:
-            A scalar, at least 0, and 0 for equal maps.
+            A scalar, at least 0; 0 for equal maps.
 
-        Errors: ValueError where the lists differ in length.
+        Errors: ValueError if the lists differ in length.
         """
         # BEGIN SOLUTION
         loss = 0.0
@@ -152,25 +152,24 @@ class ChannelWiseLoss:
 
 
 class ResponseLoss:
-    """KL: the student is to find the classes that both know as likely as the teacher does, at every
-    position.
-
-    YOLOv8's classes are independent: each has a sigmoid, and "none of them" is an answer. So a
-    class is a coin, and the loss the divergence of two coins ("bernoulli"). The founding assignment
-    takes a softmax over the classes instead, which compares their order
-    and is blind to a shift of all of them: a teacher that is sure of nothing and one that is sure
-    of everything teach the same ("softmax").
+    """KL: at every position the student should give the shared classes the teacher's probabilities.
 
         τ² / (B·A·C) · Σ KL(p_T ‖ p_S),   p = sigmoid or softmax of the shared classes' logits / τ
 
+    "bernoulli": YOLOv8's classes are independent. Each has a sigmoid, and "none of them" is an
+    answer too. So each class is a coin, and the loss is the divergence of two coins.
+    "softmax": the founding assignment takes a softmax over the classes. It compares the classes
+    with each other and does not notice if all logits are shifted: a teacher that is sure of nothing
+    and one that is sure of everything teach the same.
+
     Args:
-        student_classes, teacher_classes: names in the order of the class channels; those of equal
-            names are compared.
+        student_classes, teacher_classes: names in the order of the class channels. Classes of the
+            same name are shared; C counts them.
         kind: "bernoulli" or "softmax".
         temperature: τ.
-        reg_max: R; the first 4·R channels of a raw map are the box's.
+        reg_max: R; the first 4·R channels of a raw map belong to the box.
 
-    Errors: DistillationError where no class is shared.
+    Errors: DistillationError if no class is shared.
     """
 
     def __init__(
@@ -198,12 +197,13 @@ class ResponseLoss:
         """The loss of two sets of raw maps.
 
         Args:
-            student, teacher: raw maps (B, 4·R + C, h, w) of all levels; each has its own C.
+            student, teacher: raw maps of all levels, each with 4·R channels and one for each of its
+                own classes.
 
         Returns:
-            A scalar, at least 0, and 0 where the shared classes' logits are equal.
+            A scalar, at least 0; 0 if the shared classes' logits are equal.
 
-        Errors: DistillationError where a map has another number of channels.
+        Errors: DistillationError if a map has another number of channels.
         """
         for whose, maps, count in zip(("student", "teacher"), (student, teacher), self.counts, strict=True):
             if (channels := maps[0].shape[1]) != 4 * self.reg_max + count:
@@ -213,23 +213,24 @@ class ResponseLoss:
                     "student's first."
                 )
         # BEGIN SOLUTION
-        # (B, A, shared)
+        # (B, A, shared classes) each
         mine = flatten_maps(student).float()[..., 4 * self.reg_max :][..., self.student_index] / self.temperature
         wanted = flatten_maps(teacher).float()[..., 4 * self.reg_max :][..., self.teacher_index] / self.temperature
         if self.kind == "softmax":
             log_p_s, log_p_t = mine.log_softmax(dim=-1), wanted.log_softmax(dim=-1)
             divergence = log_p_t.exp() * (log_p_t - log_p_s)
         else:
-            yes = F.logsigmoid(wanted) - F.logsigmoid(mine)  # log p_T - log p_S of "it is this class" …
-            no = F.logsigmoid(-wanted) - F.logsigmoid(-mine)  # … and of "it is not"
+            yes = F.logsigmoid(wanted) - F.logsigmoid(mine)  # log p_T - log p_S of "it is this class"
+            no = F.logsigmoid(-wanted) - F.logsigmoid(-mine)  # log (1 - p_T) - log (1 - p_S), of "it is not"
             divergence = wanted.sigmoid() * yes + (-wanted).sigmoid() * no
         return divergence.mean() * self.temperature**2
         # END SOLUTION
 
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], temperature: float = 0.5) -> Tensor:
-    """A feature loss as a plain function: the squared difference, where and in which channels the
-    teacher's map is strong.
+    """A feature loss as a plain function: the squared difference, weighed by the teacher's strength.
+
+    Places and channels count more where the teacher's map is strong.
 
     Source: Yang et al. 2022, Focal and Global Knowledge Distillation, equations 2 to 6, without its
     masks of the true boxes.
@@ -245,27 +246,26 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], tempera
 
 
 class DistillationLoss(nn.Module):
-    """The detection loss, and what the teacher adds to it.
+    """The detection loss plus a feature loss and a response loss from a teacher.
 
     Args:
         detection: (raw maps, targets) -> parts with total, box, cls, dfl; such as
             `losses.DetectionLoss`.
-        student: the model whose maps it will be given, with submodules of the names of
+        student: the model whose maps this loss will get. It has submodules with the names in
             `teacher.taps.layers`.
-        teacher: answers for the images that the student was given, in the number format that the
-            student computed in.
-        feature: (student's list, teacher's list) -> scalar, on the outputs of the layers; any
-            function; None for none.
+        teacher: gets the student's images, and computes in the student's number format.
+        feature: any function (student's list, teacher's list) -> scalar, on the outputs of the
+            layers; None for no feature loss.
         response: the same on raw maps.
         feature_gain, response_gain: weights of the two.
 
     Attributes:
-        share: of both gains, 1 at first; a schedule may lower it.
+        share: factor on both gains, 1 at first; a schedule may lower it.
 
     Shape:
         three raw maps, targets (N, 6) -> `DistillationParts`
 
-    Errors: DistillationError where a layer of the teacher has another shape than the student's.
+    Errors: DistillationError if a layer's output has another shape in the teacher.
     """
 
     def __init__(
@@ -285,8 +285,8 @@ class DistillationLoss(nn.Module):
 
     def forward(self, maps: list[Tensor], targets: Tensor) -> DistillationParts:
         images, features = self.taps.take()
-        form = maps[0].dtype
-        with torch.autocast(images.device.type, dtype=form, enabled=form in (torch.bfloat16, torch.float16)):
+        dtype = maps[0].dtype
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype in (torch.bfloat16, torch.float16)):
             wanted_maps, wanted_features = self.teacher(images)
         if self.feature:
             for name, mine, wanted in zip(self.taps.layers, features, wanted_features, strict=True):

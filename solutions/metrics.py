@@ -1,8 +1,8 @@
-"""Average precision, the figure detectors are compared by, after the protocol of COCO.
+"""Average precision, the number by which detectors are compared, after the protocol of COCO.
 
 A prediction is a hit if it lies on a ground-truth box of its class that no better-scored prediction
-has taken. Lower the score threshold step by step and you walk along a precision-recall curve; AP is
-the area under it, and mAP the mean over the classes.
+has taken. Lowering the score threshold step by step gives a precision-recall curve. AP is the area
+under it, and mAP the mean over the classes.
 
     predictions, truths --match_predictions--> hits per image --average_precision--> AP per class
     --evaluate--> mAP
@@ -11,8 +11,7 @@ Sources: Everingham et al. 2010, "The PASCAL VOC challenge", section 4.2 (matchi
 curve, interpolation); Lin et al. 2014, "Microsoft COCO", and the evaluation page of cocodataset.org
 (ten IoU thresholds, 101 recalls, 100 detections).
 Shapes: n predictions, G ground-truth boxes, T IoU thresholds, C classes. All arithmetic is numpy in
-double precision, because a box at exactly IoU 0.5 has to fall on the same side as in COCO's own
-evaluator.
+double precision, so that a box at exactly IoU 0.5 falls on the same side as in COCO's own evaluator.
 """
 
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 COCO_IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0.0, 1.0, 101)  # where the precision-recall curve is read off
+RECALLS = np.linspace(0.0, 1.0, 101)  # recalls at which the precision-recall curve is sampled
 
 
 def pairwise_iou(boxes1: NDArray, boxes2: NDArray) -> NDArray:
@@ -42,12 +41,13 @@ def pairwise_iou(boxes1: NDArray, boxes2: NDArray) -> NDArray:
 
 
 def match_predictions(predictions: NDArray, truths: NDArray, iou_thresholds: NDArray) -> NDArray:
-    """Say which truth each prediction of one image has found, at every IoU threshold.
+    """Find out which truth each prediction of one image hits, at every IoU threshold.
 
-    Greedy, from the highest score down: a prediction takes, among the truths of its class that are
-    still free and that it meets with IoU >= threshold, the one with the highest IoU. The thresholds
-    do not know of each other: a truth may be taken at 0.5 and still be free at 0.9. Equal scores
-    keep their order; of two truths with the same IoU the later one is taken.
+    Greedy, from the highest score down: each prediction takes one truth at most. It takes the one
+    with the highest IoU among those of its class that are still free and have IoU >= threshold.
+    Each threshold is a matching of its own: a truth may be taken at 0.5 and still be free at 0.9.
+    Predictions with equal scores keep their order. Of two truths with the same IoU the later row is
+    taken.
 
     Args:
         predictions: (n, 6) x1 y1 x2 y2 score class, in pixels, in any order.
@@ -55,18 +55,18 @@ def match_predictions(predictions: NDArray, truths: NDArray, iou_thresholds: NDA
         iou_thresholds: (T,) each above 0.
 
     Returns:
-        (n, T) integers: the row of the truth that the prediction has found, -1 if none. No row
-        appears twice in a column.
+        (n, T) integers, in the order of the predictions: the row of the truth that the prediction
+        has taken, or -1. No row appears twice in a column.
 
-    Source: Everingham et al. 2010, section 4.2.2; the order among equals is that of
-    `COCOeval.evaluateImg` in pycocotools.
+    Source: Everingham et al. 2010, section 4.2.2; ties are broken as `COCOeval.evaluateImg` in
+    pycocotools does.
     """
     # BEGIN SOLUTION
     iou = pairwise_iou(predictions[:, :4], truths[:, 1:])  # (n, G)
     iou[predictions[:, 5, None] != truths[:, 0]] = 0
     indices, rows = (iou >= iou_thresholds.min()).nonzero()  # (P,) the few pairs that may become a match
     iou = iou[indices, rows]
-    # by score; of one prediction's pairs the best IoU first
+    # by score; of one prediction's pairs the best IoU first, of equal IoUs the later truth
     order = np.lexsort((-rows, -iou, indices, -predictions[indices, 4]))
     reached = iou[order, None] >= iou_thresholds  # (P, T)
 
@@ -81,24 +81,25 @@ def match_predictions(predictions: NDArray, truths: NDArray, iou_thresholds: NDA
 
 
 def average_precision(hits: NDArray, scores: NDArray, num_truths: int) -> tuple[NDArray, NDArray]:
-    """Area under the interpolated precision-recall curve of one class, over all images, at every
-    IoU threshold.
+    """Area under the precision-recall curve of one class, over all images, at every IoU threshold.
 
-    With TP(k) the hits among the k best-scored predictions:  precision(k) = TP(k) / k,  recall(k) = TP(k) / num_truths.
-    The interpolated precision at recall r is the highest precision at any recall >= r, 0 where r is
-    never reached; AP is its mean
-    over the 101 recalls 0, 0.01 ... 1.
+    TP(k) is the number of hits among the k best-scored predictions:
+
+        precision(k) = TP(k) / k,    recall(k) = TP(k) / num_truths
+
+    The interpolated precision at recall r is the highest precision at any recall >= r, or 0 if r is
+    never reached. AP is its mean over the 101 recalls 0, 0.01 ... 1.
 
     Args:
         hits: (n, T) whether each prediction has found a truth. n may be 0.
-        scores: (n,) in any order; equal scores keep theirs.
-        num_truths: ground-truth boxes of the class in all images, at least 1.
+        scores: (n,) in any order; predictions with equal scores keep their order.
+        num_truths: number of the class's ground-truth boxes in all images, at least 1.
 
     Returns:
-        AP (T,), and the interpolated precision (T, 101) that it is the mean of.
+        AP (T,), and the interpolated precision (T, 101), whose mean it is.
 
-    Source: Everingham et al. 2010, section 4.2 (with 11 recalls); COCO reads off 101. As
-    `COCOeval.accumulate` in pycocotools.
+    Source: Everingham et al. 2010, section 4.2, with 11 recalls; COCO takes 101, as
+    `COCOeval.accumulate` in pycocotools does.
     """
     # BEGIN SOLUTION
     hits = hits[np.argsort(-scores, kind="stable")]
@@ -106,30 +107,25 @@ def average_precision(hits: NDArray, scores: NDArray, num_truths: int) -> tuple[
     precision = found / np.arange(1, len(hits) + 1)[:, None]
     recall = found / num_truths
 
-    # from the right: the best that any higher recall offers
+    # from the right: the best precision at this recall or a higher one
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    # (n + 1, T): recalls beyond the last are worth 0
-    envelope = np.append(envelope, np.zeros((1, hits.shape[1])), axis=0)
-    interpolated = np.stack(
-        [column[np.searchsorted(reached, RECALLS)] for column, reached in zip(envelope.T, recall.T)]
-    )
-    return interpolated.mean(axis=1), interpolated  # (T,), (T, 101)
+    envelope = np.append(envelope, np.zeros((1, hits.shape[1])), axis=0)  # (n + 1, T): 0 for recalls never reached
+    curves = [column[np.searchsorted(reached, RECALLS)] for column, reached in zip(envelope.T, recall.T)]
+    interpolated = np.stack(curves)  # (T, 101)
+    return interpolated.mean(axis=1), interpolated
     # END SOLUTION
 
 
 class ClassResult(NamedTuple):
-    """One line of the table.
-
-    Precision and recall are those at `threshold`, the score where F1 is best; all at IoU 0.5.
-    """
+    """The result of one class: one line of the table."""
 
     name: str
-    truths: int
+    truths: int  # number of ground-truth boxes
     ap50: float
     ap50_95: float
-    precision: float
-    recall: float
-    threshold: float
+    precision: float  # at `threshold` and IoU 0.5
+    recall: float  # at `threshold` and IoU 0.5
+    threshold: float  # the score threshold at which F1 is best
 
 
 @dataclass(frozen=True)
@@ -138,17 +134,14 @@ class Curves:
 
     recall: NDArray  # (101,)
     precision: NDArray  # (C, 101) interpolated
-    score: NDArray  # (C, 101) the score threshold that just reaches the recall, 0 where none does
+    score: NDArray  # (C, 101) highest score threshold that reaches the recall, 0 if none does
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`. `str` of it is a table."""
 
-    The means leave out classes without truths (nan), and are nan if no class has any.
-    """
-
-    map50: float
+    map50: float  # mean over the classes that have truths; nan if no class has any
     map50_95: float
     per_class: list[ClassResult]
     curves: Curves
@@ -157,12 +150,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         lines = [f"{'class':<20}{'truths':>8}{'AP50':>8}{'AP50-95':>9}{'precision':>11}{'recall':>8}{'at score':>10}"]
-        for row in self.per_class:
-            figures = (
-                f"{row.ap50:>8.3f}{row.ap50_95:>9.3f}{row.precision:>11.3f}{row.recall:>8.3f}{row.threshold:>10.3f}"
-            )
-            lines.append(f"{row.name:<20}{row.truths:>8}{figures}")
-        total = sum(row.truths for row in self.per_class)
+        for own in self.per_class:
+            at_threshold = f"{own.precision:>11.3f}{own.recall:>8.3f}{own.threshold:>10.3f}"
+            lines.append(f"{own.name:<20}{own.truths:>8}{own.ap50:>8.3f}{own.ap50_95:>9.3f}{at_threshold}")
+        total = sum(own.truths for own in self.per_class)
         return "\n".join([*lines, f"{'mean':<20}{total:>8}{self.map50:>8.3f}{self.map50_95:>9.3f}"])
 
 
@@ -173,20 +164,20 @@ def evaluate(
     iou_thresholds: ArrayLike | None = None,
     max_detections: int = 100,
 ) -> Evaluation:
-    """Judge the predictions for a whole data set. A box turned inside out counts as a miss, where
-    pycocotools leaves it out.
+    """Judge the predictions for a whole data set.
+
+    A box with x2 < x1 or y2 < y1 counts as a miss; pycocotools leaves it out.
 
     Args:
         predictions: for each image (n, 6) x1 y1 x2 y2 score class.
         targets: for each image (G, 5) class x1 y1 x2 y2, in the same pixels.
-        class_names: names of the C classes; by default as many as occur, named by their number.
-        iou_thresholds: (T,) the first has to be 0.5; by default COCO's 0.50, 0.55 ... 0.95.
-            map50_95 is the mean over them all.
-        max_detections: how many of the best-scored predictions count, per image and class.
+        class_names: names of the C classes. By default there are as many as occur, named by number.
+        iou_thresholds: (T,) beginning with 0.5; by default COCO's 0.50, 0.55 ... 0.95. map50_95 is
+            the mean over all of them.
+        max_detections: per image and class, only this many best-scored predictions count.
 
-    Raises:
-        ValueError: lists of different length, an array of another shape, an unknown class, or a
-            first threshold that is not 0.5.
+    Errors: ValueError for lists of different length, an array of another shape, an unknown class,
+        or a first threshold that is not 0.5.
     """
     if len(predictions) != len(targets):
         raise ValueError(
@@ -198,16 +189,7 @@ def evaluate(
     found = _arrays(predictions, "predictions", "x1 y1 x2 y2 score class")
     truths = _arrays(targets, "targets", "class x1 y1 x2 y2")
     truth_classes = np.concatenate([np.zeros(0), *(own[:, 0] for own in truths)])
-    occurring = np.unique(np.concatenate([truth_classes, *(own[:, 5] for own in found)]))
-    names = (
-        list(class_names)
-        if class_names is not None
-        else [str(number) for number in range(int(occurring.max(initial=-1)) + 1)]
-    )
-    if strange := set(occurring.tolist()) - set(range(len(names))):
-        raise ValueError(
-            f"Class {strange.pop():g} occurs; classes are whole numbers from 0 to {len(names) - 1}. Check the columns."
-        )
+    names = _class_names(class_names, np.concatenate([truth_classes, *(own[:, 5] for own in found)]))
 
     found = [own if len(own) <= max_detections else _best_scored(own, max_detections) for own in found]
     hits = [match_predictions(own, own_truths, thresholds) >= 0 for own, own_truths in zip(found, truths)]
@@ -233,8 +215,10 @@ def evaluate(
 
 
 def _thresholds(hits: NDArray, scores: NDArray, num_truths: int) -> tuple[NDArray, tuple[float, float, float]]:
-    """Score that just reaches each of the 101 recalls (101,); precision, recall and score where F1
-    = 2 TP / (n + truths) is best.
+    """Find the score thresholds of one class at one IoU threshold.
+
+    Returns the highest threshold that reaches each recall (101,), and precision, recall and
+    threshold where F1 = 2 TP / (n + truths) is best.
     """
     order = np.argsort(-scores, kind="stable")
     found, scores = hits[order].cumsum(), scores[order]
@@ -249,23 +233,32 @@ def _thresholds(hits: NDArray, scores: NDArray, num_truths: int) -> tuple[NDArra
 
 
 def _best_scored(predictions: NDArray, limit: int) -> NDArray:
-    """The `limit` best-scored predictions of each class of one image, (n, 6) -> (at most C * limit,
-    6).
-    """
+    """Keep the `limit` best-scored predictions of each class of one image: (n, 6) -> (…, 6)."""
     ranked = predictions[np.argsort(-predictions[:, 4], kind="stable")]
     return np.concatenate([ranked[ranked[:, 5] == number][:limit] for number in np.unique(ranked[:, 5])])
 
 
+def _class_names(class_names: Sequence[str] | None, classes: NDArray) -> list[str]:
+    """The given names, or the numbers up to the highest class; ValueError for a class beyond them."""
+    occurring = np.unique(classes)
+    if class_names is None:
+        class_names = [str(number) for number in range(int(occurring.max(initial=-1)) + 1)]
+    if strange := set(occurring.tolist()) - set(range(len(class_names))):
+        raise ValueError(
+            f"Class {strange.pop():g} occurs; classes are whole numbers from 0 to {len(class_names) - 1}. Check the "
+            "columns."
+        )
+    return list(class_names)
+
+
 def _arrays(images: Sequence[torch.Tensor | ArrayLike], name: str, columns: str) -> list[NDArray]:
-    """Every image's rows as a float64 array (rows, number of columns)."""
+    """Convert the rows of every image to a float64 array (rows, number of columns)."""
     width = len(columns.split())
     arrays = []
     for image, rows in enumerate(images):
-        rows = (
-            rows.detach().cpu().double().numpy()
-            if isinstance(rows, torch.Tensor)
-            else np.asarray(rows, dtype=np.float64)
-        )
+        if isinstance(rows, torch.Tensor):
+            rows = rows.detach().cpu().double().numpy()
+        rows = np.asarray(rows, dtype=np.float64)
         if rows.size and (rows.ndim != 2 or rows.shape[1] != width):
             raise ValueError(f"{name}[{image}] has shape {rows.shape}; it has to be (rows, {width}): {columns}.")
         arrays.append(rows.reshape(-1, width))

@@ -1,12 +1,13 @@
-"""Watch a program at work: which function calls which, with what, and what comes back.
+"""Watch a running program: which function calls which, with what, and what comes back.
 
-Python tells whoever asks about every function that begins and ends. `Watch` asks, and passes on
-what happens in the packages that you name; `record` makes a tree of it; `summarize` keeps of each
-value what a reader wants to know; `path_between` finds the way from one call to another.
+Python reports every function that begins and ends to anyone who registers for it. `Watch` registers
+and passes on the reports about the packages that you name. `record` builds the tree of calls from
+them. `summarize` reduces each value to what a reader wants to know. `path_between` finds the chain
+of calls from one call to another.
 
 Sources: the Python Library Reference on `sys.setprofile` and `sys.monitoring` (PEP 669, Shannon
 2021); telling a call that raised from one that returned None is from coverage.py,
-`coverage/pytracer.py`. The Call, a node that knows its children, is that of any profiler.
+`coverage/pytracer.py`. `Call`, a node that knows its children, is what any profiler has.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from types import FrameType
 
-MONITORING = hasattr(sys, "monitoring")  # Python 3.12 and later: what is not watched costs nothing
-WIDEST = 12  # entries of one dict or list that a summary keeps
-LONGEST = 80  # characters of a text that a summary keeps
-HANDS_OVER = ("RETURN_VALUE", "YIELD_VALUE", "RETURN_GENERATOR")  # instructions that end a call without an exception
-MOST = 200_000  # calls that one tree holds: about 200 MB; of later ones nothing is kept
+MONITORING = hasattr(sys, "monitoring")  # Python 3.12 and later: functions that are not watched cost nothing
+MAX_ENTRIES = 12  # entries of one dict or list that a summary keeps
+MAX_CHARACTERS = 80  # characters of a text that a summary keeps
+MAX_CALLS = 200_000  # calls that one tree keeps, about 200 MB; later calls are dropped
+# instructions that end a call without an exception
+RETURN_OPCODES = ("RETURN_VALUE", "YIELD_VALUE", "RETURN_GENERATOR")
 
 
 @dataclass(slots=True)
@@ -32,16 +34,15 @@ class Call:
     """One call, and the calls that were made while it ran.
 
     Attributes:
-        function: the name as it is written where the function is defined:
-            "v8DetectionLoss.__call__".
-        owner: class of the object whose method it is: "v8PoseLoss", which may inherit the method;
-            "" for a plain function.
-        module, file, line: where it is defined.
-        arguments: summary of each argument, by its name, self left out.
-        result: summary of what it returned; "Raised" for a call that an exception ended.
-        start, seconds: when it began, by `perf_counter`, and how long it took, the calls inside it
-            included.
-        calls: the calls made inside it, in the order in which they began.
+        function: name as the definition gives it: "v8DetectionLoss.__call__".
+        owner: class of the object that the method was called on: "v8PoseLoss", which may inherit
+            the method; "" for a plain function.
+        module, file, line: where the function is defined.
+        arguments: summary of each argument by its name, without self.
+        result: summary of the returned value; "Raised" if an exception ended the call.
+        start: when the call began, by `perf_counter`.
+        seconds: how long it took, inner calls included.
+        calls: inner calls, in the order in which they began.
     """
 
     function: str
@@ -56,22 +57,24 @@ class Call:
     calls: list[Call] = field(default_factory=list, repr=False)
 
     def named(self, name: str) -> bool:
-        """Whether this is a call of `name`, as it is written ("v8DetectionLoss.__call__"), by the
-        class of its object ("v8PoseLoss.__call__"), or by its last part alone ("__call__").
+        """Whether `name` means this call.
+
+        Three forms fit: the name in the definition ("v8DetectionLoss.__call__"), the same with the
+        class of the object ("v8PoseLoss.__call__"), and the last part alone ("__call__").
         """
         last = self.function.rpartition(".")[2]
         return name in (self.function, f"{self.owner}.{last}", last)
 
 
 class Raised:
-    """Stands for the result of a call that ended by an exception."""
+    """Stands for the result of a call that an exception ended."""
 
 
 def begun(frame: FrameType) -> Call:
-    """The Call of a function that begins: its names, its place, its arguments summarised."""
+    """The Call of a function that has just begun: names, place, summarised arguments."""
     code, values, owner = frame.f_code, frame.f_locals, ""
-    both = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + both]
+    variadic = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + variadic]
     if names and names[0] in ("self", "cls") and names[0] in values:
         first = values[names[0]]
         owner, names = (first if isinstance(first, type) else type(first)).__name__, names[1:]
@@ -80,20 +83,21 @@ def begun(frame: FrameType) -> Call:
 
 
 class Watch:
-    """Tells of the functions of some packages, as this thread calls them.
+    """Report the calls of some packages' functions in this thread.
 
-    Between `start` and `stop` it calls `enter(frame)` as a function begins, and `leave(value)` as
-    it ends, with what it returns, or a `Raised`. Every `enter` is followed by its `leave`. Class
-    bodies, modules and comprehensions count as part of what is around them; a generator begins and
-    ends anew at each value that it gives.
+    Between `start` and `stop`, a function that begins triggers `enter(frame)`. When it ends, it
+    triggers `leave(value)` with the returned value, or with a `Raised`. Every `enter` is followed
+    by its `leave`. Class bodies, modules and comprehensions count as part of the code around them.
+    A generator begins and ends anew at each value that it yields.
 
     Args:
-        packages: names such as "ultralytics" or "torch.nn"; what lies inside them counts too.
+        enter, leave: the two functions to call.
+        packages: names such as "ultralytics" or "torch.nn"; their subpackages count too.
     """
 
     def __init__(self, enter: Callable[[FrameType], None], leave: Callable[[object], None], packages: Sequence[str]):
         self.enter, self.leave, self.packages = enter, leave, tuple(packages)
-        self.known: dict[str, bool] = {}  # whether a module is one of those
+        self.known: dict[str, bool] = {}  # module name -> whether it lies in one of the packages
         self.open: list[FrameType] = []
         self.seen = 0
 
@@ -112,39 +116,37 @@ class Watch:
             sys.setprofile(self.before)
         self.open.clear()
 
-    def _is_one(self, frame: FrameType) -> bool:
+    def _is_watched(self, frame: FrameType) -> bool:
         module = frame.f_globals.get("__name__", "")
         if module not in self.known:
-            self.known[module] = module != __name__ and any(
-                f"{module}.".startswith(f"{package}.") for package in self.packages
-            )
+            inside = (f"{module}.".startswith(f"{package}.") for package in self.packages)
+            self.known[module] = module != __name__ and any(inside)
         if not self.known[module]:
             return False
         name = frame.f_code.co_name
         return bool(frame.f_code.co_flags & inspect.CO_OPTIMIZED) and (name[0] != "<" or name == "<lambda>")
 
     def _begin(self, frame: FrameType) -> None:
-        if self.seen < MOST:
+        if self.seen < MAX_CALLS:
             self.seen += 1
             self.open.append(frame)
             self.enter(frame)
 
     def _end(self, frame: FrameType, value: object) -> None:
-        # not so for what is not watched, began before `start`, or came after MOST
+        # false for a function that is not watched, that began before `start`, or that came after MAX_CALLS
         if self.open and self.open[-1] is frame:
             self.open.pop()
             self.leave(value)
 
-    # ---- up to Python 3.11: one function is told of everything -----------------------------------
+    # ---- up to Python 3.11: one function receives every event ------------------------------------
 
     def _on_profile(self, frame: FrameType, event: str, value: object) -> None:
         if event == "call":
-            if self._is_one(frame):
+            if self._is_watched(frame):
                 self._begin(frame)
         elif event == "return" and self.open and self.open[-1] is frame:
-            # None is also what is told of an exception: then the last instruction was none that
-            # hands a value over
-            if value is None and dis.opname[frame.f_code.co_code[frame.f_lasti]] not in HANDS_OVER:
+            # Python reports None for an exception too; the last instruction tells the two cases apart
+            if value is None and dis.opname[frame.f_code.co_code[frame.f_lasti]] not in RETURN_OPCODES:
                 value = Raised()
             self._end(frame, value)
 
@@ -155,17 +157,17 @@ class Watch:
 
         def begin(code, *_):
             if threading.get_ident() == thread:
-                if not self._is_one(sys._getframe(1)):
+                if not self._is_watched(sys._getframe(1)):
                     return monitoring.DISABLE  # Python does not ask again about this function
                 self._begin(sys._getframe(1))
 
         def resume(code, *_):  # PY_THROW cannot be switched off for one function
-            if threading.get_ident() == thread and self._is_one(sys._getframe(1)):
+            if threading.get_ident() == thread and self._is_watched(sys._getframe(1)):
                 self._begin(sys._getframe(1))
 
         def end(code, _, value):
             if threading.get_ident() == thread:
-                if not self._is_one(sys._getframe(1)):
+                if not self._is_watched(sys._getframe(1)):
                     return monitoring.DISABLE
                 self._end(sys._getframe(1), value)
 
@@ -184,18 +186,20 @@ class Watch:
 
 
 def summarize(value: object, depth: int = 3) -> object:
-    """What a reader wants to know of a value, as plain data that holds on to nothing of it.
+    """Describe a value in plain data that keeps no reference to it.
 
-    A tensor becomes a line such as "float32 (4, 3, 64, 64) cpu", and so does an array; one without
-    a device ends at its shape. A dict becomes a dict of summaries, with its keys as text, a list or
-    tuple a list of summaries: `depth` levels of them, below that "dict of 9". Of more than WIDEST
-    entries the first WIDEST are kept, and the last entry says how many more there are: "..." ->
-    "343 more" in a dict, "... 343 more" in a list. None, bool, int and float stay what they are,
-    and so does a text, of which the first LONGEST characters are kept. Of anything else the class
-    is named: "v8PoseLoss".
+    - A tensor or array, which is anything whose class has a `shape` and a `dtype`, becomes a line:
+      "float32 (4, 3, 64, 64) cpu". The line of an array without a device ends at the shape.
+    - None, bool, int and float stay as they are.
+    - A text keeps its first MAX_CHARACTERS characters.
+    - A dict becomes a dict of summaries, with its keys as text. A list or tuple becomes a list of
+      summaries. Only `depth` levels are opened; a container below them becomes "dict of 9".
+      Only the first MAX_ENTRIES entries are kept. If there are more, one last entry counts them:
+      "..." -> "343 more" in a dict, "... 343 more" in a list.
+    - Anything else becomes the name of its class: "v8PoseLoss".
 
-    It is called in the middle of somebody else's program, on objects that may be half built. So it
-    never calls their methods: whether something has a `shape` and a `dtype` is asked of its class.
+    `summarize` runs in the middle of somebody else's program, on objects that may be half built. So
+    it never calls their methods: it asks the class, not the object, for `shape` and `dtype`.
     """
     kind = type(value)
     # BEGIN SOLUTION
@@ -205,17 +209,17 @@ def summarize(value: object, depth: int = 3) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        return value[:LONGEST]
+        return value[:MAX_CHARACTERS]
     if not isinstance(value, (Mapping, list, tuple)):
         return kind.__name__
     if depth == 0:
         return f"{kind.__name__} of {len(value)}"
-    more = len(value) - WIDEST
+    more = len(value) - MAX_ENTRIES
     if isinstance(value, Mapping):
-        first = [key for key, _ in zip(value, range(WIDEST))]
+        first = [key for key, _ in zip(value, range(MAX_ENTRIES))]
         kept = {str(key): summarize(value[key], depth - 1) for key in first}
         return kept | ({"...": f"{more} more"} if more > 0 else {})
-    kept = [summarize(item, depth - 1) for item in value[:WIDEST]]
+    kept = [summarize(item, depth - 1) for item in value[:MAX_ENTRIES]]
     return kept + ([f"... {more} more"] if more > 0 else [])
     # END SOLUTION
 
@@ -223,23 +227,27 @@ def summarize(value: object, depth: int = 3) -> object:
 def record(function: Callable, *arguments: object, packages: Sequence[str] = (), into: Call | None = None) -> Call:
     """Call `function(*arguments)` and return the tree of calls that this made.
 
-    The root stands for `record` itself: below it hang the calls that were made from nowhere else in
-    the packages. Its result is the summary of what the function returned. Whatever happens, nothing
-    of the watch stays behind: an exception goes on to the caller.
+    The root stands for `record` itself. Below it hang the calls that no other recorded call made.
+    Its result is the summary of what the function returned, its time that of the whole recording.
+    An exception goes on to the caller. The watch is stopped in any case.
 
     Args:
-        packages: whose functions are recorded; what they call elsewhere leaves no trace, but what
-            that calls in them again does. Without any: the package that the function is from, and
-            what stands in the notebook or script itself.
-        into: a call to use as the root. Whoever keeps it has the tree so far even if the function
+        function: what to call.
+        packages: functions of these packages are recorded. Calls elsewhere leave no trace, but a
+            function of the packages that is called from there does. Default: the package of the
+            function, and the notebook or script itself.
+        into: a Call to use as the root. Keep it to have the tree so far even if the function
             raises.
+
+    Returns:
+        The root.
     """
     module = getattr(function, "__module__", None) or type(function).__module__
     packages = tuple(packages) or ("__main__", module.partition(".")[0])
     root = into or Call("record")
     root.start = perf_counter()
     # BEGIN SOLUTION
-    stack = [root]  # what is running: the last began last
+    stack = [root]  # the calls that are running, innermost last
 
     def enter(frame: FrameType) -> None:
         call = begun(frame)
@@ -263,12 +271,15 @@ def record(function: Callable, *arguments: object, packages: Sequence[str] = (),
 
 
 def path_between(tree: Call, start: str, end: str) -> list[Call]:
-    """The chain of calls that leads from `start` to `end`, both included: each was made inside the
-    one before it.
+    """The chain of calls from `start` to `end`, both included.
 
-    Of several calls of `end` inside a `start`, it is the one that began first; the chain begins
-    with the outermost `start` around it. A call that answers to both names is a chain of its own.
-    Where there is no such chain, the list is empty. Names as `Call.named` takes them.
+    Each call of the chain was made inside the one before it. The chain ends at the call of `end`
+    that began first inside a `start`. It begins at the outermost `start` around that call. A call
+    that both names mean is a chain of its own. If there is no such chain, the list is empty.
+
+    Args:
+        tree: the root, which may be part of the chain.
+        start, end: names as `Call.named` takes them.
     """
 
     # BEGIN SOLUTION

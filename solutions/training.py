@@ -1,4 +1,4 @@
-"""What happens around a step of training: freezing, learning rate, averaging, the step itself.
+"""A step of training and what goes with it: freezing, learning rate, averaging.
 
 Sources: YOLOv6 `yolov6/core/engine.py` and Ultralytics 8.4.190 `engine/trainer.py` for the recipe;
 Loshchilov and Hutter 2017 (SGDR) for the cosine; Tarvainen and Valpola 2017 for the averaged
@@ -31,10 +31,10 @@ def freeze(module: nn.Module) -> None:
     """Stop a module from learning, running statistics included.
 
     A batch normalisation has two kinds of memory: its weights, which the optimizer changes, and its
-    running mean and variance, which each forward pass in training mode changes. Both stay, even if
-    somebody calls `.train()` on the whole model later: `_stay_in_eval`, a forward pre-hook on each
-    batch normalisation (an `_BatchNorm`), puts it back into eval mode at the last moment, and is
-    what `unfreeze` looks for. Freezing twice is harmless.
+    running mean and variance, which each forward pass in training mode changes. Both stay as they
+    are, even if somebody calls `.train()` on the whole model later: `_stay_in_eval`, as a forward
+    pre-hook on each batch normalisation (an `_BatchNorm`), puts it back into eval mode before each
+    pass. `unfreeze` looks for this hook. Freezing twice does no harm.
     """
     unfreeze(module)
     # BEGIN SOLUTION
@@ -48,9 +48,9 @@ def freeze(module: nn.Module) -> None:
 def unfreeze(module: nn.Module) -> None:
     """Let a module learn again, running statistics included.
 
-    Takes `_stay_in_eval` away from each batch normalisation that has it, and leaves the hooks of
-    others alone. The normalisation is then in the mode that the module is in, without waiting for
-    the next `.train()`.
+    Removes `_stay_in_eval` from each batch normalisation that has it, and no other hook. Such a
+    normalisation is at once in the same mode as the module, without waiting for the next
+    `.train()`.
     """
     # BEGIN SOLUTION
     module.requires_grad_(True)
@@ -74,11 +74,13 @@ class WarmupCosine:
         self.warmup_steps, self.final = warmup_steps, final
 
     def __call__(self, step: int, progress: float) -> float:
-        """The factor in 0…1: that of the warm-up times that of the cosine, which falls from 1 to
-        `final`.
+        """The factor, in 0…1: that of the warm-up times that of the cosine.
+
+        The warm-up rises in a straight line to 1 at the last of its steps. The cosine falls from 1
+        to `final`.
 
         Args:
-            step: steps done so far. The first step, 0, already moves.
+            step: steps done so far. Step 0 counts as the first: its factor is not 0.
             progress: how much of the training is done, 0…1, by steps or by the clock.
         """
         # BEGIN SOLUTION
@@ -93,12 +95,13 @@ class ExponentialMovingAverage:
 
     Args:
         model: copied; the copy is in eval mode and has no gradient.
-        decay: how much of the average stays at each update, once the ramp is over.
-        ramp: updates after which the decay has reached 63 % of its value; a young average follows
-            quickly.
+        decay: weight of the old average at each update, after the ramp.
+        ramp: number of updates after which the decay has reached 63 % of its value, so that a young
+            average follows quickly.
 
     Attributes:
-        model: the average. updates: how many there were.
+        model: the average.
+        updates: number of updates so far.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, ramp: float = 200.0):
@@ -107,11 +110,11 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move every floating-point weight and buffer a little towards the model's; copy the others
-        (a counter has no average).
+        """Move the average a little towards the model, in place.
 
-        The average keeps the share decay · (1 − e^(−updates / ramp)) of itself; `updates` counts
-        this one already.
+        Every floating-point weight and buffer becomes d · old + (1 − d) · new, with
+        d = decay · (1 − e^(−updates / ramp)); `updates` counts this update already. All others are
+        copied, because a counter has no average.
         """
         # BEGIN SOLUTION
         self.updates += 1
@@ -125,7 +128,7 @@ class ExponentialMovingAverage:
 
 
 class Precision:
-    """In which number format the forward pass computes, and what that needs.
+    """The number format of the forward pass, with its autocast and its gradient scaler.
 
     Args:
         device: where the model is.
@@ -158,8 +161,9 @@ class Precision:
 
 
 def to_unit(images: Tensor, device: torch.device | str) -> Tensor:
-    """uint8 images (B, 3, H, W) -> float32 in 0…1 on the device, channels last, which is the faster
-    layout for convolutions.
+    """Convert uint8 images (B, 3, H, W) to float32 in 0…1 on the device.
+
+    The layout becomes channels last, which is faster for convolutions.
     """
     return images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
@@ -174,17 +178,16 @@ def train_step(
     accumulate: int = 1,
     step: int = 0,
 ) -> LossParts:
-    """Forward, loss, backward, and, every `accumulate` steps, an update.
+    """Forward, loss, backward, and an update after every `accumulate` steps.
 
     Args:
         model: images (B, 3, H, W) in 0…1 -> raw maps.
-        loss: (raw maps, targets) -> `LossParts`.
-        batch: with `.images` uint8 (B, 3, H, W) and `.targets` (N, 6).
-        precision: number format of the forward pass, and its gradient scaler; float32 where none is
-            given. The loss computes outside of autocast.
-        clip: largest norm of all gradients together.
-        accumulate: batches whose gradients are averaged into one update.
-        step: number of this step in its epoch; decides when an update is due.
+        loss: (raw maps, targets) -> `LossParts`; it computes outside of autocast.
+        batch: has `.images` uint8 (B, 3, H, W) and `.targets` (N, 6).
+        precision: number format of the forward pass and its gradient scaler; default float32.
+        clip: maximum norm of all gradients together.
+        accumulate: number of batches whose gradients are averaged into one update.
+        step: number of this step in its epoch, from 0; decides whether an update is due.
 
     Returns:
         The parts of the loss, detached.
@@ -210,8 +213,9 @@ def train_step(
 def build_optimizer(
     model: nn.Module, rate: float = 2e-3, weight_decay: float = 5e-4, name: str = "adamw", momentum: float = 0.9
 ) -> Optimizer:
-    """AdamW or SGD over what is not frozen; weight decay only on tensors of two or more dimensions,
-    not on biases and norms.
+    """AdamW or SGD over all parameters that are not frozen.
+
+    Weight decay applies to tensors of two or more dimensions only, not to biases and norms.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -237,10 +241,9 @@ def train(
     clip: float = 10.0,
     accumulate: int = 1,
 ) -> Trainer:
-    """Train, and return the trainer, whose `.metrics` hold what the hooks found last.
+    """Train, and return the trainer; its `.metrics` hold the latest results of the hooks.
 
-    The caller chooses everything else by hooks: schedule, averaging, evaluation, checkpoints,
-    plots.
+    Everything else is a hook: schedule, averaging, evaluation, checkpoints, plots.
     """
     precision = precision or Precision(next(model.parameters()).device)
     step = partial(train_step, clip=clip, accumulate=accumulate)
@@ -257,8 +260,9 @@ def validate(
     class_names: Sequence[str] | None = None,
     score_threshold: float = 0.001,
 ) -> Evaluation:
-    """Average precision of a model over a loader, on the letterboxed images; the model is left in
-    the mode it was in.
+    """Average precision of a model over a loader, on the letterboxed images.
+
+    Afterwards the model is in the mode that it was in before.
     """
     device = next(model.parameters()).device
     precision = precision or Precision(device)
@@ -268,9 +272,7 @@ def validate(
     for batch in loader:
         with precision.autocast():
             maps = model(to_unit(batch.images, device))
-        predictions += [
-            detections.cpu() for detections in predict(maps, score_threshold, max_detections=100, reg_max=model.reg_max)
-        ]
+        predictions += predict(maps, score_threshold, max_detections=100, reg_max=model.reg_max)
         truths += [batch.targets[batch.targets[:, 0] == index, 1:] for index in range(len(batch.images))]
     model.train(was_training)
     return evaluate(predictions, truths, class_names)

@@ -1,9 +1,9 @@
 """Weights from elsewhere: the same numbers under other names.
 
-A checkpoint is a table from names to tensors. Ultralytics counts its layers
-(`model.9.cv1.conv.weight`); here they have names (`backbone.sppf.cv1.conv.weight`). Renaming is all
-that lies between the two, because the layers themselves are equal.
-Layers without weights count too: 10 and 13 enlarge, 11, 14, 17 and 20 concatenate.
+A checkpoint is a table from names to tensors. Ultralytics numbers its layers
+(`model.9.cv1.conv.weight`); here they have names (`backbone.sppf.cv1.conv.weight`). The layers are
+equal, so renaming is enough. Layers without weights have numbers too: 10 and 13 enlarge, 11, 14, 17
+and 20 concatenate.
 
 Source: Ultralytics 8.4.190 `cfg/models/v8/yolov8.yaml`, whose line numbers are the layers' numbers.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-# Ultralytics' number of each layer that has weights -> its name here
+# Ultralytics' number of each layer with weights -> its name here
 LAYERS = {
     "0": "backbone.stem",
     "1": "backbone.down2",
@@ -38,20 +38,23 @@ LAYERS = {
     "22.cv2": "head.box",
     "22.cv3": "head.cls",
 }
-CONSTANTS = ("model.22.dfl.conv.weight",)  # 0 … R - 1, which `expected_distance` makes itself
+CONSTANTS = ("model.22.dfl.conv.weight",)  # the bins 0 … R - 1, which `expected_distance` makes itself
 
 
 @dataclass
 class TransferReport:
-    """What became of every name. All names are this package's, as far as `rename_key` knows them.
+    """What became of every name.
+
+    The model asks for names, the checkpoint offers names. All are names of this package, as far as
+    `rename_key` knows them.
 
     Attributes:
-        matched: asked for, offered, of the same shape.
+        matched: asked for and offered, in the same shape.
         missing: asked for, not offered.
-        unexpected: offered within the part that is asked for, and the model has no such name.
+        unexpected: offered within the part that is asked for, but unknown to the model.
         wrong_shape: asked for and offered, in another shape.
-        share: numbers (not names) that match, of all those that are asked for, in 0…1; 0 where
-            nothing is asked for.
+        share: fraction of the numbers (not names) asked for that match, in 0…1; 0 if nothing is
+            asked for.
     """
 
     matched: list[str] = field(default_factory=list)
@@ -77,15 +80,15 @@ class TransferError(ValueError):
 
 
 def rename_key(key: str) -> str | None:
-    """This package's name for a name of Ultralytics'.
+    """Translate a name of Ultralytics to the name in this package.
 
     Args:
         key: such as `model.9.cv1.conv.weight`.
 
     Returns:
-        Such as `backbone.sppf.cv1.conv.weight`; None for one of `CONSTANTS`, which need no place
-        here; any other key unchanged, so that
-        names of this package stay and what nobody knows shows up as unexpected.
+        Such as `backbone.sppf.cv1.conv.weight`. None for one of `CONSTANTS`, which have no place
+        here. Any other key unchanged: a name of this package stays, and an unknown name can be
+        reported as unexpected.
     """
     # BEGIN SOLUTION
     if key in CONSTANTS:
@@ -102,21 +105,20 @@ def rename_key(key: str) -> str | None:
 def transfer(
     state_dict: dict[str, Tensor], model: nn.Module, part: str = "all", minimum_share: float = 0.9
 ) -> TransferReport:
-    """Copy the weights that fit into a model, and say what became of every name.
+    """Copy the weights that fit into a model, and report what became of every name.
 
     Args:
-        state_dict: names of Ultralytics' or of this package, mapped to tensors of any float type.
-            It stays as it is.
-        model: takes the weights in place, statistics included; its parameters stay the same
-            objects, of the same type.
+        state_dict: names of Ultralytics or of this package -> tensors of any float type. It is not
+            changed.
+        model: gets the weights in place, statistics included. Its parameters stay the same objects,
+            of the same dtype.
         part: "all", or "backbone": only names that begin with `backbone.` are asked for.
-        minimum_share: less than this share of the numbers asked for is an error, and the model
-            stays as it was.
+        minimum_share: smallest allowed `share` of the report. Below it nothing is copied.
 
     Returns:
         A `TransferReport`.
 
-    Errors: ValueError for an unknown part; TransferError when too little fits.
+    Errors: ValueError for an unknown part; TransferError if the share is below minimum_share.
     """
     if part not in ("all", "backbone"):
         raise ValueError(f"unknown part {part!r}; choose all or backbone")
@@ -134,12 +136,12 @@ def transfer(
         else:
             report.matched.append(name)
     report.unexpected = [name for name in offered if name.startswith(prefix) and name not in wanted]
-    every_number = sum(tensor.numel() for tensor in wanted.values())
-    report.share = sum(wanted[name].numel() for name in report.matched) / (every_number or 1)
+    asked_for = sum(tensor.numel() for tensor in wanted.values())
+    report.share = sum(wanted[name].numel() for name in report.matched) / (asked_for or 1)
 
     if report.share >= minimum_share:
         for name in report.matched:
-            wanted[name].copy_(offered[name])  # a state dict's tensors are the model's own
+            wanted[name].copy_(offered[name])  # the tensors of a state dict share the model's memory
     # END SOLUTION
     if report.share < minimum_share:
         raise TransferError(
@@ -153,7 +155,7 @@ def transfer(
 
 
 def export_key(key: str) -> str:
-    """The way back: Ultralytics' name for a name of this package."""
+    """The way back: translate a name of this package to Ultralytics' name."""
     for number, name in LAYERS.items():
         if key.startswith(f"{name}."):
             return f"model.{number}.{key.removeprefix(f'{name}.')}"
@@ -163,20 +165,24 @@ def export_key(key: str) -> str:
 def widen_classes(
     state_dict: dict[str, Tensor], offered: Sequence[str], wanted: Sequence[str], model: nn.Module
 ) -> dict[str, Tensor]:
-    """The same weights with a class layer that fits other classes: what was known of a class goes
-    to the class of the same name.
+    """Make the class layer of a checkpoint fit other classes.
+
+    The weights of a class go to the class of the same name. A class that the checkpoint does not
+    know keeps the model's initial weights.
 
     Args:
-        state_dict: names of Ultralytics' or of this package. It stays as it is.
-        offered, wanted: class names that the weights, and that the model, number.
-        model: gives the rows of the classes that the weights do not know: its own initial ones.
+        state_dict: names of Ultralytics or of this package -> tensors. It is not changed.
+        offered: class names of the checkpoint, in the order of its class channels.
+        wanted: class names of the model, in the order of its class channels.
+        model: gives the rows of unknown classes.
 
     Returns:
-        A new table, in this package's names, that `transfer` takes for all of the model.
+        A new table with names of this package; `transfer` accepts it for the whole model.
 
-    Errors: ValueError where class names and class layer disagree, or the layer before it has
-        another width: YOLOv8 makes it as wide as there are classes where those are more than the
-        channels of X, up to 100, so nano is 64 wide up to 64 classes and 80 wide for 80.
+    Errors: ValueError if class names and class layer disagree, or if the layer before it has
+        another width. That width depends on the number of classes: it is the larger of X's channels
+        and the classes, which count up to 100. So nano is 64 wide for up to 64 classes, and 80 wide
+        for 80.
     """
     weights = {name: tensor for key, tensor in state_dict.items() if (name := rename_key(key))}
     known = [name for name in wanted if name in offered]

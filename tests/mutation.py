@@ -1,12 +1,11 @@
-"""Does a wrong answer pass? Every marked region of the reference is broken in every small way, and
-the probes must notice.
+"""Break every marked region of the reference in every small way; the probes must notice.
 
     python -m tests.mutation                  all exercises, and the table
     python -m tests.mutation boxes            one module, or one exercise; survivors are listed
 
-A mutant that no probe can tell from the reference either shows a gap in the probes or means the
-same as the reference. Both kinds are listed in tests/mutation_equivalents.toml, each with the
-reason; the second kind does not count.
+A mutant that no probe can tell from the reference shows a gap in the probes, or it means the same
+as the reference. tests/mutation_equivalents.toml lists both kinds, each with its reason. The second
+kind does not count.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from typing import NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 EQUIVALENTS = Path(__file__).with_name("mutation_equivalents.toml")
-GAP = "not told apart"  # how the reason of a mutant begins that is wrong and passes all the same
-WANTED = 0.97  # share of the mutants that are not equivalent
+GAP = "not told apart"  # the reason of a mutant begins so if the mutant is wrong and passes
+WANTED = 0.97  # fraction of the mutants, without equivalent ones, that must be caught
 OPERATORS = {
     ast.Add: (ast.Sub, ast.Mult),
     ast.Sub: (ast.Add,),
@@ -73,7 +72,7 @@ TWINS |= {
     "square": "abs",
     "sum_over_processes": "len",
 }
-LIBRARIES = {"torch", "F", "nn", "math", "self"}  # `torch.cat(...)` is no method of a value that could be left as it is
+LIBRARIES = {"torch", "F", "nn", "math", "self"}  # `torch.cat(...)` is no method of a value, so no mutant keeps `torch`
 
 
 class Mutant(NamedTuple):
@@ -83,9 +82,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(text: str, regions: list[tuple[int, int]]) -> Iterator[Mutant]:
-    """Every small change to what stands in the regions (first and last line) of a definition's
-    text.
-    """
+    """Every small change to the regions (first and last line) of a definition's text."""
     tree = ast.parse(text)
     places = [n for n in ast.walk(tree) if any(a < getattr(n, "lineno", 0) and n.end_lineno < b for a, b in regions)]
     seen = {ast.unparse(tree)}
@@ -160,28 +157,7 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Attribute(ctx=ast.Load()) if node.attr in TWINS:
             yield _changed(node, attr=TWINS[node.attr])
         case ast.Call():
-            yield from (
-                _changed(node, keywords=[k for k in node.keywords if k is not dropped]) for dropped in node.keywords
-            )
-            for place in range(len(node.args) - 1):
-                args = [*node.args]
-                args[place : place + 2] = reversed(args[place : place + 2])
-                yield _changed(node, args=args)
-            if len(node.args) > 1:
-                yield _changed(node, args=node.args[:-1])
-            root = node.func
-            while isinstance(root, ast.Attribute):
-                root = root.value
-            if isinstance(node.func, ast.Attribute) and not (
-                isinstance(root, ast.Name) and root.id in LIBRARIES and root is node.func.value
-            ):
-                yield node.func.value
-            elif (
-                len(node.args) == 1
-                and not node.keywords
-                and not isinstance(node.args[0], (ast.Starred, ast.GeneratorExp))
-            ):
-                yield node.args[0]
+            yield from _changed_calls(node)
         case ast.Return(value=value) if value is not None:
             yield ast.Return(ast.Constant(None))
             if isinstance(value, ast.Tuple) and len(value.elts) > 1:
@@ -199,6 +175,25 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield node.value
 
 
+def _changed_calls(node: ast.Call) -> Iterator[ast.AST]:
+    """The call without a keyword, with two arguments exchanged, without its last, or left out."""
+    yield from (_changed(node, keywords=[k for k in node.keywords if k is not dropped]) for dropped in node.keywords)
+    for place in range(len(node.args) - 1):
+        args = [*node.args]
+        args[place : place + 2] = reversed(args[place : place + 2])
+        yield _changed(node, args=args)
+    if len(node.args) > 1:
+        yield _changed(node, args=node.args[:-1])
+    root = node.func
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    of_a_library = isinstance(root, ast.Name) and root.id in LIBRARIES
+    if isinstance(node.func, ast.Attribute) and not (of_a_library and root is node.func.value):
+        yield node.func.value
+    elif len(node.args) == 1 and not node.keywords and not isinstance(node.args[0], (ast.Starred, ast.GeneratorExp)):
+        yield node.args[0]
+
+
 def _one_line(text: str, width: int = 90) -> str:
     flat = re.sub(r"\s+", " ", text)
     return flat if len(flat) <= width else flat[: width - 1] + "…"
@@ -208,8 +203,9 @@ def _one_line(text: str, width: int = 90) -> str:
 
 
 def survivors(name: str) -> tuple[str, int, list[Mutant]]:
-    """The exercise, how many mutants it has, and those that all of its probes take for the
-    reference.
+    """Run an exercise's probes on all of its mutants.
+
+    Returns its name, the number of mutants, and those that every probe takes for the reference.
     """
     from yolostudy.study import edition_in_use
     from yolostudy.study.edition import Edition
@@ -238,7 +234,7 @@ def survivors(name: str) -> tuple[str, int, list[Mutant]]:
 
 
 def equivalents() -> dict[str, dict[str, str]]:
-    """Exercise -> change, as the table lists it -> why it means the same."""
+    """Exercise -> change, as the table lists it -> the reason."""
     return tomllib.loads(EQUIVALENTS.read_text("utf-8")) if EQUIVALENTS.exists() else {}
 
 

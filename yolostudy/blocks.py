@@ -1,7 +1,7 @@
 """The four blocks that the whole detector is made of.
 
-ConvModule is a convolution that normalises and activates; Bottleneck puts two of them behind a
-shortcut; CSPLayer_2Conv splits a map, refines one half step by step and keeps every step; SPPF lets
+ConvModule is a convolution with normalisation and activation. Bottleneck puts two of them behind a
+shortcut. CSPLayer_2Conv splits a map, refines one half step by step and keeps every step. SPPF lets
 a position see far without shrinking the map.
 
 Sources: Ultralytics 8.4.190 `nn/modules/conv.py` and `nn/modules/block.py` (Conv, Bottleneck, C2f,
@@ -19,14 +19,14 @@ class ConvModule(nn.Module):
 
     Args:
         c_in, c_out: channels of the input and of the output.
-        kernel_size: side of the square kernel, odd; padded so that stride 1 keeps the size.
-        stride: step of the kernel, in positions.
+        kernel_size: side of the square kernel, odd; the padding lets stride 1 keep the size.
+        stride: distance between neighbouring kernel positions.
 
     Shape:
         (B, c_in, H, W) -> (B, c_out, ceil(H / stride), ceil(W / stride))
 
-    Source: Ultralytics `nn/modules/conv.py`, class Conv; eps 0.001 and momentum 0.03 of the
-    normalisation: `initialize_weights`.
+    Source: Ultralytics `nn/modules/conv.py`, class Conv. The normalisation has eps 0.001 and
+    momentum 0.03, as `initialize_weights` in `utils/torch_utils.py` sets them.
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 1, stride: int = 1):
@@ -38,12 +38,11 @@ class ConvModule(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
-    allow it.
+    """Two 3 x 3 ConvModules, with a shortcut around both.
 
     Args:
         c_in, c_out: channels of the input and of the output.
-        shortcut: add the input to the output; ignored where c_in differs from c_out.
+        shortcut: add the input to the output; ignored if c_in differs from c_out.
 
     Shape:
         (B, c_in, H, W) -> (B, c_out, H, W)
@@ -61,12 +60,11 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
-    (known as C2f).
+    """Split a map, refine one half by a row of bottlenecks, concatenate every step (known as C2f).
 
     Args:
         c_in, c_out: channels of the input and of the output; each half has c_out // 2.
-        repeats: how many bottlenecks stand in the row.
+        repeats: number of bottlenecks in the row.
         shortcut: whether each bottleneck adds its input.
 
     Shape:

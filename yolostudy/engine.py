@@ -1,8 +1,8 @@
-"""The loop that trains, and the places where something else may take part.
+"""The training loop, and the moments at which hooks take part in it.
 
-The loop knows nothing of learning rates, checkpoints or plots. It calls each hook at seven moments
-and hands itself over; what a hook wants to know stands on the trainer. No hook keeps the trainer,
-so nothing is held alive in a circle.
+The loop knows nothing of learning rates, checkpoints or plots. It calls each hook at six moments
+and passes itself: a hook reads what it needs from the trainer. No hook keeps the trainer, so there
+is no circle of references.
 
 Source: detectron2 `engine/train_loop.py` (TrainerBase, HookBase), at small size.
 """
@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 
 
 class Hook:
-    """Something that takes part in training.
+    """Base class of everything that takes part in training.
 
-    Override the moments that you need; every one does nothing by itself.
+    Override the moments that you need; by default each does nothing.
     """
 
     def before_train(self, trainer: Trainer) -> None: ...
@@ -28,12 +28,10 @@ class Hook:
     def after_step(self, trainer: Trainer) -> None: ...
     def after_epoch(self, trainer: Trainer) -> None: ...
     def after_train(self, trainer: Trainer) -> None:
-        """Called also when training ends by an exception: close and remove here what `before_train`
-        opened.
-        """
+        """Close and remove what `before_train` opened; called after an exception too."""
 
     def state_dict(self) -> dict:
-        """What a checkpoint has to keep of this hook."""
+        """The state of this hook that a checkpoint has to keep."""
         return {}
 
     def load_state_dict(self, state: dict) -> None: ...
@@ -44,18 +42,19 @@ class Trainer:
 
     Args:
         model, loss, optimizer: what `step` works on.
-        loader: gives batches; `set_epoch(epoch)` is called before each epoch where it has one.
+        loader: gives batches; if it has `set_epoch`, that is called before each epoch.
         step: a callable (model, loss, batch, optimizer, precision=…, step=…) -> parts of the loss;
             such as `training.train_step`.
-        precision: number format, with its gradient scaler, handed to each step.
-        hooks: called in order, the `after_…` moments too.
-        epochs, minutes: when to stop; minutes, if given, decide alone.
+        precision: number format with its gradient scaler, passed to each step.
+        hooks: called in this order at every moment.
+        epochs, minutes: when to stop; if minutes are given, epochs do not count.
 
     Attributes:
-        epoch: epochs completed. steps: steps completed. batch, parts: of the step that ran last.
-            metrics: figures that hooks
-        leave for one another, one row an epoch. stop_reason: set it to end training after the
-        current step.
+        epoch: number of completed epochs.
+        steps: number of completed steps.
+        batch, parts: batch and loss parts of the latest step.
+        metrics: results that hooks leave for one another.
+        stop_reason: set it to end training after the current step.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Trainer:
         self.model, self.loss, self.loader, self.optimizer = model, loss, loader, optimizer
         self.step, self.precision, self.hooks, self.epochs, self.minutes = step, precision, list(hooks), epochs, minutes
         self.epoch = self.steps = 0
-        self.seconds_before = 0.0  # of the run that this one resumes
+        self.seconds_before = 0.0  # that the resumed run had used before
         self.started = time.perf_counter()
         self.batch = self.parts = None
         self.metrics: dict[str, float] = {}
@@ -81,25 +80,26 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Wall time of this run, with what it had used before it was resumed."""
+        """Wall time of this run, including the time before it was resumed."""
         return self.seconds_before + time.perf_counter() - self.started
 
     @property
     def progress(self) -> float:
-        """How much of the run is done, 0…1, by the clock or by the steps, whichever ends it."""
-        share = self.seconds / (60 * self.minutes) if self.minutes else self.steps / (self.epochs * len(self.loader))
-        return min(1.0, share)
+        """How much of the run is done, 0…1: by the clock if minutes are given, else by the steps."""
+        if self.minutes:
+            return min(1.0, self.seconds / (60 * self.minutes))
+        return min(1.0, self.steps / (self.epochs * len(self.loader)))
 
     def call(self, moment: str) -> None:
         for hook in self.hooks:
             getattr(hook, moment)(self)
 
     def train(self) -> None:
-        """Train from where `epoch` stands to the end."""
+        """Train from the current `epoch` to the end."""
         raise NotImplementedError("exercise engine.Trainer: course/11_engines.ipynb")
 
     def run_step(self, index: int) -> None:
-        """One step; `index` counts from 0 in each epoch."""
+        """Do one step; `index` counts from 0 in each epoch."""
         raise NotImplementedError("exercise engine.Trainer: course/11_engines.ipynb")
 
     @property

@@ -1,5 +1,4 @@
-"""What the detector is told: a box loss, a distribution loss and a class loss, weighed by the
-assignment.
+"""The loss of the detector: box loss, distribution loss and class loss, weighed by the assignment.
 
     raw maps ── boxes, scores ── assigner ── targets
         │                                      │
@@ -26,19 +25,19 @@ from .boxes import box_to_distance, complete_iou, distance_to_box, expected_dist
 
 
 class LossParts(NamedTuple):
-    """The sum, and what it is the sum of; each a scalar tensor, averaged over the batch's target
-    scores, gains included.
+    """The loss and its three parts, each a scalar tensor.
+
+    A part is the sum over the batch, divided by the sum of the target scores, times its gain.
     """
 
-    total: Tensor
+    total: Tensor  # the sum of the three parts
     box: Tensor
     cls: Tensor
     dfl: Tensor
 
 
 class DistributionFocalLoss:
-    """Cross-entropy against the two bins around a real-valued distance, each in proportion to its
-    nearness.
+    """Cross-entropy against the two bins around a real-valued distance; the nearer weighs more.
 
     DFL(p, y) = -((i + 1 - y) · log p_i + (y - i) · log p_{i+1}),   i = floor(y)
     """
@@ -47,7 +46,8 @@ class DistributionFocalLoss:
         """The loss of each distribution.
 
         Args:
-            logits: (..., R). distances: (...) in bins, within 0 … R - 1.01.
+            logits: (..., R).
+            distances: (...) in bins, within 0 … R - 1.01.
 
         Returns:
             (...) at least 0.
@@ -56,8 +56,9 @@ class DistributionFocalLoss:
 
 
 class BoxLoss:
-    """Complete-IoU loss of the foreground's boxes, and the distribution loss of their four edges,
-    both weighed by the target score.
+    """Complete-IoU loss and distribution loss of the foreground, weighed by the target score.
+
+    The first is 1 - CIoU of the decoded box, the second the mean over the four edges.
 
     Args:
         reg_max: R, bins of each distribution.
@@ -68,32 +69,34 @@ class BoxLoss:
         self.distribution_loss = DistributionFocalLoss()
 
     def __call__(self, logits: Tensor, anchors: Tensor, target_boxes: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Both losses, summed over the foreground.
+        """Compute both losses, summed over the foreground.
 
         Args:
             logits: (P, 4·R) raw distributions of the P foreground anchors.
-            anchors: (P, 2) and target_boxes: (P, 4), in units of each anchor's stride.
+            anchors: (P, 2) in units of each anchor's stride.
+            target_boxes: (P, 4) in units of each anchor's stride.
             weight: (P,) sum of the anchor's target scores.
 
         Returns:
-            Two scalars, not yet divided by the sum of the target scores. With P = 0 they are 0 and
-            still have a gradient.
+            box, dfl: two scalars, not yet divided by the sum of the target scores. With P = 0 they
+            are 0 and still have a gradient.
         """
         raise NotImplementedError("exercise losses.BoxLoss: course/06_loss_and_nan.ipynb")
 
 
 def pad_targets(targets: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch's objects, image after image, as one padded block.
+    """Arrange the objects of a batch in one padded block, image by image.
+
+    G is the largest number of objects in one image, at least 1.
 
     Args:
-        targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels; N may be 0.
+        targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels; N may be 0; rows in any order.
         batch_size: B.
 
     Returns:
-        labels (B, G) int64, boxes (B, G, 4), mask (B, G) bool, where G is the largest number of
-        objects in one image, at least 1.
-        Padding is 0 and False. So is the mask of a box whose coordinates sum to 0 or less:
-        Ultralytics takes it for padding.
+        labels (B, G) int64 and boxes (B, G, 4): 0 on padding.
+        mask (B, G) bool: False on padding. It is False too for a box whose coordinates sum to 0 or
+        less, because Ultralytics takes such a box for padding.
     """
     raise NotImplementedError("exercise losses.pad_targets: course/06_loss_and_nan.ipynb")
 
@@ -102,17 +105,18 @@ class DetectionLoss(nn.Module):
     """The whole loss of a YOLOv8 detector.
 
     Args:
-        model: the detector; read for num_classes, reg_max and strides, not kept.
+        model: the detector. Its num_classes, reg_max and strides are read; it is not kept.
         box_gain, cls_gain, dfl_gain: weights of the three parts.
 
     Shape:
         three raw maps, targets (N, 6) image index, class, x1 y1 x2 y2 in pixels -> `LossParts`
 
-    No gradient flows through the assignment, whatever the assigner: it is given detached scores and
-    boxes. Maps may come in half precision, as autocast makes them; the loss is computed in float32.
-    The three sums are divided by the sum of all target scores over all processes, at least 1, over
-    the number of processes. Ultralytics multiplies its loss by the batch size before the backward
-    pass; this one does not.
+    - No gradient flows through the assignment, whatever the assigner does: it gets detached scores
+      and boxes.
+    - Maps may come in half precision, as autocast makes them; the loss is computed in float32.
+    - The normaliser of the three sums is T / n: T is the sum of all target scores over all
+      processes, at least 1, and n the number of processes.
+    - Ultralytics multiplies its loss by the batch size before the backward pass. This one does not.
     """
 
     def __init__(self, model: nn.Module, box_gain: float = 7.5, cls_gain: float = 0.5, dfl_gain: float = 1.5):
@@ -129,8 +133,9 @@ class DetectionLoss(nn.Module):
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the
-    number itself and 1 without one.
+    """Sum a number over all processes of a distributed run.
+
+    Returns the sum and the number of processes; the number itself and 1 if the run has one process.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1

@@ -1,9 +1,9 @@
 """Backbone, neck and head: from an image to three raw maps.
 
-The backbone halves the map five times and hands on P2 … P5 (strides 4, 8, 16, 32). The neck mixes
-them, first downward in resolution (C, X), then upward again (Y, Z). The head predicts, at every
-position of X, Y and Z, four distributions of R bins (how far are the left, top, right and bottom
-edges?) and C class logits.
+The backbone halves the image five times and returns P2 … P5 (strides 4, 8, 16, 32). The neck mixes
+P3, P4 and P5: first from coarse to fine (C, X), then back from fine to coarse (Y, Z). The head
+predicts, at every position of X, Y and Z, four distributions of R bins (how far away are the left,
+top, right and bottom edges?) and C class logits.
 
     image ─ stem ─ P2 ─ P3 ───────────── X ──────────────── head, stride 8
                          └─ P4 ───── C ──┴─── Y ─────────── head, stride 16
@@ -27,13 +27,11 @@ STRIDES = (8, 16, 32)  # pixels per position of the three output maps
 
 
 class Size(NamedTuple):
-    """How one member of the family is scaled: width `w` of every layer, ratio `r` of the last
-    stage's, depth `n` of every row.
-    """
+    """The scaling of one member of the family."""
 
-    width: float
-    ratio: float
-    depth: float
+    width: float  # w: factor on the channels of every layer
+    ratio: float  # r: one more factor on the channels of the last stage
+    depth: float  # n: factor on the number of bottlenecks in every row
 
 
 SIZES = {
@@ -49,11 +47,11 @@ def scale_channels(channels: int, width: float, ratio: float = 1.0) -> int:
     """Scale a number of channels and round it up to a multiple of 8.
 
     Args:
-        channels: the number that the full-size network (l) has.
-        width, ratio: factors of `Size`; the ratio is for the last stage only.
+        channels: the number in the full-size network (l).
+        width, ratio: factors of `Size`; only the last stage has a ratio.
 
     Returns:
-        A whole number: a convolution takes no `16.0`.
+        An int, because a convolution takes no `16.0`.
 
     Source: Ultralytics `utils/ops.py`, make_divisible. Multiples of 8 keep the processor's vector
     units full.
@@ -62,7 +60,7 @@ def scale_channels(channels: int, width: float, ratio: float = 1.0) -> int:
 
 
 def scale_repeats(repeats: int, depth: float) -> int:
-    """How many bottlenecks a row keeps, at least one."""
+    """Scale the number of bottlenecks in a row; at least one stays."""
     return max(1, round(repeats * depth))
 
 
@@ -73,11 +71,11 @@ class Backbone(nn.Module):
         size: the scaling, see `Size`.
 
     Attributes:
-        channels: the channels of P2 … P5, for whoever builds on them.
+        channels: channels of P2 … P5; neck and head are built from them.
 
     Shape:
-        (B, 3, H, W) -> P2 (B, 128w, H/4, W/4), P3 (B, 256w, H/8, W/8), P4 (B, 512w, H/16, W/16), P5
-        (B, 512wr, H/32, W/32)
+        (B, 3, H, W) -> P2 (B, 128w, H/4, W/4), P3 (B, 256w, H/8, W/8), P4 (B, 512w, H/16, W/16),
+        P5 (B, 512wr, H/32, W/32)
     """
 
     def __init__(self, size: Size):
@@ -93,8 +91,7 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y,
-    Z).
+    """Mix the backbone's maps, from coarse to fine (C, X) and back (Y, Z).
 
     Args:
         channels: channels of P3, P4 and P5.
@@ -115,8 +112,9 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """At every position: four distributions over R bins, and C class logits, from two branches that
-    share nothing.
+    """Four distributions over R bins and C class logits at every position.
+
+    The two kinds come from two branches that share nothing.
 
     Args:
         channels: channels of X, Y and Z.
@@ -124,8 +122,8 @@ class Head(nn.Module):
         reg_max: R, bins of each distribution.
 
     Shape:
-        X, Y, Z -> three maps (B, 4·R + C, H/s, W/s); the first 4·R channels are left, top, right,
-        bottom, R bins each
+        X, Y, Z -> three maps (B, 4·R + C, H/s, W/s); the first 4·R channels are R bins for left,
+        then top, right and bottom
 
     Source: Ultralytics `nn/modules/head.py`, class Detect, with its `bias_init`.
     """
@@ -140,15 +138,16 @@ class Head(nn.Module):
         self.set_prior(640)
 
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
-        """Start from the belief that an image holds so many objects, spread over all positions and
-        classes.
+        """Set the class biases so that the untrained head expects a few objects per image.
 
-        Without it training begins by learning that nearly everything is background. The belief has
-        to fit the image: that of a 640-pixel image is sixteen times too low for one of 160 pixels.
+        Without this prior, training first has to learn that nearly everything is background. The
+        prior depends on the image size: the one of a 640-pixel image is sixteen times too low for
+        an image of 160 pixels, which has sixteen times fewer positions.
 
         Args:
             image_size: side of the training images, in pixels.
-            objects: expected in one image; Ultralytics expects five in 640 pixels.
+            objects: expected number in one image, over all positions and classes. Ultralytics
+                expects five in 640 pixels.
 
         Source: Lin et al. 2017, Focal Loss, section 4.1.
         """
@@ -169,14 +168,13 @@ class YOLO(nn.Module):
         reg_max: R, bins of each distribution; the farthest edge lies R - 1 strides away.
 
     Attributes:
-        backbone, neck, head: the three parts; training and pretrained weights ask for them by these
-            names.
+        backbone, neck, head: the three parts. Training and pretrained weights look for these names.
 
     Shape:
-        images (B, 3, H, W) in 0…1, H and W multiples of 32 -> three raw maps (B, 4·R + C, H/s,
-        W/s), s = 8, 16, 32
+        images (B, 3, H, W) in 0…1, H and W multiples of 32
+        -> three raw maps (B, 4·R + C, H/s, W/s), s = 8, 16, 32
 
-    Errors: ValueError for an unknown size and for an image whose sides 32 does not divide.
+    Errors: ValueError for an unknown size, and for an image with a side that 32 does not divide.
     """
 
     strides = STRIDES
@@ -192,7 +190,7 @@ class YOLO(nn.Module):
         return self.features(images)["outputs"]
 
     def features(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        """Every named map on the way: P2 … P5, C, X, Y, Z, and the three `outputs`."""
+        """Every named map: P2 … P5, C, X, Y, Z, and the list of the three `outputs`."""
         if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
             height, width = images.shape[-2:]
             raise ValueError(

@@ -1,6 +1,4 @@
-"""What the probes look through: fixed inputs, layers whose numbers depend on nothing but shapes,
-and small readings.
-"""
+"""Helpers of the probes: fixed inputs, layers filled by shape alone, and small measurements."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from torch import Tensor, nn
 
 
 def ramp(*shape: int) -> Tensor:
-    """A fixed tensor of that shape within -1 … 1, smooth along its last axis and nowhere periodic
-    in it.
-    """
+    """A fixed tensor of that shape in -1 … 1, smooth along its last axis and nowhere periodic."""
     count = math.prod(shape)
     steps = torch.arange(count, dtype=torch.float64)
     return (
@@ -32,11 +28,10 @@ def values(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> T
 
 
 def seeded(module: nn.Module, train: bool = False) -> nn.Module:
-    """The module with every parameter and buffer filled by its shape alone, so that names and order
-    of construction do not matter.
+    """Fill every parameter and buffer by its shape alone.
 
-    Weights are scaled by their fan-in, so that what goes through a deep network neither dies nor
-    explodes.
+    So names and order of construction do not matter. Weights are scaled by their fan-in, so that
+    values neither vanish nor explode in a deep network.
     """
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -46,8 +41,7 @@ def seeded(module: nn.Module, train: bool = False) -> nn.Module:
             fan_in = math.prod(tensor.shape[1:]) if tensor.dim() > 1 else 1
             seed = math.prod(side + 3 * place + 7 for place, side in enumerate(tensor.shape)) % 100_003
             drawn = values(*tensor.shape, low=-1, high=1, seed=seed)
-            # scales, shifts, means and variances: near 1, so that none can be missed and a variance
-            # is positive
+            # scales, shifts, means and variances lie in 0.5 … 1.5: leaving one out shows, and variances are positive
             tensor.copy_(drawn * math.sqrt(3 / fan_in) if tensor.dim() > 1 else 1 + drawn / 2)
     return module.train(train)
 
@@ -65,7 +59,7 @@ def attempt(act: Callable[[], object]) -> object:
 
 
 def gradient(scalar: Tensor, tensor: Tensor) -> Tensor | str:
-    """The gradient of a scalar with respect to a leaf, or the sentence that there is none."""
+    """The gradient of a scalar with respect to a leaf, or a sentence if there is none."""
     if not scalar.requires_grad:
         return "no gradient reaches it"
     found = torch.autograd.grad(scalar, tensor, retain_graph=True, allow_unused=True)[0]
@@ -73,5 +67,5 @@ def gradient(scalar: Tensor, tensor: Tensor) -> Tensor | str:
 
 
 def warm_up() -> None:
-    """Makes torch import what arithmetic on its meta device needs: seconds, once for each process."""
+    """Let torch import what arithmetic on its meta device needs: takes seconds, once a process."""
     torch.arange(2, device="meta") + 0.5

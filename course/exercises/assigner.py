@@ -11,7 +11,7 @@ from ._fixtures import values
 
 
 def grid(side: int, *strides: int) -> Tensor:
-    """The centres of the positions of square maps over a square image of that side: (A, 2) pixels."""
+    """The centres (A, 2) in pixels of all positions of square maps over a square image."""
     levels = []
     for stride in strides:
         centres = torch.arange(side // stride) * float(stride) + stride / 2
@@ -32,10 +32,10 @@ anchors_inside = Exercise(
     hints=(
         "Four comparisons decide: right of the left edge, left of the right edge, below the upper edge, above the "
         "lower edge.",
-        "The result has an axis for the boxes and one for the anchors. Give each edge a last axis of length 1, and "
+        "The result has an axis for the boxes and one for the anchors. Give each edge a last axis of length 1; then "
         "broadcasting pairs every box with every point.",
-        "Work with the centre and half of each side. A side is raised to at least min_side before it is halved. The "
-        "mask of real boxes comes last and needs an axis for the anchors as well.",
+        "Work with the centre and half of each side. Raise a side to at least min_side before you halve it. The mask "
+        "of real boxes comes last and needs an axis for the anchors as well.",
     ),
 )
 
@@ -99,29 +99,29 @@ def _(course):
 anchors_inside.misconception(
     "the edge counts as inside",
     swap=[("(x > x1) & (x < x2)", "(x >= x1) & (x <= x2)"), ("y > y1", "y >= y1"), ("y < y2", "y <= y2")],
-    because="A point on the edge has distance 0 to that edge, which the distribution can only say with all its weight "
-    "on bin 0. Such anchors become positives at the very rim of the object, and the choice differs from Ultralytics'. "
-    "Compare strictly.",
+    because="A point on the edge has distance 0 to that edge, which the distribution can only express with all its "
+    "weight on bin 0. Such anchors become positives at the very border of the object, and the choice differs from "
+    "Ultralytics'. Compare strictly.",
 )
 anchors_inside.misconception(
     "small boxes are not enlarged",
     swap=(".clamp(min=min_side) / 2", " / 2"),
-    because="Between two anchor points of the finest level lie 8 pixels, so a box of 5 pixels may hold none at all. "
+    because="Two anchor points of the finest level are 8 pixels apart, so a box of 5 pixels may hold none at all. "
     "Such an object never gets a positive, and recall on small objects stays at 0 without any error. Raise each side "
     "to min_side first.",
 )
 anchors_inside.misconception(
     "the mask of real boxes is forgotten",
     swap=("return inside & gt_mask[..., None]", "return inside"),
-    because="Padding is a box of zeros, which min_side enlarges to 16 pixels around the corner of the image, where "
-    "there are anchors. They become positives of an object that does not exist, and the detector learns to fire in "
-    "the upper left corner. Combine with gt_mask.",
+    because="Padding is a box of zeros. min_side enlarges it to 16 pixels around the corner of the image, where there "
+    "are anchors. They become positives of an object that does not exist, and the detector learns to fire in the "
+    "upper left corner. Combine with gt_mask.",
 )
 anchors_inside.misconception(
     "only x is compared",
     swap=("    inside &= y > y1\n    inside &= y < y2\n", ""),
-    because="A whole column of the image then counts as inside. Anchors far above and below become candidates, their "
-    "distances to the box are negative and are clamped to 0. Compare y as well.",
+    because="A whole column of the image then counts as inside. Anchors far above and below become candidates, and "
+    "their negative distances to the box are clamped to 0. Compare y as well.",
 )
 anchors_inside.misconception(
     "boxes are read as centre, width and height",
@@ -130,7 +130,7 @@ anchors_inside.misconception(
         ("(gt_boxes[..., 2:] - gt_boxes[..., :2]).clamp", "gt_boxes[..., 2:].clamp"),
     ],
     because="The boxes of this course are x1 y1 x2 y2. Read as centre and size, they lie around their upper left "
-    "corner and are far too large, and the positives sit beside the objects. Compute the centre and the sides from "
+    "corner and are far too large, and the positives lie beside the objects. Compute the centre and the sides from "
     "the corners.",
 )
 anchors_inside.misconception(
@@ -139,14 +139,14 @@ anchors_inside.misconception(
         "(gt_boxes[..., 2:] - gt_boxes[..., :2]).clamp(min=min_side) / 2",
         "((gt_boxes[..., 2:] - gt_boxes[..., :2]) / 2).clamp(min=min_side)",
     ),
-    because="The shortest side becomes twice min_side, 32 pixels. Every object below that collects anchors of its "
-    "neighbourhood which do not touch it. Raise the whole side, then halve it.",
+    because="The shortest side becomes twice min_side, 32 pixels. Every smaller object collects neighbouring anchors "
+    "that do not touch it. Raise the whole side, then halve it.",
 )
 anchors_inside.misconception(
     "a small box grows from its upper left corner",
     swap=[("(centre - half)", "gt_boxes[..., :2]"), ("(centre + half)", "(gt_boxes[..., :2] + 2 * half)")],
     because="The enlarged box no longer has the object in its middle, so the anchors to the right and below are "
-    "preferred. Small objects are then found with a shift. Grow it about its centre.",
+    "preferred. Small objects are then found with a shift. Enlarge it about its centre.",
 )
 
 # ---- alignment -----------------------------------------------------------------------------------
@@ -162,10 +162,9 @@ alignment = Exercise(
         "For a pair of ground truth and anchor you need two numbers: the anchor's score for the class of that ground "
         "truth, and the complete IoU of the anchor's box with that ground truth.",
         "nonzero(as_tuple=True) of the candidates gives three index lists: image, ground truth, anchor. With them "
-        "each of the two numbers is one indexing expression, and the results are written back with the same three "
-        "lists.",
-        "The complete IoU falls below 0 for boxes far apart. Clamp it before it is raised to a power. Everything that "
-        "is no candidate stays 0 in both results.",
+        "each of the two numbers is one indexing expression. Write the results back with the same three lists.",
+        "The complete IoU is below 0 for boxes far apart. Clamp it before you raise it to a power. Everything that is "
+        "no candidate stays 0 in both results.",
     ),
 )
 
@@ -181,9 +180,11 @@ WHICH = torch.tensor([[0, 1, 0, 1, 1], [0, 1, 0, 1, 0]])  # the object that each
 
 
 def sighted(away: float = 0.0) -> list[Tensor]:
-    """What `alignment` is called with: scores (2, 5, 4) and boxes (2, 5, 4) of five anchors that
-    see the two objects of their image more or less, the second from so far away; labels, objects,
-    candidates. Made anew for each call: an answer may change what it is given.
+    """The arguments of `alignment`: scores (2, 5, 4), boxes (2, 5, 4), labels, objects, candidates.
+
+    Each of the five anchors sees one of its image's two objects, more or less well. The box of the
+    second anchor is moved by `away` pixels. Made anew for each call: an answer may change its
+    arguments.
     """
     own = OBJECTS.gather(1, WHICH[..., None].expand(-1, -1, 4))
     boxes = own + values(2, 5, 4, low=-3, high=3, seed=52) + torch.tensor([0.0, away, 0, 0, 0])[:, None]
@@ -193,10 +194,10 @@ def sighted(away: float = 0.0) -> list[Tensor]:
 def both(answer: object) -> dict:
     """Metric and overlaps.
 
-    A single tensor would fall into two by itself here, one for each image.
+    A single tensor would be unpacked along its first axis here, one image each.
     """
     if isinstance(answer, Tensor):
-        raise TypeError("alignment returns one tensor; asked for are two, the metric and the overlaps")
+        raise TypeError("alignment returns one tensor; it has to return two, the metric and the overlaps")
     metric, overlaps = answer
     return {"metric": metric, "overlaps": overlaps}
 
@@ -228,16 +229,16 @@ def _(course):
 alignment.misconception(
     "a negative overlap is not clamped",
     swap=(".clamp(min=0)", ""),
-    because="The complete IoU of boxes far apart is negative. To an even power it turns into a good mark, to a "
-    "fractional one into NaN, and a single NaN in the metric spoils every sum behind it. Clamp the overlap at 0 first.",
+    because="The complete IoU of boxes far apart is negative. An even power turns it into a high metric, a fractional "
+    "power into NaN, and a single NaN in the metric spoils every sum that contains it. Clamp the overlap at 0 first.",
     museum=36,
 )
 alignment.misconception(
     "alpha and beta are swapped",
     swap=("score.pow(alpha) * overlap.pow(beta)", "score.pow(beta) * overlap.pow(alpha)"),
-    because="The score then counts with the sixth power and the overlap with the root. Positives are chosen by a "
-    "class score that means little in the first epochs, and boxes stay loose. alpha belongs to the score, beta to the "
-    "overlap.",
+    because="The score then counts with the sixth power and the overlap with the square root. Positives are chosen by "
+    "a class score that means little in the first epochs, and boxes stay loose. alpha belongs to the score, beta to "
+    "the overlap.",
 )
 alignment.misconception(
     "plain IoU instead of complete IoU",
@@ -251,14 +252,15 @@ alignment.misconception(
             "box_iou(gt_boxes[image, gt], boxes[image, anchor]).diagonal()",
         ),
     ],
-    because="Plain IoU says nothing of the distance of the centres and the aspect. The ranking of near equals "
-    "changes, the positives differ from Ultralytics', and so do all target scores. Use complete_iou.",
+    because="Plain IoU does not measure the distance of the centres or the aspect ratio. The ranking of nearly equal "
+    "candidates changes, the positives differ from Ultralytics', and so do all target scores. Use complete_iou.",
 )
 alignment.misconception(
     "the score of the best class, whichever it is",
     swap=("scores[image, anchor, gt_labels[image, gt]]", "scores[image, anchor].amax(dim=-1)"),
     because="An anchor that is sure of the wrong class is then rewarded as if it were right. Positives no longer "
-    "follow what the object is, and similar classes stay mixed up. Take the score of the ground truth's own class.",
+    "depend on the class of the object, and similar classes stay mixed up. Take the score of the ground truth's own "
+    "class.",
 )
 alignment.misconception(
     "the number of the ground truth is taken for its class",
@@ -271,14 +273,14 @@ alignment.misconception(
     "the candidates are ignored",
     swap=("candidates.nonzero(as_tuple=True)", "torch.ones_like(candidates).nonzero(as_tuple=True)"),
     because="Anchors outside the box get a metric as well, and top-k picks them where their predicted boxes fit. "
-    "Their distances to some edge are negative, which no distribution can say. Compute at the candidates and leave 0 "
-    "elsewhere.",
+    "Their distances to some edge are negative, which no distribution can express. Compute at the candidates and "
+    "leave 0 elsewhere.",
 )
 alignment.misconception(
     "score and overlap are added",
     swap=("score.pow(alpha) * overlap.pow(beta)", "score.pow(alpha) + overlap.pow(beta)"),
-    because="A sum is high where one of the two is high. The metric is to be high only where both tasks are done "
-    "well, at the same anchor. Multiply.",
+    because="A sum is high if one of the two is high. The metric has to be high only if both tasks are done well by "
+    "the same anchor. Multiply.",
 )
 
 # ---- top_candidates ------------------------------------------------------------------------------
@@ -294,23 +296,22 @@ top_candidates = Exercise(
         "Each row of the metric is one ground truth. Which axis do the anchors stand on?",
         "topk gives indices. scatter_ turns them into a mask of the same shape as the candidates. There may be fewer "
         "anchors than k.",
-        "topk always returns k indices, even where a row has only two candidates or none. Its other choices are "
-        "anchors with metric 0: take away those that are no candidates.",
+        "topk always returns k indices, even if a row has only two candidates or none. The rest are anchors with "
+        "metric 0: remove those that are no candidates.",
     ),
 )
 
 
 def rated(*shape: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """A metric and candidates, about that share of all; the metric is 0 elsewhere, as `alignment`
-    leaves it.
-    """
+    """A metric, and candidates at about that share of all places; elsewhere the metric is 0."""
     candidates = values(*shape, seed=seed) < share
     return values(*shape, low=0.05, high=1.0, seed=seed + 1) * candidates, candidates
 
 
 def selected(select, metric: Tensor, candidates: Tensor, *k: int) -> dict:
-    """What is chosen, once without the places outside the candidates: which of many equal zeros
-    topk takes is nobody's mistake.
+    """What is chosen among the candidates, and how many places for each ground truth.
+
+    Places outside the candidates are left out, because topk may take any of many equal zeros.
     """
     given = candidates.clone()
     chosen = select(metric, given, *k)
@@ -354,21 +355,22 @@ def _(course):
 top_candidates.misconception(
     "anchors outside every box are chosen too",
     swap=("return chosen & candidates", "return chosen"),
-    because="topk fills up with whatever has metric 0, and an untrained network has metrics of 0 everywhere. Padding "
-    "and empty regions get positives, while the real candidates may get none. Keep only what is a candidate as well.",
+    because="topk fills up with anything that has metric 0, and an untrained network has metrics of 0 everywhere. "
+    "Padding and empty regions get positives, while the real candidates may get none. Keep only candidates.",
     museum=45,
 )
 top_candidates.misconception(
     "a candidate needs a metric above 0",
     swap=("return chosen & candidates", "return chosen & (metric > 0)"),
     because="The metric of a candidate may be 0: a box that does not reach its object yet has an overlap of 0. The "
-    "loss hardly notices, for such a positive has a target score of 0, but your foreground differs from Ultralytics', "
-    "and where you count it an object seems to have no anchor in it. Ask `candidates` who is a candidate.",
+    "loss hardly notices, because such a positive has a target score of 0. But your foreground differs from "
+    "Ultralytics', and where you count it an object seems to have no anchor in it. Let `candidates` decide what is a "
+    "candidate.",
 )
 top_candidates.misconception(
     "k may exceed the number of anchors",
     swap=("min(k, metric.shape[-1])", "k"),
-    because="topk refuses to return more than there is. A small image in a test, or one level alone, has fewer "
+    because="topk refuses to return more than there are. A small image in a test, or one level alone, has fewer "
     "anchors than k, and the step ends with an error. Ask for no more than there are.",
 )
 top_candidates.misconception(
@@ -377,20 +379,20 @@ top_candidates.misconception(
         ("metric.topk(min(k, metric.shape[-1]), dim=-1)", "metric.topk(min(k, metric.shape[1]), dim=1)"),
         ("scatter_(-1,", "scatter_(1,"),
     ],
-    because="The selection then runs over the ground truths, and with fewer of them than k nothing is selected at "
-    "all. A large object keeps hundreds of positives and a small one four. The anchors stand on the last axis.",
+    because="The selection then runs over the ground truths. With fewer of them than k it selects nothing at all: a "
+    "large object keeps hundreds of positives and a small one four. The anchors are on the last axis.",
 )
 top_candidates.misconception(
     "the k worst",
     swap=("dim=-1).indices", "dim=-1, largest=False).indices"),
-    because="The anchors that know least about the object are asked to predict it, and the targets flip from step to "
+    because="The anchors that know least about the object have to predict it, and the targets change from step to "
     "step. The loss falls slowly and mAP stays near 0. Take the largest.",
 )
 top_candidates.misconception(
     "every candidate is kept",
     swap=("return chosen & candidates", "return candidates"),
-    because="A large object then has several hundred positives and a small one four, and the large ones fill the "
-    "loss. The choice of the k best is what makes the objects equal. Use the mask that topk gave you.",
+    because="A large object then has several hundred positives and a small one four, and the large ones dominate the "
+    "loss. The choice of the k best makes the objects equal. Use the mask that topk gave you.",
 )
 top_candidates.misconception(
     "the k best of the whole image",
@@ -401,8 +403,8 @@ top_candidates.misconception(
             "torch.zeros_like(candidates).flatten(1).scatter_(-1, best, True).view_as(candidates)",
         ),
     ],
-    because="The object that the network sees best takes all k places and the others of the image get no positive, so "
-    "what is hard stays hard. Every ground truth has k places of its own.",
+    because="The object that the network detects best takes all k places, and the others of the image get no "
+    "positive: a hard object stays hard. Give every ground truth k places of its own.",
 )
 
 # ---- resolve_conflicts ---------------------------------------------------------------------------
@@ -413,13 +415,13 @@ resolve_conflicts = Exercise(
     points=2,
     minutes=20,
     after="assigner.top_candidates",
-    goal="Let every anchor answer for one object at most.",
+    goal="Let every anchor be the positive of one object at most.",
     hints=(
-        "Count the claims on each anchor: a sum over the axis of the ground truths. Only where it exceeds 1 is there "
-        "anything to do.",
-        "Where there is a conflict, look along the axis of the ground truths for the largest overlap.",
-        "At those anchors clear every claim, then set the winner's. Work on a copy: the caller still needs the "
-        "claims as they were.",
+        "Count the claims on each anchor: a sum over the axis of the ground truths. Only where it exceeds 1 do you "
+        "have to decide.",
+        "At a conflict, look along the axis of the ground truths for the largest overlap.",
+        "At those anchors clear every claim, then set the winner's. Work on a copy, because the caller still needs "
+        "the claims as they were.",
     ),
 )
 
@@ -475,14 +477,14 @@ def _(course):
 resolve_conflicts.misconception(
     "the lowest overlap wins",
     swap=("argmax(dim=1)", "argmin(dim=1)"),
-    because="The anchor is given to the object that its box fits worst. Its target then lies far from what it "
-    "predicts, and where objects overlap, boxes are pulled from one to the other. Take the largest overlap.",
+    because="The anchor goes to the object that its box fits worst. Its target then lies far from its prediction, and "
+    "where objects overlap, boxes are pulled from one to the other. Take the largest overlap.",
 )
 resolve_conflicts.misconception(
     "the first ground truth wins",
     swap=("overlaps[image, :, anchor].argmax(dim=1)", "positive[image, :, anchor].int().argmax(dim=1)"),
-    because="Which object gets the anchor then depends on the order of the label file. Of two planes side by side the "
-    "second loses its positives. Let the overlap decide.",
+    because="Which object gets the anchor then depends on the order of the label file. Of two aircraft side by side "
+    "the second loses its positives. Let the overlap decide.",
 )
 resolve_conflicts.misconception(
     "only those that want the anchor are asked",
@@ -490,15 +492,15 @@ resolve_conflicts.misconception(
         "overlaps[image, :, anchor].argmax(dim=1)",
         "(overlaps[image, :, anchor] * positive[image, :, anchor]).argmax(dim=1)",
     ),
-    because="A sensible rule, and not this one: a disputed anchor goes to the ground truth that its box overlaps "
-    "most, of all in the image, even to one that has k better anchors and did not choose it. Ultralytics decides so, "
-    "and in crowds your positives would differ from its. Look for the largest overlap along the whole axis of the "
-    "ground truths.",
+    because="That would be a sensible rule, but this one is different: a disputed anchor goes to the ground truth "
+    "with the largest overlap of all in the image, even if that one has k better anchors and did not choose it. "
+    "Ultralytics decides so, and in crowds your positives would differ. Look for the largest overlap along the whole "
+    "axis of the ground truths.",
 )
 resolve_conflicts.misconception(
     "nobody gets an anchor that is disputed",
     swap=("    resolved[image, winner, anchor] = True\n", ""),
-    because="The anchors in the middle of a crowd become background, exactly where positives are scarce. Objects that "
+    because="The anchors in the middle of a crowd become background, exactly where positives are rare. Objects that "
     "overlap are missed. Clear all claims, then set the winner's again.",
 )
 resolve_conflicts.misconception(
@@ -510,20 +512,20 @@ resolve_conflicts.misconception(
 resolve_conflicts.misconception(
     "a single claim can be lost too",
     swap=("claims > 1", "claims > 0"),
-    because="An anchor that only one ground truth chose is handed to another that overlaps it more but did not choose "
-    "it. That one then has more positives than k, the first one fewer. Only anchors with more than one claim are "
+    because="An anchor that only one ground truth chose goes to another that overlaps it more but did not choose it. "
+    "That one then has more positives than k, the first one fewer. Only anchors with more than one claim are "
     "disputed.",
 )
 resolve_conflicts.misconception(
     "the background gets owners",
     swap=("claims > 1", "claims > -1"),
-    because="Every anchor of the image is given to the object it overlaps most, or to the first where it overlaps "
-    "none. The class loss loses its negatives and the detector fires everywhere. Leave anchors without a claim alone.",
+    because="Every anchor of the image goes to the object that it overlaps most, or to the first if it overlaps none. "
+    "The class loss loses its negatives and the detector fires everywhere. Leave anchors without a claim alone.",
 )
 resolve_conflicts.misconception(
     "the claims are changed in place",
     swap=("positive.clone()", "positive"),
-    because="The caller handed in the claims and finds them altered. The assigner microscope draws the claims and the "
+    because="The caller passed the claims in and finds them changed. The assigner microscope draws the claims and the "
     "decision side by side and would show the same picture twice. Work on a copy.",
 )
 
@@ -539,12 +541,12 @@ task_aligned_assigner = Exercise(
     hints=(
         "Three lines call your four functions in their order: candidates, metric and overlaps, the k best, conflicts "
         "resolved. What is left is a mask of pairs, at most one ground truth for each anchor.",
-        "A positive anchor gets the label, the box and the number of its ground truth. All other anchors get False in "
-        "the foreground and 0 in the scores. A batch without objects goes the same way: every mask is False, and its "
-        "dtype stays bool.",
+        "A positive anchor gets the label, the box and the index of its ground truth. All other anchors get False in "
+        "the foreground and 0 in the scores. A batch without objects needs no code of its own: every mask is False, "
+        "and its dtype stays bool.",
         "For each ground truth take the largest metric and the largest overlap among its positives only. A positive's "
-        "score, in the column of its class, is its metric over the largest metric (eps keeps that from 0 / 0), times "
-        "the largest overlap.",
+        "score, in the column of its class, is its metric divided by the largest metric (plus eps, against 0 / 0), "
+        "times the largest overlap.",
     ),
 )
 
@@ -556,10 +558,10 @@ TRUTH_MASK = torch.arange(5) < torch.tensor([3, 0, 2])[:, None]
 
 
 def scene() -> tuple[Tensor, ...]:
-    """Three images of 64 pixels, 80 anchors, 4 classes: three objects, none, and two. What the
-    assigner is called with.
+    """The arguments of the assigner: three images with three objects, none, and two.
 
-    An anchor near two objects sees a box between them, so that both want it.
+    The images have 64 pixels, 80 anchors and 4 classes. An anchor near two objects predicts a box
+    between them, so that both choose it.
     """
     anchors = grid(64, 8, 16)
     centres = (TRUTH_BOXES[..., :2] + TRUTH_BOXES[..., 2:]) / 2
@@ -567,7 +569,7 @@ def scene() -> tuple[Tensor, ...]:
     share = (away.masked_fill(~TRUTH_MASK[..., None], 1e4) / -10).softmax(dim=1)
     boxes = torch.einsum("bga,bgs->bas", share, TRUTH_BOXES) + values(3, 80, 4, low=-3, high=3, seed=81)
     scores = values(3, 80, 4, low=0.05, high=0.95, seed=82)
-    # the best box of all, from an anchor that is sure of its not being there
+    # the best box of all, from an anchor whose score for that class is next to 0
     boxes[2, 27], scores[2, 27, 1] = TRUTH_BOXES[2, 0], 1e-7
     return scores, boxes, anchors, TRUTH_LABELS.clone(), TRUTH_BOXES.clone(), TRUTH_MASK.clone()
 
@@ -600,9 +602,10 @@ def _(course):
 
 @task_aligned_assigner.probe("an anchor that does best for one object and belongs to the other")
 def _(course):
-    """Two objects, six anchors inside both. The second anchor has by far the best metric for object
-    0, and overlaps object 1 more. The last one overlaps object 1 more too, which does not choose
-    it: it stays with object 0.
+    """Two objects, six anchors inside both.
+
+    The second anchor has by far the best metric for object 0, and overlaps object 1 more. The last
+    one overlaps object 1 more too, but only object 0 chooses it, so it stays there.
     """
     truth = torch.tensor([[[10.0, 10, 42, 42], [18, 10, 50, 42]]])
     anchors = torch.tensor([[20.0, 20], [24, 20], [28, 20], [32, 20], [36, 20], [40, 20]])
@@ -644,9 +647,9 @@ task_aligned_assigner.misconception(
         "            return Assignment(number, torch.zeros_like(boxes), torch.zeros_like(scores), background, number)\n"
         "        candidates = anchors_inside(anchors, gt_boxes, gt_mask)\n",
     ),
-    because="torch.zeros makes floats, and the loss indexes with the foreground. All goes well until one batch "
-    "happens to hold no object, and then ends with an IndexError. Give the mask dtype=torch.bool, or leave the early "
-    "return out: the general way needs none.",
+    because="torch.zeros makes floats, and the loss indexes with the foreground. All goes well until a batch happens "
+    "to hold no object; then it ends with an IndexError. Give the mask dtype=torch.bool, or leave the early return "
+    "out: the general code handles that batch too.",
     museum=15,
 )
 task_aligned_assigner.misconception(
@@ -658,52 +661,51 @@ task_aligned_assigner.misconception(
 task_aligned_assigner.misconception(
     "the positives get hard labels",
     swap=("pair_metric * best_overlap[image, gt] / (best_metric[image, gt] + self.eps)", "1.0"),
-    because="Every positive is told to be certain, the one in the middle of the object and the one at its rim alike. "
-    "Scores then no longer say how good a box is, and suppression keeps the wrong one. The target is the normalised "
-    "metric.",
+    because="Every positive is trained to be certain, in the middle of the object and at its border alike. Scores "
+    "then no longer say how good a box is, and NMS keeps the wrong one. The target is the normalised metric.",
 )
 task_aligned_assigner.misconception(
     "the raw metric is the target",
     swap=("pair_metric * best_overlap[image, gt] / (best_metric[image, gt] + self.eps)", "pair_metric"),
-    because="A product of powers is tiny at the start, so no anchor is ever told to be confident and the loss divides "
-    "by almost nothing. Training stalls at scores near 0. Scale the metrics of each ground truth by its best.",
+    because="A product of powers is tiny at the start, so no anchor is ever trained to be confident, and the loss "
+    "divides by almost nothing. Training stalls at scores near 0. Scale the metrics of each ground truth by its best.",
 )
 task_aligned_assigner.misconception(
     "the best overlap is left out",
     swap=("pair_metric * best_overlap[image, gt] /", "pair_metric /"),
-    because="The best positive of every object is then told 1, even if its box covers a third of it. Scores lose "
-    "their meaning as a measure of the box. Multiply by the best overlap of that ground truth.",
+    because="The target of every object's best positive is then 1, even if its box covers a third of the object. "
+    "Scores no longer measure the box. Multiply by the best overlap of that ground truth.",
 )
 task_aligned_assigner.misconception(
     "the best overlap is sought among all candidates",
     swap=(
-        '        best_overlap.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_overlap, "amax")\n',
+        '        best_overlap.view(-1).scatter_reduce_(0, flat_index, pair_overlap, "amax")\n',
         "        best_overlap = overlaps.amax(dim=-1)\n",
     ),
     because="A candidate that was not chosen, or that another object won, sets the scale. The target promises a "
-    "better box than any positive has, and it differs from Ultralytics' numbers. Take the maximum over the positives.",
+    "better box than any positive has, and it differs from Ultralytics'. Take the maximum over the positives.",
 )
 task_aligned_assigner.misconception(
     "the best metric is sought among all candidates",
     swap=(
-        '        best_metric.view(-1).scatter_reduce_(0, image * gt_mask.shape[1] + gt, pair_metric, "amax")\n',
+        '        best_metric.view(-1).scatter_reduce_(0, flat_index, pair_metric, "amax")\n',
         "        best_metric = metric.amax(dim=-1)\n",
     ),
-    because="The best candidate of an object may have gone to another one in a conflict. Measured against it, none of "
-    "the positives that are left reaches the best overlap, and an object in a crowd is never told to be sure. Take "
-    "the maximum over the positives.",
+    because="The best candidate of an object may have gone to another object in a conflict. Measured against it, no "
+    "remaining positive reaches the best overlap, and an object in a crowd never gets a high target. Take the maximum "
+    "over the positives.",
 )
 task_aligned_assigner.misconception(
     "k is not handed on",
     swap=("top_candidates(metric, candidates, self.k)", "top_candidates(metric, candidates)"),
-    because="top_candidates takes 10 unless told otherwise, and 10 is this class's default too: it works until "
-    "somebody asks for another k, and then nothing changes. Hand self.k on.",
+    because="The default of top_candidates is 10, and so is this class's: it works until somebody asks for another k, "
+    "and then nothing changes. Pass self.k on.",
 )
 task_aligned_assigner.misconception(
     "all objects of an image share one scale",
     swap=("(best_metric[image, gt] + self.eps)", "(best_metric.amax(dim=1)[image] + self.eps)"),
-    because="The object that the network sees best sets the scale, and the others get targets near 0. What is hard to "
-    "see is taught to be background. Each ground truth has its own best metric.",
+    because="The object that the network detects best sets the scale, and the others get targets near 0. Objects that "
+    "are hard to see are trained to be background. Each ground truth has its own best metric.",
 )
 task_aligned_assigner.misconception(
     "conflicts are not resolved",
@@ -712,11 +714,11 @@ task_aligned_assigner.misconception(
         "top_candidates(metric, candidates, self.k)",
     ),
     because="An anchor between two objects has target scores in two classes, and one box that was written over the "
-    "other. Neighbouring objects melt into one prediction. Resolve the conflicts before you write the targets.",
+    "other. Neighbouring objects merge into one prediction. Resolve the conflicts before you write the targets.",
 )
 task_aligned_assigner.misconception(
     "padding counts as an object",
     swap=("anchors_inside(anchors, gt_boxes, gt_mask)", "anchors_inside(anchors, gt_boxes, torch.ones_like(gt_mask))"),
-    because="A row of zeros is a box of 16 pixels around the upper left corner once it is enlarged, and its class is "
-    "0. Images with few objects then have positives there that predict an empty box. Pass the mask of real boxes on.",
+    because="A row of zeros, enlarged, is a box of 16 pixels around the upper left corner, and its class is 0. Images "
+    "with few objects then have positives there that predict an empty box. Pass the mask of real boxes on.",
 )

@@ -12,13 +12,14 @@ from yolostudy.study.exercise import Exercise
 
 from ._fixtures import gradient, ramp, seeded, values
 
-NOT_ITS_OWN = "two layers, built and filled alike, answer differently: some of their weights are not their own"
+NOT_ITS_OWN = "two layers, built and filled alike, answer differently: the layer does not own some of its weights"
 
 
 def shapes(layer: nn.Module, learning: bool = False) -> dict[str, int]:
-    """How many parameters of each kind a layer owns, or of those that a gradient has reached:
-    whatever they are called, a mistake in a row of layers shows as one number. Convolutions come
-    first, for they say most.
+    """Count the parameters of each kind that a layer owns, or those that a gradient has reached.
+
+    Names do not count, so a mistake in a row of layers shows as one number. Convolutions come
+    first, because they say most.
     """
     reached = [p for p in layer.parameters() if not learning or (p.grad is not None and p.grad.abs().sum() > 0)]
     return dict(
@@ -36,10 +37,10 @@ def _called(parameter: Tensor) -> str:
 
 
 def tensor(output: object) -> Tensor:
-    """What forward gave.
+    """The output of forward.
 
-    Raises a sentence where it is no tensor: torch would make a riddle of it, far from the learner's
-    code.
+    If it is no tensor, raise a clear sentence here: torch's own error would come later, far from
+    the learner's code.
     """
     if isinstance(output, Tensor):
         return output
@@ -51,8 +52,10 @@ def tensor(output: object) -> Tensor:
 
 
 def steady(look: Callable[[], object]) -> object:
-    """What `look` sees, if it sees the same twice. Weights that a layer does not own are drawn anew
-    each time, and would show here as noise that no comparison can recognise.
+    """What `look` sees, if it sees the same twice.
+
+    Weights that a layer does not own are random anew each time. Compared with the reference they
+    would be noise that nothing can recognise.
     """
     first, second = look(), look()
     return first if _alike(first, second) else NOT_ITS_OWN
@@ -69,9 +72,10 @@ def _alike(one: object, other: object) -> bool:
 
 
 def lively(layer: nn.Module) -> nn.Module:
-    """Seeded, with larger weights. Each SiLU halves what is near zero, so that little is left at
-    the end of a deep network; weights twice as large would make it explode instead, and with it the
-    difference between two CPUs.
+    """Seed a layer, then enlarge its weights.
+
+    Each SiLU halves values near zero, so little is left at the end of a deep network. Weights twice
+    as large would make it explode instead, and the difference between two CPUs with it.
     """
     seeded(layer)
     with torch.no_grad():
@@ -159,9 +163,9 @@ def _(course):
 conv_module.misconception(
     "super.__init__ without calling super",
     swap=("super().__init__()", "super.__init__()"),
-    because="Without its brackets `super` is a class of Python's own, not your parent, so nn.Module never sets up the "
-    "tables in which it keeps layers. The constructor fails before a single layer exists. Write super().__init__() as "
-    "the first line.",
+    because="Without brackets `super` is a class of Python's own, not your parent. So nn.Module never sets up the "
+    "tables in which it keeps layers, and the constructor fails before a single layer exists. Write "
+    "super().__init__() as the first line.",
     museum=2,
 )
 conv_module.misconception(
@@ -180,8 +184,8 @@ conv_module.misconception(
             "        return nn.SiLU()(nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.03)(x))",
         ),
     ],
-    because="A layer that is made in forward is a new one with new random weights at every call, and the module does "
-    "not own it: it has no parameters. The optimizer of stage 7 then trains nothing, freezing freezes nothing and a "
+    because="A layer that is made in forward is a new one with new random weights at every call. The module does not "
+    "own it, so it has no parameters: the optimizer of stage 7 trains nothing, freezing freezes nothing and a "
     "checkpoint stays empty. Make layers in __init__, keep them on self, and only call them in forward.",
     museum=4,
 )
@@ -195,14 +199,15 @@ conv_module.misconception(
 conv_module.misconception(
     "the padding is always 1",
     swap=("padding=kernel_size // 2", "padding=1"),
-    because="One position is right for a 3 x 3 kernel only. A 1 x 1 convolution then grows its map by a frame in "
-    "which it saw nothing, and a 5 x 5 one shrinks it. Pad by half of whatever kernel is asked for.",
+    because="One position is right for a 3 x 3 kernel only. A 1 x 1 convolution then surrounds its map with a frame "
+    "in which it saw nothing, and a 5 x 5 one shrinks it. Pad by half of the kernel size.",
 )
 conv_module.misconception(
     "the convolution keeps its bias",
     swap=(", bias=False", ""),
-    because="The normalisation subtracts the mean of each channel, and a bias goes with it: it can learn nothing. It "
-    "costs parameters, and in stage 8 every convolution has a key that no pretrained checkpoint knows. Switch it off.",
+    because="The normalisation subtracts the mean of each channel, and with it any bias: the bias can learn nothing. "
+    "It costs parameters, and in stage 8 every convolution has a key that no pretrained checkpoint knows. Switch it "
+    "off.",
     museum=14,
 )
 conv_module.misconception(
@@ -216,36 +221,36 @@ conv_module.misconception(
 conv_module.misconception(
     "the eps of the normalisation keeps its default",
     swap=("eps=1e-3, ", ""),
-    because="Torch's default is 1e-5, this family uses 1e-3. A channel that hardly varies is then blown up up to ten "
-    "times further, and in stage 8 the outputs differ from Ultralytics' although every weight was copied. Give eps as "
+    because="Torch's default is 1e-5, this family uses 1e-3. A channel that hardly varies is then amplified up to ten "
+    "times more, and in stage 8 the outputs differ from Ultralytics' although every weight was copied. Give eps as "
     "well as momentum.",
 )
 conv_module.misconception(
     "the momentum of the normalisation keeps its default",
     swap=(", momentum=0.03", ""),
     because="Torch's default of 0.1 lets the running statistics follow the last ten batches or so; 0.03 averages over "
-    "about thirty. Outputs in training are the same; those in evaluation hang on whatever the last few batches held, "
+    "about thirty. Outputs in training are the same. Outputs in evaluation depend on what the last few batches held, "
     "and so does every mAP of stage 7. Give momentum as well as eps.",
 )
 conv_module.misconception(
     "the activation is ReLU",
     swap=("nn.SiLU()", "nn.ReLU()"),
-    because="ReLU cuts everything below zero to exactly zero, and such a position passes no gradient back. SiLU, x "
+    because="ReLU sets everything below zero to exactly zero, and such a position passes no gradient back. SiLU, x "
     "times sigmoid(x), lets a little through. No key and no shape shows the difference: pretrained weights would load "
-    "in stage 8 and answer nonsense. Use nn.SiLU.",
+    "in stage 8 and give nonsense. Use nn.SiLU.",
 )
 conv_module.misconception(
     "the activation comes before the normalisation",
     swap=("self.act(self.bn(self.conv(x)))", "self.bn(self.act(self.conv(x)))"),
-    because="The normalisation is there to hand the activation values around zero, where it bends; behind it, it "
-    "cannot. Pretrained weights load in stage 8 without complaint and answer nonsense. Convolve, normalise, activate.",
+    because="The normalisation has to come first, so that the activation gets values around zero, where it bends. "
+    "Pretrained weights load in stage 8 without complaint and give nonsense. Convolve, normalise, activate.",
 )
 conv_module.misconception(
     "the activation is left out",
     swap=("self.act(self.bn(self.conv(x)))", "self.bn(self.conv(x))"),
     because="A convolution and a normalisation are both linear, and so is any number of them in a row: without a bend "
     "between them the whole network could be multiplied out into one convolution. It still trains in stage 7, to a "
-    "poor result that nothing explains. Send what the normalisation gives through the SiLU.",
+    "poor result that nothing explains. Pass the output of the normalisation through the SiLU.",
 )
 
 
@@ -259,11 +264,11 @@ bottleneck = Exercise(
     after="blocks.ConvModule",
     goal="Put two ConvModules behind a shortcut that can be switched off.",
     hints=(
-        "Decide in __init__, once, whether this block adds its input. forward only looks the decision up.",
+        "Decide once, in __init__, whether this block adds its input. forward only looks the decision up.",
         "The first ConvModule changes the number of channels, the second keeps it. A map can only be added to one of "
         "the same shape.",
-        "Add when the shortcut is asked for and c_in equals c_out. What is added is the untouched input, to what the "
-        "second ConvModule gives; nothing is activated after the sum.",
+        "Add if the shortcut is asked for and c_in equals c_out. The sum is the untouched input plus the output of "
+        "the second ConvModule. Activate nothing after the sum.",
     ),
 )
 
@@ -312,30 +317,30 @@ def _(course):
 bottleneck.misconception(
     "the shortcut is added where the channels differ",
     swap=("self.add = shortcut and c_in == c_out", "self.add = shortcut"),
-    because="A map of 6 channels cannot be added to one of 4, and torch stops with a size mismatch. The blocks of "
-    "this network happen to keep their channels, so it would wait for the first reader who builds another. Add only "
-    "where c_in equals c_out.",
+    because="A map of 6 channels cannot be added to one of 4, and torch stops with a size mismatch. All blocks of "
+    "this network keep their channels, so the mistake would wait for the first reader who builds another. Add only if "
+    "c_in equals c_out.",
 )
 bottleneck.misconception(
     "the shortcut is always on",
     swap=("self.add = shortcut and c_in == c_out", "self.add = c_in == c_out"),
-    because="The backbone asks for shortcuts and the neck asks for none. With them everywhere all keys and shapes "
-    "still agree, and the outputs leave Ultralytics' as soon as the neck begins, in stage 3. Let the argument decide "
-    "too.",
+    because="The backbone asks for shortcuts and the neck asks for none. With shortcuts everywhere all keys and "
+    "shapes still agree, but from the neck on, in stage 3, the outputs differ from Ultralytics'. Let the argument "
+    "decide too.",
 )
 bottleneck.misconception(
     "the shortcut is never added",
     swap=("return x + y if self.add else y", "return y"),
-    because="The sum is what lets a gradient reach the first layers undiminished: each block learns only what to "
-    "change. Without it deep rows train slowly in stage 7, and pretrained weights, which expect it, answer nonsense "
-    "in stage 8. Return the sum where it is asked for.",
+    because="The sum lets a gradient reach the first layers undiminished: each block learns only what to change. "
+    "Without it deep rows train slowly in stage 7, and pretrained weights, which expect it, give nonsense in stage 8. "
+    "Return the sum if the shortcut is asked for.",
 )
 bottleneck.misconception(
     "the middle map is added instead of the input",
     swap=("y = self.cv2(self.cv1(x))", "x = self.cv1(x)\n        y = self.cv2(x)"),
-    because="You add what the first ConvModule gave. Often a line such as `x = self.cv1(x)` is the cause: x is then "
-    "another map, and the input is gone when it is to be added. No shape shows it. The wire leads around one "
-    "ConvModule instead of two, so nothing passes a whole block as it came. Keep the input under a name of its own.",
+    because="You add the output of the first ConvModule. Often a line such as `x = self.cv1(x)` is the cause: x is "
+    "then another map, and the input is lost before it can be added. No shape shows it. The shortcut leads around one "
+    "ConvModule instead of two, so nothing passes a whole block unchanged. Keep the input under a name of its own.",
 )
 bottleneck.misconception(
     "the sum is activated, as in ResNet",
@@ -347,8 +352,8 @@ bottleneck.misconception(
         ("return x + y if self.add else y", "return nn.functional.silu(x + y if self.add else y)"),
     ],
     because="He et al. add first and activate the sum. Here the second ConvModule activates, and the input is added "
-    "untouched, so that it can pass through a whole row of blocks as it came. Use two complete ConvModules and "
-    "activate nothing after the sum.",
+    "untouched, so that it can pass a whole row of blocks unchanged. Use two complete ConvModules and activate "
+    "nothing after the sum.",
 )
 bottleneck.misconception(
     "the first kernel is 1 x 1, as in YOLOv5",
@@ -389,12 +394,12 @@ csp_layer = Exercise(
     after="blocks.Bottleneck",
     goal="Split a map, refine one half step by step, and keep every step.",
     hints=(
-        "Two ConvModules with 1 x 1 kernels, one before the split and one behind the concatenation, and a row of "
-        "bottlenecks in an nn.ModuleList between them.",
+        "You need two ConvModules with 1 x 1 kernels, one before the split and one after the concatenation, and a row "
+        "of bottlenecks in an nn.ModuleList between them.",
         "Count the halves that are concatenated: the two of the split, and one for each bottleneck. The channels are "
         "dimension 1.",
         "Start a list with the two halves of the first ConvModule's output. Each bottleneck takes the last map of the "
-        "list and adds its own to it. At the end everything in the list is concatenated for the last ConvModule.",
+        "list and appends its own. At the end concatenate the whole list for the last ConvModule.",
     ),
 )
 
@@ -431,8 +436,9 @@ def _(course):
 
 @csp_layer.probe("the weights that learn, in a row of three")
 def _(course):
-    """Weights of one shape are filled alike, so that the output does not say which of the
-    bottlenecks was asked.
+    """Count the weights that get a gradient.
+
+    Weights of one shape are filled alike, so the output does not tell which bottleneck ran.
     """
     layer = lively(course.blocks.CSPLayer_2Conv(4, 12, repeats=3))
     y = tensor(layer(ramp(1, 4, 5, 4)))
@@ -443,15 +449,16 @@ def _(course):
 csp_layer.misconception(
     "every bottleneck reads the same half",
     swap=("bottleneck(maps[-1])", "bottleneck(maps[1])"),
-    because="The bottlenecks then stand side by side, not in a row: each sees five positions wide instead of the last "
-    "one seeing thirteen. With one bottleneck nothing shows, so the nano network looks right in its outer stages "
-    "only. Feed each with the map before it.",
+    because="The bottlenecks then stand side by side, not in a row: each sees five positions wide, where the last one "
+    "should see thirteen. With one bottleneck nothing shows, so only the outer stages of the nano network are right. "
+    "Feed each with the map before it.",
 )
 csp_layer.misconception(
     "the row starts at the first half",
     swap=("bottleneck(maps[-1])", "bottleneck(maps[-1 if len(maps) > 2 else 0])"),
     because="Either half would do in a network of your own, but the pretrained weights of stage 8 were learned with "
-    "the second half refined and the first kept. No key and no shape tells. Start the row at the second half.",
+    "the second half refined and the first kept. No key and no shape shows the difference. Start the row at the "
+    "second half.",
 )
 csp_layer.misconception(
     "only the end of the row is kept",
@@ -459,8 +466,8 @@ csp_layer.misconception(
         ("(2 + repeats) * hidden", "2 * hidden"),
         ("torch.cat(maps, dim=1)", "torch.cat((maps[0], maps[-1]), dim=1)"),
     ],
-    because="That is the older C3 layer: the first half and the end of the row. This one concatenates every stage of "
-    "it, so that gradients reach each bottleneck by a short way. The last ConvModule reads (2 + repeats) halves.",
+    because="That is the older C3 layer: the first half and the end of the row. This layer concatenates every step of "
+    "the row, so that gradients reach each bottleneck by a short way. The last ConvModule reads (2 + repeats) halves.",
 )
 csp_layer.misconception(
     "the first half is dropped",
@@ -469,15 +476,15 @@ csp_layer.misconception(
         ("torch.cat(maps, dim=1)", "torch.cat(maps[1:], dim=1)"),
     ],
     because="The half that is not refined is the point of the split: it carries the map past the row unchanged and at "
-    "no cost. Without it the last ConvModule misses hidden channels, and its pretrained weight does not fit in stage "
+    "no cost. Without it the last ConvModule lacks `hidden` channels, and its pretrained weight does not fit in stage "
     "8. Concatenate both halves and every step.",
 )
 csp_layer.misconception(
     "the maps are concatenated in reverse",
     swap=("torch.cat(maps, dim=1)", "torch.cat(maps[::-1], dim=1)"),
-    because="The last ConvModule has one weight for each channel it reads, in a fixed order. A network trained from "
-    "scratch would not mind, a pretrained one answers nonsense in stage 8, with every key matched. First half, second "
-    "half, then the row in its order.",
+    because="The last ConvModule has one weight for each channel that it reads, in a fixed order. A network trained "
+    "from scratch would not mind. A pretrained one gives nonsense in stage 8, with every key matched. First half, "
+    "second half, then the row in its order.",
 )
 csp_layer.misconception(
     "the split is not along the channels",
@@ -492,8 +499,8 @@ csp_layer.misconception(
         "nn.ModuleList([Bottleneck(hidden, hidden, shortcut)] * repeats)",
     ),
     because="A list times a number repeats the reference, not the layer: the whole row shares one set of weights. It "
-    "runs, it trains, and it learns less; in stage 8 the last pretrained bottleneck of each row silently wins. Build "
-    "one bottleneck in each turn of a loop.",
+    "runs, it trains, and it learns less. In stage 8 the last pretrained bottleneck of each row overwrites the "
+    "others. Build one bottleneck in each turn of a loop.",
 )
 csp_layer.misconception(
     "the bottlenecks stand in a plain list",
@@ -501,16 +508,16 @@ csp_layer.misconception(
         "self.m = nn.ModuleList(Bottleneck(hidden, hidden, shortcut) for _ in range(repeats))",
         "self.m = [Bottleneck(hidden, hidden, shortcut) for _ in range(repeats)]",
     ),
-    because="nn.Module notices layers and parameters, not lists or dicts that hold some. The row runs, but the "
-    "optimizer never trains it, .to(device) leaves it behind and no checkpoint holds it. Put the list into an "
+    because="nn.Module registers layers and parameters, but not those inside a plain list or dict. The row runs, but "
+    "the optimizer never trains it, .to(device) leaves it behind and no checkpoint holds it. Put the list into an "
     "nn.ModuleList.",
 )
 csp_layer.misconception(
     "the shortcut is not handed on",
     swap=("Bottleneck(hidden, hidden, shortcut)", "Bottleneck(hidden, hidden)"),
-    because="A Bottleneck adds its input unless told otherwise, this layer does not unless told so: the two defaults "
-    "differ on purpose. Every layer of the neck gets shortcuts that it must not have, and stage 3 differs from "
-    "Ultralytics from C on. Hand the argument on.",
+    because="A Bottleneck adds its input by default, this layer by default does not: the two defaults differ on "
+    "purpose. Without the argument every layer of the neck gets shortcuts that it must not have, and stage 3 differs "
+    "from Ultralytics from C on. Hand the argument on.",
 )
 
 
@@ -594,8 +601,8 @@ sppf.misconception(
         ),
     ],
     because="Windows of 5, 9 and 13 belong to the older SPP, where the pools stand side by side. In a chain the "
-    "window grows by itself, and windows that grow as well see 25 positions instead of 13, which is more than the "
-    "whole map of a 640-pixel image. Use the same window three times.",
+    "window grows by itself. Windows that grow as well see 25 positions instead of 13, which is more than the whole "
+    "map of a 640-pixel image. Use the same window three times.",
 )
 sppf.misconception(
     "the last ConvModule is forgotten",
@@ -603,9 +610,9 @@ sppf.misconception(
         ("self.cv2 = ConvModule(4 * hidden, c_out, kernel_size=1)\n", "\n"),
         ("self.cv2(torch.cat(maps, dim=1))", "torch.cat(maps, dim=1)"),
     ],
-    because="The four maps are then handed on as they are, with 4 * hidden channels, twice as many as went in. "
-    "Nothing complains here. The student of this course met it in stage 3, as 1152 channels where a later layer "
-    "expected 384, and found it by printing shapes module by module. Mix the four maps with the last ConvModule.",
+    because="The four maps then leave the layer as they are, with 4 * hidden channels, twice as many as came in. "
+    "Nothing fails here. The student of this course met it in stage 3, as 1152 channels where a later layer expected "
+    "384, and found it by printing shapes module by module. Mix the four maps with the last ConvModule.",
     museum=5,
 )
 sppf.misconception(
@@ -629,14 +636,15 @@ sppf.misconception(
 sppf.misconception(
     "the stride of the pool is left at its default",
     swap=(", stride=1, padding", ", padding"),
-    because="nn.MaxPool2d steps as far as its window is wide unless told otherwise: a map of 20 positions shrinks to "
-    "4, and the four maps cannot be concatenated. Here the pool looks around and must not shrink. Give it stride 1.",
+    because="The default stride of nn.MaxPool2d is the width of its window: a map of 20 positions shrinks to 4, and "
+    "the four maps cannot be concatenated. Here the pool looks around and must not shrink. Give it stride 1.",
 )
 sppf.misconception(
     "the pool has no padding",
     swap=(", padding=kernel_size // 2", ""),
     because="A window of 5 without padding takes two positions away on every side, so the four maps differ in size "
-    "and cannot be concatenated. A max pool pads with minus infinity, so padding never wins. Pad by half the window.",
+    "and cannot be concatenated. A max pool pads with minus infinity, so the padding never wins. Pad by half the "
+    "window.",
 )
 sppf.misconception(
     "the border is padded with zeros",
@@ -645,13 +653,13 @@ sppf.misconception(
         ("self.pool(maps[-1])", "self.pool(nn.functional.pad(maps[-1], [self.pool.kernel_size // 2] * 4))"),
     ],
     because="A zero is larger than every negative value, so along the border zeros win the maximum wherever SiLU left "
-    "something negative. The middle of the map is right, which is why it is found late, in stage 8 by comparing "
+    "something negative. The middle of the map is right, so the mistake is found late, in stage 8 by comparing "
     "outputs. Let nn.MaxPool2d pad: it uses minus infinity.",
 )
 sppf.misconception(
     "the pools take the average",
     swap=("nn.MaxPool2d(", "nn.AvgPool2d("),
-    because="An average over 25 positions drowns the one strong value that says a tail is near; a maximum keeps it. "
-    "Keys and shapes agree, since pools have no weights, so nothing warns before outputs are compared in stage 8. Use "
-    "nn.MaxPool2d.",
+    because="An average over 25 positions drowns the one strong value that says that a tail is near; a maximum keeps "
+    "it. Keys and shapes agree, since pools have no weights, so nothing warns you before outputs are compared in "
+    "stage 8. Use nn.MaxPool2d.",
 )

@@ -12,17 +12,16 @@ from yolostudy.study.exercise import Exercise
 
 from ._fixtures import attempt, gradient, values
 
-# a name only: `SecondDevice` makes nothing there, for its first real tensor costs seconds of
-# imports
+# only a name: `SecondDevice` makes nothing on it, because the first real meta tensor costs seconds of imports
 OTHER = torch.device("meta")
 
 
 class SecondDevice(TorchFunctionMode):
-    """Pretends that the processor is two devices, so that a computer without a graphics card sees
-    what stays behind on the first.
+    """Pretend that the processor is two devices.
 
-    What is made or moved with `device=OTHER` counts as there, and so does what is computed from
-    nothing but that.
+    So a computer without a graphics card can tell which tensors stay behind on the first device. A
+    tensor that is made or moved with `device=OTHER` counts as on the second. So does a result that
+    is computed only from such tensors.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -44,9 +43,9 @@ class SecondDevice(TorchFunctionMode):
         args = ["cpu" if isinstance(x, torch.device) else x for x in args]
         result = function(*args, **{key: "cpu" if isinstance(x, torch.device) else x for key, x in kwargs.items()})
         if asked or like_one_there or computed_there:
-            if isinstance(result, Iterator):  # of a loop over a tensor
+            if isinstance(result, Iterator):  # from a loop over a tensor
                 result = tuple(result)
-            # the former is how a module moves its parameters
+            # a module moves its parameters by setting their data
             made = args[0] if function == Tensor.data.__set__ else result
             for x in made if isinstance(made, (tuple, list)) else (made,):
                 if isinstance(x, Tensor):
@@ -55,8 +54,9 @@ class SecondDevice(TorchFunctionMode):
 
 
 def some_boxes(count: int, seed: int) -> Tensor:
-    """Boxes (count, 4) of different shapes within 0 … 32: most overlap several others, no two share
-    an edge.
+    """Boxes (count, 4) of different shapes within 0 … 32.
+
+    Most overlap several others; no two share an edge.
     """
     corner, size = values(count, 2, high=20, seed=seed), values(count, 2, low=3, high=12, seed=seed + 1)
     return torch.cat((corner, corner + size), dim=1)
@@ -69,15 +69,15 @@ make_anchors = Exercise(
     stage=4,
     points=2,
     minutes=15,
-    goal="Say for every position of every output map where its centre lies, and how many pixels one of its units is.",
+    goal="Give the centre of every position of every output map, and how many pixels its unit is.",
     hints=(
         "Draw a map of 2 rows and 3 columns on paper. Where does the centre of its first position lie, and of the "
         "next one in that row?",
-        "One grid a level: `torch.meshgrid` of the row numbers and the column numbers, with indexing that keeps rows "
-        "first. A centre lies half a position beyond its number, both ways.",
-        "Stack x before y along a new last dimension and flatten a level to (H·W, 2). Beside it goes a column (H·W, "
-        "1) that repeats the level's stride. Concatenate both over the levels as they come, and make everything on "
-        "`device`.",
+        "Make one grid for each level: `torch.meshgrid` of the row numbers and the column numbers, with the indexing "
+        "that keeps rows first. A centre lies half a position beyond its number, in both directions.",
+        "Stack x before y along a new last dimension and flatten each level to (H·W, 2). Make a column (H·W, 1) "
+        "beside it that repeats the level's stride. Concatenate both over the levels in their order, and make "
+        "everything on `device`.",
     ),
 )
 
@@ -110,58 +110,57 @@ make_anchors.misconception(
     "the corner taken for the centre",
     swap=[
         ("torch.arange(height, device=device) + 0.5", "torch.arange(height, device=device)"),
-        ("device=device) + 0.5, indexing", "device=device), indexing"),
+        ("torch.arange(width, device=device) + 0.5", "torch.arange(width, device=device)"),
     ],
-    because="Position 0 covers 0 to 1, so its centre lies at 0.5. Without the half every decoded box sits half a "
-    "stride up and to the left, 4 to 16 pixels, and the pretrained weights of stage 8 are off by as much. Add 0.5 to "
+    because="Position 0 covers 0 to 1, so its centre lies at 0.5. Without the half every decoded box lies half a "
+    "stride too far up and to the left, 4 to 16 pixels, and with the pretrained weights of stage 8 too. Add 0.5 to "
     "the row and to the column.",
 )
 make_anchors.misconception(
     "x and y swapped",
     swap=("torch.stack((x, y), dim=-1)", "torch.stack((y, x), dim=-1)"),
     because="`meshgrid` with rows first gives y before x, and a box wants x first. Nothing raises an error: each "
-    "position is trained on objects that lie mirrored at the diagonal, and mAP stays near 0 in stage 7. Stack x, then "
-    "y.",
+    "position is trained on objects mirrored at the diagonal, and mAP stays near 0 in stage 7. Stack x, then y.",
 )
 make_anchors.misconception(
     "column by column",
     swap=('indexing="ij"', 'indexing="xy"'),
-    because="The centres are right and their order is not: `flatten_maps` walks a map row by row, so an anchor meets "
+    because="The centres are right, but their order is not: `flatten_maps` walks a map row by row, so an anchor meets "
     "the prediction of another position. Nothing raises an error, and stage 7 trains each position on the objects of "
     "another place. Use the indexing that gives (H, W), rows first.",
 )
 make_anchors.misconception(
     "height and width exchanged",
     swap=("for (height, width), stride", "for (width, height), stride"),
-    because="A size is (H, W), as a tensor's shape has it. On square images nothing shows; on one of 384 x 640 pixels "
-    "every row has the wrong length and the boxes scatter. Unpack the height first, and build the grid with height "
-    "many rows: both must hold.",
+    because="A size is (H, W), like a tensor's shape. On square images nothing shows. On an image of 384 x 640 pixels "
+    "every row has the wrong length and the boxes scatter. Unpack the height first, and build the grid with `height` "
+    "rows: both must hold.",
 )
 make_anchors.misconception(
     "the strides multiplied in",
     swap=("torch.stack((x, y), dim=-1)", "(torch.stack((x, y), dim=-1) * stride)"),
-    because="Anchors are asked for in units of their stride, because the distances of the four edges are. `decode` "
-    "multiplies once more: boxes then lie at up to 32 times their place, and the loss of stage 6 compares pixels with "
-    "strides. Return the stride beside the anchors, not in them.",
+    because="Anchors are in units of their stride, because the distances of the four edges are. `decode` multiplies "
+    "by the stride later: with a second stride boxes lie at up to 32 times their place, and the loss of stage 6 "
+    "compares pixels with strides. Return the stride beside the anchors, not in them.",
 )
 make_anchors.misconception(
     "the stride forgotten",
     swap=("float(stride)", "1.0"),
-    because="The second tensor says how many pixels one unit is, and 1 leaves anchors and boxes in units of the "
-    "stride. The assigner of stage 5 then finds next to no anchor inside a real box; boxes run wild and mAP is 0. "
-    "Fill it with each level's stride.",
+    because="The second tensor says how many pixels one unit is; 1 leaves anchors and boxes in units of the stride. "
+    "The assigner of stage 5 then finds next to no anchor inside a real box, boxes become random and mAP is 0. Fill "
+    "it with each level's stride.",
     museum=10,
 )
 make_anchors.misconception(
     "the coarsest level first",
     swap=("zip(sizes, strides, strict=True)", "zip(sizes[::-1], strides[::-1], strict=True)"),
-    because="`flatten_maps` puts the maps one after another as they come, the finest first. In another order an "
+    because="`flatten_maps` puts the maps one after another in their order, the finest first. In another order an "
     "anchor of stride 32 meets a prediction of stride 8. Keep the order of `sizes`.",
 )
 make_anchors.misconception(
     "the strides without a column of their own",
     swap=("(height * width, 1)", "(height * width,)"),
-    because="(A,) does not fit beside (A, 2): torch lines shapes up from the right, and `anchors * strides` fails or, "
+    because="(A,) does not fit beside (A, 2): torch aligns shapes from the right, so `anchors * strides` fails or, "
     "with A = 2, multiplies x by one stride and y by another. Keep a last dimension of 1.",
 )
 make_anchors.misconception(
@@ -172,7 +171,7 @@ make_anchors.misconception(
         ("float(stride), device=device", "float(stride)"),
     ],
     because="On a computer without a graphics card nothing shows. With one, the first addition to a prediction in "
-    "stage 7 stops with two devices in one operation. Hand `device` on to everything that makes a tensor.",
+    "stage 7 stops: two devices in one operation. Pass `device` to every function that makes a tensor.",
 )
 
 
@@ -183,14 +182,14 @@ expected_distance = Exercise(
     stage=4,
     points=2,
     minutes=15,
-    goal="Turn four distributions over R bins into the four distances that they stand for.",
+    goal="Turn four distributions over R bins into the four distances that they mean.",
     hints=(
         "The last dimension holds R numbers for the left edge, then R for the top, and so on. Which shape separates "
         "the four?",
-        "Turn each side's R numbers into probabilities. They must add up to 1 over the bins of one side, not over "
-        "anything else.",
-        "An expectation is a weighted sum: bin i counts i, from 0 to R - 1. A matrix product with the vector of bins "
-        "does it in one go. Give that vector the dtype and the device of the logits.",
+        "Turn the R numbers of each side into probabilities. They must add up to 1 over the bins of one side, not "
+        "over anything else.",
+        "An expectation is a weighted sum: bin i stands for the distance i, from 0 to R - 1. A matrix product with "
+        "the vector of bins computes it. Give that vector the dtype and the device of the logits.",
     ),
 )
 
@@ -243,20 +242,20 @@ expected_distance.misconception(
     "softmax over the four sides",
     swap=("softmax(dim=-1)", "softmax(dim=-2)"),
     because="The four edges then compete with each other, and the bins of one edge no longer add up to 1: distances "
-    "leave 0 … R - 1, and moving one edge moves the other three. Normalise over the bins.",
+    "leave 0 … R - 1, and a change of one edge moves the other three. Normalise over the bins.",
 )
 expected_distance.misconception(
     "one softmax over all four distributions",
     swap=("logits.unflatten(-1, (4, reg_max)).softmax(dim=-1)", "logits.softmax(dim=-1).unflatten(-1, (4, reg_max))"),
-    because="All 4·R numbers then share one total of 1, so the four distances together cannot exceed R - 1 and boxes "
-    "come out far too small. Separate the four sides first, then normalise each.",
+    because="All 4·R numbers then share one total of 1, so the four distances together cannot exceed R - 1, and boxes "
+    "are far too small. Separate the four sides first, then normalise each.",
 )
 expected_distance.misconception(
     "no softmax",
     swap=(".softmax(dim=-1) @ bins", " @ bins"),
     because="Logits are no probabilities: they may be negative and add up to anything. Distances then leave 0 … R - "
-    "1, edges change sides, and the box loss of stage 6 starts out meaningless. Turn the R logits of a side into "
-    "probabilities first.",
+    "1, edges change sides, and the box loss of stage 6 is meaningless from the start. Turn the R logits of a side "
+    "into probabilities first.",
 )
 expected_distance.misconception(
     "the strongest bin instead of the expectation",
@@ -269,22 +268,22 @@ expected_distance.misconception(
     "the bins counted from 1",
     swap=("torch.arange(reg_max, ", "torch.arange(1, reg_max + 1, "),
     because="Bin 0 stands for a distance of 0. Counted from 1 every edge lies one stride too far out, so a box on the "
-    "coarsest level is 64 pixels too wide, and the distribution loss of stage 6 pulls towards bins that mean "
-    "something else here. Count from 0 to R - 1.",
+    "coarsest level is 64 pixels too wide, and the distribution loss of stage 6 pulls towards bins that here mean "
+    "something else. Count from 0 to R - 1.",
 )
 expected_distance.misconception(
     "exp without taking the largest off",
     swap=(".softmax(dim=-1) @ bins", ".exp() @ bins / logits.unflatten(-1, (4, reg_max)).exp().sum(dim=-1)"),
     because="float32 ends at exp(88.7), float16 at exp(11.1). One very sure prediction then gives infinity divided by "
-    "infinity, and the NaN that appears in stage 7 looks like a bug in the loss. A library's softmax takes the "
-    "largest logit off first; use it.",
+    "infinity, and the NaN appears in stage 7 and looks like a bug in the loss. A library's softmax subtracts the "
+    "largest logit first; use it.",
 )
 expected_distance.misconception(
     "the bins stay on the processor",
     swap=(", device=logits.device", ""),
-    because="torch.arange makes its numbers on the processor unless told otherwise. On a computer without a graphics "
-    "card nothing shows; with one, the first prediction of stage 7 stops with two devices in one operation. Give the "
-    "bins the device of the logits.",
+    because="By default torch.arange makes its numbers on the processor. On a computer without a graphics card "
+    "nothing shows. With one, the first prediction of stage 7 stops: two devices in one operation. Give the bins the "
+    "device of the logits.",
 )
 
 
@@ -300,10 +299,10 @@ distance_to_box = Exercise(
     hints=(
         "Draw an anchor point and a box around it. x grows to the right, y downward. On which side of the point is x "
         "smaller?",
-        "The first two distances lead back from the point to the upper left corner, the last two lead on to the "
-        "lower right corner.",
-        "Cut the distances into two halves along the last dimension: each has the shape of a point. One corner is the "
-        "point less the first half, the other the point plus the second. Let torch broadcast (A, 2) against (B, A, 2).",
+        "The first two distances lead from the point to the upper left corner, the last two to the lower right corner.",
+        "Split the distances into two halves along the last dimension: each has the shape of a point. One corner is "
+        "the point minus the first half, the other the point plus the second. Let torch broadcast (A, 2) against (B, "
+        "A, 2).",
     ),
 )
 
@@ -337,22 +336,22 @@ distance_to_box.misconception(
     "plus for minus",
     swap=("anchors - left_top", "anchors + left_top"),
     because="The left and the upper edge lie before the point, where x and y are smaller. With plus, both corners lie "
-    "below and to the right of it: the object's centre is never inside, and every IoU of stage 5 is near 0. Subtract "
-    "the first two distances.",
+    "below and to the right of the point: the object's centre is never inside, and every IoU of stage 5 is near 0. "
+    "Subtract the first two distances.",
 )
 distance_to_box.misconception(
     "the distances read as left, right, top, bottom",
     swap=("distances.chunk(2, dim=-1)", "distances[..., ::2], distances[..., 1::2]"),
-    because="The order is left, top, right, bottom: the near corner's two, then the far corner's. Read as pairs of "
-    "sides, top and right change places, which a point in the middle of a square object hides. A long fuselage shows "
-    "it, and the distribution loss of stage 6 disagrees. Cut the four numbers in the middle.",
+    because="The order is left, top, right, bottom: two distances for the near corner, then two for the far corner. "
+    "Read as pairs of sides, top and right change places. A point in the middle of a square object hides that, a long "
+    "fuselage shows it, and the distribution loss of stage 6 disagrees. Split the four numbers in the middle.",
 )
 distance_to_box.misconception(
     "near and far edges exchanged",
     swap=("anchors - left_top, anchors + right_bottom", "anchors - right_bottom, anchors + left_top"),
-    because="The box has the right size and is mirrored at its point. A point in the middle of its object hides that; "
-    "for all others the IoU is poor, and the distribution loss of stage 6 pulls the other way. The first half of the "
-    "distances belongs to the upper left corner.",
+    because="The box has the right size, but it is mirrored at its point. A point in the middle of its object hides "
+    "that. For all others the IoU is poor, and the distribution loss of stage 6 pulls the other way. The first half "
+    "of the distances belongs to the upper left corner.",
 )
 distance_to_box.misconception(
     "centre and size returned",
@@ -360,9 +359,8 @@ distance_to_box.misconception(
         "torch.cat((anchors - left_top, anchors + right_bottom), dim=-1)",
         "torch.cat((anchors + (right_bottom - left_top) / 2, left_top + right_bottom), dim=-1)",
     ),
-    because="That is the same box as x y w h, which Ultralytics' function gives unless told otherwise. Everything "
-    "here reads x1 y1 x2 y2: the IoU of stage 5 and the loss of stage 6 would take a width for a corner. Return the "
-    "two corners.",
+    because="That is the same box as x y w h, the default of Ultralytics' function. Everything here reads x1 y1 x2 "
+    "y2: the IoU of stage 5 and the loss of stage 6 would take a width for a corner. Return the two corners.",
 )
 distance_to_box.misconception(
     "corner and size returned",
@@ -373,8 +371,8 @@ distance_to_box.misconception(
 distance_to_box.misconception(
     "the distances changed in place",
     swap=("anchors - left_top", "anchors + left_top.neg_()"),
-    because="The boxes are right, and the caller's distances have changed their sign. Where they are needed once "
-    "more, as in a loss, they are wrong, and autograd refuses to go back through them. Make a new tensor.",
+    because="The boxes are right, but the caller's distances have changed their sign. If they are used again, as in a "
+    "loss, they are wrong, and autograd refuses to go back through them. Make a new tensor.",
 )
 
 
@@ -384,13 +382,14 @@ box_to_distance = Exercise(
     points=2,
     minutes=10,
     after="boxes.distance_to_box",
-    goal="Say how far the edges of a box lie from an anchor point, within what R bins can express.",
+    goal="Compute how far the edges of a box lie from an anchor point, within what R bins can express.",
     hints=(
-        "Solve the two equations of `distance_to_box` for the distances. Which of the two subtractions turns round?",
-        "An edge can lie on the wrong side of the point, and it can lie further away than the last bin. What is the "
+        "Solve the two equations of `distance_to_box` for the distances. Which of the two subtractions changes its "
+        "direction?",
+        "An edge can lie on the wrong side of the point, and it can lie farther away than the last bin. What is the "
         "nearest distance that R bins can still express?",
-        "The loss of stage 6 shares each distance between the bin below and the bin above. Cut off at 0 and a "
-        "hundredth below R - 1.",
+        "The loss of stage 6 divides each distance between the bin below and the bin above. Clamp it to at least 0 "
+        "and to at most R - 1 minus a hundredth.",
     ),
 )
 
@@ -431,22 +430,22 @@ box_to_distance.misconception(
     "no limits",
     swap=(".clamp(0, reg_max - 1 - 0.01)", ""),
     because="A wide object reaches beyond the last bin, and an edge on the wrong side of the point is negative. Stage "
-    "6 takes the whole part of a distance as the number of a bin, so training stops with an index out of bounds: at "
-    "the first large aircraft, not at once. Cut off at both ends; clamp gives a new tensor and leaves the old one as "
+    "6 takes the whole part of a distance as the number of a bin. So training stops with an index out of bounds, not "
+    "at once but at the first large aircraft. Clamp at both ends; clamp gives a new tensor and leaves the old one as "
     "it is.",
 )
 box_to_distance.misconception(
     "no lower limit",
     swap=(".clamp(0, reg_max - 1 - 0.01)", ".clamp(max=reg_max - 1 - 0.01)"),
     because="A point a little outside its box has a negative distance, and no bin stands for that: the loss of stage "
-    "6 gives a bin a negative weight, or stops with an index out of bounds. Cut off at 0 too.",
+    "6 gives a bin a negative weight, or stops with an index out of bounds. Clamp at 0 too.",
 )
 box_to_distance.misconception(
     "no upper limit",
     swap=(".clamp(0, reg_max - 1 - 0.01)", ".clamp(min=0)"),
     because="16 bins reach 15 strides, 120 pixels on the finest level, and an object may be larger. Stage 6 takes the "
     "whole part of a distance as the number of a bin: training runs until the first large aircraft and stops there "
-    "with an index out of bounds. Cut off a hundredth below R - 1 too.",
+    "with an index out of bounds. Clamp a hundredth below R - 1 too.",
 )
 box_to_distance.misconception(
     "cut off at R - 1 exactly",
@@ -459,28 +458,29 @@ box_to_distance.misconception(
     "cut off at R",
     swap=("reg_max - 1 - 0.01", "reg_max - 0.01"),
     because="R bins are numbered 0 … R - 1, so R - 1 is the longest distance that they express. Targets above it have "
-    "no bin above them, and the loss of stage 6 stops with an index out of bounds. The limit is R - 1, less a "
+    "no bin above them, and the loss of stage 6 stops with an index out of bounds. The limit is R - 1 minus a "
     "hundredth.",
 )
 box_to_distance.misconception(
     "the far corner subtracted the wrong way",
     swap=("right_bottom - anchors", "anchors - right_bottom"),
-    because="Right and bottom come out negative and are cut off to 0. The distribution loss of stage 6 then teaches "
+    because="Right and bottom become negative and are clamped to 0. The distribution loss of stage 6 then teaches "
     "every box to end at its anchor point, against the IoU loss beside it. The far corner is the greater one: "
     "subtract the point from it.",
 )
 box_to_distance.misconception(
     "the distance without its sign",
     swap=(".clamp(0, reg_max - 1 - 0.01)", ".abs().clamp(max=reg_max - 1 - 0.01)"),
-    because="An edge on the wrong side of the point has no distance that the bins could express; its size alone puts "
-    "the edge as far on the other side. Decoding then gives another box than the one encoded. Cut off at 0 instead.",
+    because="An edge on the wrong side of the point has no distance that the bins can express. Its absolute value "
+    "puts the edge on the other side, as far away. Decoding then gives another box than the encoded one. Clamp at 0 "
+    "instead.",
 )
 box_to_distance.misconception(
     "the corners read as pairs of sides",
     swap=("boxes.chunk(2, dim=-1)", "boxes[..., ::2], boxes[..., 1::2]"),
     because="A box is x1 y1 x2 y2: its first half is one corner. Every second number gives x1 x2 and y1 y2, so the x "
-    "of the point is compared with a y. The targets of stage 6 are then no distances at all. Cut the four numbers in "
-    "the middle.",
+    "of the point is compared with a y. The targets of stage 6 are then no distances at all. Split the four numbers "
+    "in the middle.",
 )
 
 
@@ -491,14 +491,15 @@ box_iou = Exercise(
     stage=4,
     points=2,
     minutes=15,
-    goal="Compare every box of one set with every box of another: how much they share of what they cover together.",
+    goal="Compare every box of one set with every box of another: the area that they share, divided by the area that "
+    "they cover together.",
     hints=(
         "The part that two boxes share is a box too. Which of the two left edges is its left edge, and which right "
         "edge its right one?",
-        "For all pairs at once, give one set the shape (n, 1, 2) and the other (1, m, 2). Where nothing is shared a "
-        "side comes out negative: such a side counts as 0.",
-        "Area of the one plus area of the other counts the shared part twice, so take it off once. Two boxes without "
-        "area share 0 of 0: keep that division from happening.",
+        "For all pairs at once, give one set the shape (n, 1, 2) and the other (1, m, 2). If nothing is shared, a "
+        "side is negative: such a side counts as 0.",
+        "Area of the one plus area of the other counts the shared part twice, so subtract it once. Two boxes without "
+        "area share 0 of 0: avoid that division.",
     ),
 )
 
@@ -557,23 +558,23 @@ box_iou.misconception(
         ),
         ("(b[:, 2:] - b[:, :2]).prod(dim=-1)", "b[:, 2:].prod(dim=-1)"),
     ],
-    because="The last two numbers are a corner, not a size. Boxes then look as large as they are far from the image's "
-    "origin, and boxes that share nothing overlap: NMS deletes neighbours, and an evaluation that makes the same "
-    "mistake finds an average precision above 1. Width is x2 - x1.",
+    because="The last two numbers are a corner, not a size. Boxes then seem larger the farther they are from the "
+    "image's origin, and boxes that share nothing overlap: NMS deletes neighbours, and an evaluation with the same "
+    "mistake finds an average precision above 1. The width is x2 - x1.",
     museum=22,
 )
 box_iou.misconception(
     "no limit on negative sides",
     swap=("(right_bottom - left_top).clamp(min=0)", "(right_bottom - left_top)"),
     because="Two boxes that lie apart in x and in y have two negative sides, and their product is positive: distant "
-    "boxes seem to overlap. NMS then deletes objects in other corners of the image. Let a negative side count as 0 "
-    "before you multiply.",
+    "boxes seem to overlap. NMS then deletes objects in other corners of the image. Set a negative side to 0 before "
+    "you multiply.",
 )
 box_iou.misconception(
     "the shared part counted twice",
     swap=("other_area[None, :] - intersection", "other_area[None, :]"),
     because="Both areas contain the shared part, so a box with itself gives 0.5 instead of 1. At its threshold of 0.7 "
-    "NMS then removes nothing, and each aircraft of stage 7 is found a dozen times. Take the intersection off once.",
+    "NMS then removes nothing, and each aircraft of stage 7 is found a dozen times. Subtract the intersection once.",
 )
 box_iou.misconception(
     "one pixel added to each side",
@@ -581,9 +582,9 @@ box_iou.misconception(
         ("(right_bottom - left_top).clamp(min=0)", "(right_bottom - left_top + 1).clamp(min=0)"),
         ("(b[:, 2:] - b[:, :2])", "(b[:, 2:] - b[:, :2] + 1)"),
     ],
-    because="That belongs to boxes whose corners are numbers of pixels, as in old VOC code. Here corners are places "
-    "between pixels: with the 1, boxes that only touch overlap, and the smaller a box the more it gains. A side is x2 "
-    "- x1.",
+    because="That belongs to boxes whose corners are pixel numbers, as in old VOC code. Here corners are places "
+    "between pixels. With the 1, boxes that only touch overlap, and a small box gains more than a large one. A side "
+    "is x2 - x1.",
 )
 box_iou.misconception(
     "each box with its partner only",
@@ -592,9 +593,8 @@ box_iou.misconception(
         ("torch.minimum(boxes[:, None, 2:], others[None, :, 2:])", "torch.minimum(boxes[:, 2:], others[:, 2:])"),
         ("area[:, None] + other_area[None, :]", "area + other_area"),
     ],
-    because="Every box is to be compared with every other: n times m numbers. Partner by partner fails when the sets "
-    "differ in size, as in NMS, where one box meets all that wait. Put a dimension of 1 into each set, at different "
-    "places.",
+    because="Compare every box with every other: n times m numbers. One partner each fails if the sets differ in "
+    "size, as in NMS, where one box meets all that wait. Put a dimension of 1 into each set, at different places.",
 )
 box_iou.misconception(
     "divided by the smaller area",
@@ -602,14 +602,14 @@ box_iou.misconception(
         "area[:, None] + other_area[None, :] - intersection",
         "torch.minimum(area[:, None], other_area[None, :])",
     ),
-    because="Then a small box inside a large one counts as 1, whatever the large one covers besides. NMS would let a "
-    "box around the whole apron swallow each aircraft on it. Divide by what both cover together.",
+    because="Then a small box inside a large one counts as 1, whatever else the large one covers. NMS would let a box "
+    "around the whole apron remove each aircraft on it. Divide by the area that both cover together.",
 )
 box_iou.misconception(
     "zero divided by zero",
     swap=("union.clamp(min=torch.finfo(union.dtype).tiny)", "union"),
     because="Two boxes without area share 0 of 0, which is NaN. No comparison with NaN is true, so NMS loses a box "
-    "that overlaps nothing, and one NaN makes every mean that it enters NaN. Keep the divisor above 0.",
+    "that overlaps nothing, and one NaN turns every mean that contains it into NaN. Keep the divisor above 0.",
 )
 
 
@@ -619,14 +619,14 @@ complete_iou = Exercise(
     points=4,
     minutes=30,
     after="boxes.box_iou",
-    goal="Extend the IoU so that it also says in which direction a box is wrong where the two do not touch.",
+    goal="Extend the IoU so that it also says in which direction a box is wrong if the two do not touch.",
     hints=(
-        "Write the three terms one after another and try each on paper: two equal boxes (all of it is 1), two far "
-        "apart (below 0).",
+        "Write the three terms one after another and try each on paper: two equal boxes give 1, two boxes far apart a "
+        "value below 0.",
         "ρ² is the squared distance of the two centres. c² is the squared diagonal of the smallest box around both, "
         "not an area. Both are sums of two squares, and no root is needed.",
-        "α only weighs the last term: compute it where no gradient is recorded. Put `eps` into each divisor that can "
-        "be 0: the heights, the union, c² and the one of α.",
+        "α only weighs the last term: compute it where no gradient is recorded. Add `eps` to each divisor that can be "
+        "0: the heights, the union, c² and the one of α.",
     ),
 )
 
@@ -655,7 +655,7 @@ def _(course):
 def _(course):
     boxes = torch.tensor([[5.0, 5, 5, 5], [2, 3, 8, 3], [4, 0, 4, 6], [0, 0, 6, 2]])  # a point, two lines, a box
     others = torch.tensor([[5.0, 5, 5, 5], [1, 1, 6, 4], [1, 1, 6, 4], [2, 3, 8, 3]])
-    # which shape a point has is a matter of taste
+    # the aspect ratio of a point is undefined, so only its range is observed
     inside = course.boxes.complete_iou(boxes[0], torch.tensor([4.0, 4, 7, 8]))
     tiny = torch.tensor([[0.0, 0, 1, 1], [0, 0, 0.5, 0.5]]) * 1e-4
     equal, apart = course.boxes.complete_iou(tiny, tiny + torch.tensor([[0.0], [1e-4]]) * torch.tensor([1.0, 0, 1, 0]))
@@ -694,9 +694,9 @@ complete_iou.misconception(
         "    with torch.no_grad():\n        alpha = aspect / (1 - iou + aspect + eps)",
         "    alpha = aspect / (1 - iou + aspect + eps)",
     ),
-    because="The value is right and the gradient is not: the weight's own gradient mixes with that of the difference "
-    "which it weighs. In stage 6 the printed losses agree with Ultralytics and the gradients do not, which no curve "
-    "shows. α is a constant in the backward pass.",
+    because="The value is right, but the gradient is not: the gradient of the weight α is added to that of v, which α "
+    "weighs. In stage 6 the printed losses agree with Ultralytics and the gradients do not, which no curve shows. α "
+    "is a constant in the backward pass.",
 )
 complete_iou.misconception(
     "the result cut off at 0",
@@ -704,9 +704,9 @@ complete_iou.misconception(
         "return iou - (distance / diagonal + alpha * aspect)",
         "return (iou - (distance / diagonal + alpha * aspect)).clamp(min=0)",
     ),
-    because="The NaN of a negative number raised to a power belongs to the assigner of stage 5, which cuts off where "
-    "it takes the power. Here the values below 0 are the point: they pull distant boxes together, and cut off they "
-    "leave the box loss of stage 6 without a gradient. Return them.",
+    because="The assigner of stage 5 has to clamp the complete IoU before it takes a power, and does so itself. Here "
+    "the values below 0 are the point: they pull distant boxes together. Cut off, they leave the box loss of stage 6 "
+    "without a gradient. Return them.",
     museum=36,
 )
 complete_iou.misconception(
@@ -720,15 +720,15 @@ complete_iou.misconception(
     "the centres twice as far apart",
     swap=(".square()) / 4  # ρ²", ".square())  # ρ²"),
     because="A centre is half of x1 + x2, so the squared difference of the sums is four times ρ². The term then "
-    "exceeds 1 for distant boxes, and the loss of stage 6 cares for the place at the expense of the size. Halve the "
-    "sums, or divide their squares by 4.",
+    "exceeds 1 for distant boxes, and the loss of stage 6 weighs the place too much against the size. Halve the sums, "
+    "or divide their squares by 4.",
 )
 complete_iou.misconception(
     "the distance divided by the union",
     swap=("distance / diagonal", "distance / union"),
-    because="The union does not grow with the distance, so small boxes far apart give values of minus hundreds, and "
-    "one of them decides the loss of a whole batch in stage 7. Divide by the squared diagonal of the box around both: "
-    "the term stays within 0 … 1.",
+    because="The union does not grow with the distance, so small boxes far apart give values of minus several "
+    "hundred, and one of them decides the loss of a whole batch in stage 7. Divide by the squared diagonal of the box "
+    "around both: the term stays within 0 … 1.",
 )
 complete_iou.misconception(
     "one aspect ratio upside down",
@@ -739,14 +739,14 @@ complete_iou.misconception(
 complete_iou.misconception(
     "no aspect term",
     swap=("return iou - (distance / diagonal + alpha * aspect)", "return iou - distance / diagonal"),
-    because="That is DIoU, the paper's step before. A concentric box of the wrong shape then costs its IoU only, and "
-    "the box loss of stage 6 differs from Ultralytics' wherever two shapes differ. Subtract α·v too.",
+    because="That is DIoU, the step before in the paper. A concentric box of the wrong shape then costs only its IoU, "
+    "and the box loss of stage 6 differs from Ultralytics' wherever two shapes differ. Subtract α·v too.",
 )
 complete_iou.misconception(
     "the aspect difference not squared",
     swap=("torch.atan(width / height)).square()", "torch.atan(width / height)).abs()"),
     because="v is the squared difference of two angles, times 4/π² so that it stays within 0 … 1. Without the square "
-    "small differences weigh too much and the gradient does not fade as the shapes come to agree. Square it.",
+    "small differences weigh too much, and the gradient does not get smaller as the shapes become alike. Square it.",
 )
 complete_iou.misconception(
     "the hull's empty part instead of distance and shape",
@@ -754,7 +754,7 @@ complete_iou.misconception(
         "return iou - (distance / diagonal + alpha * aspect)",
         "return iou - (hull_width * hull_height - union) / (hull_width * hull_height + eps)",
     ),
-    because="That is GIoU: it looks at how much of the smallest box around both is empty. For a box inside another it "
+    because="That is GIoU: it measures how much of the smallest box around both is empty. For a box inside another it "
     "is the IoU itself, so nothing pulls the centres together, and the losses of stage 6 differ from Ultralytics'. "
     "Take the two terms of the formula.",
 )
@@ -767,7 +767,7 @@ complete_iou.misconception(
         ("hull_height.square() + eps", "hull_height.square()"),
         ("1 - iou + aspect + eps", "1 - iou + aspect"),
     ],
-    because="Two equal boxes have v = 0 and IoU = 1, so that α is 0 / 0: the best prediction of all is NaN, and so is "
+    because="Two equal boxes have v = 0 and IoU = 1, so α is 0 / 0: the best prediction of all is NaN, and so is "
     "every sum that it enters in stage 6. Boxes without a side or an area divide by 0 too. Add eps to each divisor "
     "that can be 0.",
 )
@@ -784,10 +784,10 @@ non_maximum_suppression = Exercise(
         "Play it on paper with three boxes in a row, each of which overlaps the next. The best is kept; what happens "
         "to the others?",
         "Sort the indices by score once. Then repeat: keep the first that waits, compare it with all that still wait, "
-        "let those wait on which overlap it by no more than the threshold.",
-        "Boxes of different classes never compete: shift each box by its class times `CLASS_OFFSET` before comparing. "
-        "Stop at `max_detections`. With nothing kept, return whole numbers of shape (0,), not floats: the result is "
-        "used as an index.",
+        "and keep those waiting that overlap it by no more than the threshold.",
+        "Boxes of different classes never compete: shift each box by its class times `CLASS_OFFSET` before you "
+        "compare. Stop at `max_detections`. If nothing is kept, return whole numbers of shape (0,), not floats: the "
+        "result is used as an index.",
     ),
 )
 
@@ -817,7 +817,7 @@ def heap(count: int = 6) -> tuple[Tensor, Tensor, Tensor]:
 def _(course):
     boxes, scores, classes = heap()
     suppress = course.boxes.non_maximum_suppression
-    # at 0.48 goes what has an IoU of 0.50 and a complete IoU of 0.47
+    # at 0.48 a box goes whose IoU is 0.50 and whose complete IoU is 0.47
     kept = {"default": suppress(boxes, scores, classes)}
     kept |= {
         str(threshold): suppress(boxes, scores, classes, iou_threshold=threshold) for threshold in (0.8, 0.48, 0.1)
@@ -866,35 +866,35 @@ def _(course):
 non_maximum_suppression.misconception(
     "the worst score first",
     swap=("descending=True", "descending=False"),
-    because="Sorting goes upward unless told otherwise, so the worst box of each heap stays and the best goes. mAP in "
-    "stage 7 is poor although every object was found. Sort downward.",
+    because="Sorting is ascending by default, so the worst box of each heap stays and the best goes. mAP in stage 7 "
+    "is poor although every object was found. Sort in descending order.",
 )
 non_maximum_suppression.misconception(
     "the classes ignored",
     swap=("boxes + classes[:, None] * CLASS_OFFSET", "boxes"),
-    because="A box then deletes one of another class that it overlaps, and of two guesses for one object only one "
+    because="A box then deletes an overlapping box of another class, and of two guesses for one object only one "
     "reaches the evaluation of stage 7. Compare boxes only within a class: move each class to a place of its own.",
 )
 non_maximum_suppression.misconception(
     "the caller's boxes are moved apart",
     swap=("shifted = boxes + classes[:, None] * CLASS_OFFSET", "shifted = boxes.add_(classes[:, None] * CLASS_OFFSET)"),
-    because="The right boxes are kept, and `+=` has moved them where they were: `predict` takes them by your indices "
+    because="The right boxes are kept, but `+=` has moved the caller's boxes: `predict` takes them by your indices "
     "and finds every aircraft of class 1 outside the image, 7680 pixels to the right and below. Class 0 hides it. "
     "Make a new tensor.",
 )
 non_maximum_suppression.misconception(
     "the threshold compared the wrong way",
     swap=("overlap <= iou_threshold", "overlap > iou_threshold"),
-    because="What overlaps the best box is its double and must go. Kept instead, it stays on the image, and every "
-    "object elsewhere is deleted: you see one crowded aircraft and nothing else. Let those wait on whose overlap is "
+    because="A box that overlaps the best one is its double and must go. Here the doubles stay on the image and every "
+    "object elsewhere is deleted: you see one crowded aircraft and nothing else. Keep those waiting whose overlap is "
     "small.",
 )
 non_maximum_suppression.misconception(
     "gone at the threshold itself",
     swap=("overlap <= iou_threshold", "overlap < iou_threshold"),
-    because="A box goes if it overlaps by more than the threshold. The two differ only at equality, which boxes of "
-    "whole numbers do reach: detections then differ from Ultralytics' on a few images, for no visible reason. Keep "
-    "what equals it.",
+    because="A box goes if it overlaps by more than the threshold. The two differ only at equality, which boxes with "
+    "whole coordinates do reach: detections then differ from Ultralytics' on a few images, for no visible reason. "
+    "Keep a box whose overlap equals the threshold.",
 )
 non_maximum_suppression.misconception(
     "what is gone still removes others",
@@ -904,15 +904,15 @@ non_maximum_suppression.misconception(
         ("waiting = waiting[overlap <= iou_threshold]", "gone.update(waiting[overlap > iou_threshold].tolist())"),
     ],
     because="In a row of three boxes the middle one goes because of the first, and the third overlaps only the "
-    "middle: it must stay. Otherwise one long chain of aircraft on an apron shrinks to a single detection. Only boxes "
-    "that are kept may remove others.",
+    "middle: it must stay. Otherwise one long chain of aircraft on an apron shrinks to a single detection. Only kept "
+    "boxes may remove others.",
 )
 non_maximum_suppression.misconception(
     "no end at max_detections",
     swap=("while len(waiting) and len(kept) < max_detections:", "while len(waiting):"),
-    because="An untrained network fires at thousands of places, and every box that is kept costs one more round of "
-    "the loop: the first evaluation of stage 7 crawls. Stop as soon as so many are kept as the argument says, not a "
-    "number of your own.",
+    because="An untrained network fires at thousands of places, and every kept box costs one more round of the loop: "
+    "the first evaluation of stage 7 takes very long. Stop when max_detections boxes are kept, not at a number of "
+    "your own.",
 )
 non_maximum_suppression.misconception(
     "cut to max_detections before suppressing",
@@ -921,14 +921,15 @@ non_maximum_suppression.misconception(
         "scores.argsort(descending=True, stable=True)[:max_detections]",
     ),
     because="The best boxes are often doubles of one object, so the cut removes other objects before suppression "
-    "makes room for them. Crowded images lose recall in stage 7. Count what is kept, not what comes in.",
+    "makes room for them. Crowded images lose recall in stage 7. Count the boxes that you keep, not those that come "
+    "in.",
 )
 non_maximum_suppression.misconception(
     "in the order of the input",
     swap=("torch.stack(kept) if", "torch.stack(kept).sort().values if"),
-    because="The right boxes, in another order: best score first is promised. The precision-recall curve of stage 7 "
-    "walks down the detections as they come and would be wrong without an error. Leave them in the order in which you "
-    "kept them.",
+    because="These are the right boxes in another order: the docstring promises the best score first. The "
+    "precision-recall curve of stage 7 takes the detections in their order and would be wrong without an error. Leave "
+    "them in the order in which you kept them.",
 )
 non_maximum_suppression.misconception(
     "one class after another",
@@ -940,26 +941,26 @@ non_maximum_suppression.misconception(
             "kept[classes[kept].argsort(stable=True)][:max_detections]",
         ),
     ],
-    because="A loop over the classes keeps the right boxes, but hands them over class by class: all of class 0 first, "
+    because="A loop over the classes keeps the right boxes, but returns them class by class: all of class 0 first, "
     "sure or not. Cut off at max_detections, the last classes vanish, and the precision-recall curve of stage 7 wants "
     "the best score first. Sort once more by score before you cut, or compare shifted boxes without a loop.",
 )
 non_maximum_suppression.misconception(
     "places in the sorted list returned",
     swap=("torch.stack(kept) if", "scores.argsort(descending=True).argsort()[torch.stack(kept)] if"),
-    because="After sorting, place 0 is the best box and not box 0 of the input. Whoever indexes with the result gets "
-    "the boxes of others, with scores that do not belong to them. Return the indices that the sort gave you.",
+    because="After sorting, place 0 is the best box and not box 0 of the input. Indexing with the result gives the "
+    "boxes of others, with scores that do not belong to them. Return the indices that the sort gave you.",
 )
 non_maximum_suppression.misconception(
     "the boxes themselves returned",
     swap=("torch.stack(kept) if", "boxes[torch.stack(kept)] if"),
-    because="The caller also needs the scores and the classes of what is kept, and `predict` takes all three by "
+    because="The caller also needs the scores and the classes of the kept boxes, and `predict` takes all three by "
     "index. Boxes as an index raise an error. Return the indices.",
 )
 non_maximum_suppression.misconception(
     "with nothing kept, floats come back",
     swap=("torch.stack(kept) if kept else waiting[:0]", "torch.tensor([int(index) for index in kept])"),
-    because="torch.tensor of an empty list cannot know that it was to hold whole numbers and makes floats. Every "
-    "image with a detection works, and the first one without ends `predict` with an IndexError, for floats are no "
+    because="torch.tensor of an empty list cannot know that it should hold whole numbers and makes floats. Every "
+    "image with a detection works, and the first one without ends `predict` with an IndexError, because floats are no "
     "index. Say dtype=torch.long.",
 )

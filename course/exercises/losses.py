@@ -1,4 +1,4 @@
-"""Stage 6: what the detector is told."""
+"""Stage 6: the loss of the detector."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ distribution_focal_loss = Exercise(
         "A distance of 3.2 lies between the bins 3 and 4. Which of the two is nearer, and which weight does each get?",
         "You need two numbers of the log-softmax: at the lower bin and at the one above it. gather picks one bin of "
         "each row; its index needs as many axes as the logits.",
-        "The weight of the upper bin is what remains of the distance once its whole part is taken away; the lower bin "
-        "gets the rest of 1. The result keeps the shape of the distances, and its sign makes it at least 0.",
+        "The weight of the upper bin is the distance minus its whole part; the lower bin gets the rest of 1. The "
+        "result keeps the shape of the distances. Give it the sign that makes it at least 0.",
     ),
 )
 
@@ -62,9 +62,9 @@ distribution_focal_loss.misconception(
         "at_lower * (1 - upper_weight) + at_upper * upper_weight",
         "at_lower * upper_weight + at_upper * (1 - upper_weight)",
     ),
-    because="A distance of 3.2 then trains bin 4 more than bin 3, and the edges of every box end up on the wrong side "
-    "of the middle between two bins. Boxes stay off by up to one stride however long you train. The nearer bin gets "
-    "the larger weight.",
+    because="A distance of 3.2 then trains bin 4 more than bin 3, and the edges of every box end on the wrong side of "
+    "the middle between two bins. Boxes stay off by up to one stride however long you train. The nearer bin gets the "
+    "larger weight.",
 )
 distribution_focal_loss.misconception(
     "the distance is rounded instead of cut",
@@ -76,19 +76,19 @@ distribution_focal_loss.misconception(
     "only the lower bin is trained",
     swap=("at_lower * (1 - upper_weight) + at_upper * upper_weight", "at_lower"),
     because="That is plain classification into whole strides: 3.0 and 3.9 have the same target. Edges can only lie on "
-    "multiples of the stride, and the IoU stops rising early. Share the target between both bins.",
+    "multiples of the stride, and the IoU stops rising early. Divide the target between both bins.",
 )
 distribution_focal_loss.misconception(
     "the softmax is applied twice",
     swap=("F.log_softmax(logits, dim=-1)", "F.log_softmax(logits.softmax(dim=-1), dim=-1)"),
     because="log_softmax contains the softmax. Applied to probabilities it flattens them, so the loss can never come "
-    "near 0 and its gradient is weak. Hand it the raw logits.",
+    "near 0 and its gradient is weak. Pass it the raw logits.",
 )
 distribution_focal_loss.misconception(
     "the softmax underflows before the logarithm",
     swap=("F.log_softmax(logits, dim=-1)", "logits.softmax(dim=-1).log()"),
     because="A probability below 1e-45 is 0 in float32, and its logarithm is minus infinity. The loss becomes "
-    "infinite just where the network is sure and wrong, and the next step is NaN. log_softmax computes both in one "
+    "infinite exactly where the network is sure and wrong, and the next step is NaN. log_softmax computes both in one "
     "and stays finite.",
 )
 distribution_focal_loss.misconception(
@@ -103,8 +103,8 @@ distribution_focal_loss.misconception(
 distribution_focal_loss.misconception(
     "the minus sign is missing",
     swap=("return -(", "return ("),
-    because="Logarithms of probabilities are negative, so this is a loss that falls without end while the "
-    "distributions run away from their targets. A cross-entropy is the negative of the weighted sum.",
+    because="Logarithms of probabilities are negative, so this loss falls without end while the distributions move "
+    "away from their targets. A cross-entropy is minus the weighted sum.",
 )
 
 # ---- BoxLoss -------------------------------------------------------------------------------------
@@ -121,10 +121,10 @@ box_loss = Exercise(
         "boxes.distance_to_box",
         "boxes.box_to_distance",
     ),
-    goal="Tell the foreground how good its boxes are and where their edges should have been.",
+    goal="Measure how good the boxes of the foreground are, and where their edges should have been.",
     hints=(
         "Two losses from the same logits: one looks at the decoded boxes, the other at the distributions themselves.",
-        "The box loss of an anchor is 1 minus the complete IoU of its decoded box and its target. For the other one, "
+        "The box loss of an anchor is 1 minus the complete IoU of its decoded box and its target. For the other loss, "
         "turn the target boxes into distances and the logits into four rows of R bins.",
         "The distribution loss of an anchor is the mean over its four edges. Weigh each anchor's loss by its weight, "
         "then sum. Divide by nothing: an empty sum is 0, an empty mean is NaN.",
@@ -133,8 +133,9 @@ box_loss = Exercise(
 
 
 def foreground(reg_max: int, count: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits, anchors, target boxes and weights of a few foreground anchors; one edge of the first
-    target is out of the bins' reach.
+    """Logits, anchors, target boxes and weights of a few foreground anchors.
+
+    One edge of the first target lies beyond the last bin.
     """
     anchors = values(count, 2, low=3, high=9, seed=21).floor() + 0.5
     reach = values(count, 4, low=0.4, high=reg_max - 1.5, seed=22)
@@ -164,7 +165,7 @@ def _(course):
 @box_loss.probe("a box on the wrong side of its anchor", atol=1e-6)
 def _(course):
     logits = torch.zeros(1, 4, 8)
-    # reaches far to the left, its target far to the right: the complete IoU is below 0
+    # the box lies far to the left, its target far to the right: the complete IoU is below 0
     for side, bin in enumerate((6, 3, 0, 3)):
         logits[0, side, bin] = 6.0
     logits = logits.flatten(1).requires_grad_()
@@ -193,26 +194,27 @@ box_loss.misconception(
         ("target_boxes)) * weight).sum()", "target_boxes)) * weight).mean()"),
         (".mean(dim=-1) * weight).sum()", ".mean(dim=-1) * weight).mean()"),
     ],
-    because="The caller divides by the sum of all target scores, so this divides twice and the loss shrinks with the "
-    "number of positives. Without any foreground the mean is 0 / 0, and NaN reaches the weights. Sum.",
+    because="The caller divides by the sum of all target scores, so this divides twice and the loss gets smaller with "
+    "the number of positives. Without any foreground the mean is 0 / 0, and NaN reaches the weights. Sum.",
 )
 box_loss.misconception(
     "the weight is forgotten in the box loss",
     swap=("(1 - complete_iou(boxes, target_boxes)) * weight", "(1 - complete_iou(boxes, target_boxes))"),
-    because="Every positive then counts the same, also those at the rim of the object that will never give its final "
+    because="Every positive then counts the same, also one at the border of the object that will never give its final "
     "box. The best anchors lose their lead. Multiply by the anchor's target score.",
 )
 box_loss.misconception(
     "the weight is forgotten in the distribution loss",
     swap=(".mean(dim=-1) * weight).sum()", ".mean(dim=-1)).sum()"),
     because="The division by the sum of target scores only makes sense if every term carries its score. The "
-    "distribution loss is then too large, early in training many times so. Multiply both losses by the weight.",
+    "distribution loss is then too large, and early in training many times too large. Multiply both losses by the "
+    "weight.",
 )
 box_loss.misconception(
     "the overlap itself is the loss",
     swap=("(1 - complete_iou(boxes, target_boxes))", "complete_iou(boxes, target_boxes)"),
-    because="A loss is made small. This one teaches the boxes to avoid their objects, and the total falls nicely "
-    "while mAP stays at 0. The loss is what is missing to 1.",
+    because="Training makes a loss small. This one teaches the boxes to avoid their objects, and the total falls "
+    "nicely while mAP stays at 0. The loss is 1 minus the overlap.",
 )
 box_loss.misconception(
     "plain IoU instead of complete IoU",
@@ -220,8 +222,8 @@ box_loss.misconception(
         ("        boxes = distance_to_box(", "        from .boxes import box_iou\n\n        boxes = distance_to_box("),
         ("complete_iou(boxes, target_boxes)", "box_iou(boxes, target_boxes).diagonal()"),
     ],
-    because="Plain IoU gives the same mark to two boxes of equal overlap, however far their centres lie from the "
-    "target's and however different their shapes are. Boxes settle later, and no number agrees with Ultralytics'. The "
+    because="Plain IoU is the same for two boxes of equal overlap, however far their centres are from the target's "
+    "and however different their shapes are. Boxes become precise later, and no number agrees with Ultralytics'. The "
     "complete IoU counts both.",
 )
 box_loss.misconception(
@@ -246,14 +248,14 @@ box_loss.misconception(
     "the bins of the four edges are mixed",
     swap=("logits.unflatten(-1, (4, self.reg_max))", "logits.unflatten(-1, (self.reg_max, 4)).transpose(-1, -2)"),
     because="The first R numbers belong to the left edge, the next R to the top, and so on. Read in the other order, "
-    "each edge is trained on bins that the decoder gives to others: both losses fight and neither falls. Cut the 4 R "
-    "numbers into four rows of R.",
+    "each edge is trained on bins that the decoder gives to others: the two losses pull against each other and "
+    "neither falls. Split the 4 R numbers into four rows of R.",
 )
 box_loss.misconception(
     "the targets are always cut at 16 bins",
     swap=("box_to_distance(anchors, target_boxes, self.reg_max)", "box_to_distance(anchors, target_boxes)"),
-    because="box_to_distance clamps to 16 bins unless it is told otherwise. With fewer, an object larger than the "
-    "bins reach asks for a bin that does not exist. Pass reg_max on.",
+    because="By default box_to_distance clamps to 16 bins. With fewer bins, an object that is larger than they reach "
+    "asks for a bin that does not exist. Pass reg_max on.",
 )
 
 # ---- pad_targets ---------------------------------------------------------------------------------
@@ -265,16 +267,17 @@ pad_targets = Exercise(
     minutes=20,
     goal="Turn the list of a batch's objects into one block with a row of slots for each image.",
     hints=(
-        "Column 0 says which image a row belongs to. The block has as many slots as the fullest image has objects, "
-        "and one where there are none.",
-        "A loop over the images works: pick the rows of one image and write them into its first slots. Do not trust "
+        "Column 0 says which image a row belongs to. The block has as many slots as the image with the most objects "
+        "has objects, and one slot if there are no objects.",
+        "A loop over the images works: pick the rows of one image and write them into its first slots. Do not rely on "
         "the order of the rows, and make room for images at the end that have no object.",
-        "Columns 1 and 2 to 5 of a row are class and box. The mask follows from the boxes: a slot is real where its "
-        "four coordinates add up to more than 0. A batch without objects returns three tensors like every other.",
+        "Column 1 of a row is the class, columns 2 to 5 are the box. The mask follows from the boxes: a slot is real "
+        "if its four coordinates add up to more than 0. A batch without objects returns three tensors like every "
+        "other.",
     ),
 )
 
-# shuffled; image 1 has no object, image 4 of a batch of five has none either; the class 0 occurs
+# shuffled; image 1 has no object, nor has image 4 of a batch of five; class 0 occurs
 ROWS = torch.tensor(
     [
         [2.0, 1, 33, 2, 62, 30],
@@ -288,9 +291,7 @@ ROWS = torch.tensor(
 
 
 def listed(labels: Tensor, boxes: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Per image its real objects, class and box, in an order of their own: within an image any
-    order is right.
-    """
+    """The real objects of each image, class and box, sorted: within an image any order is right."""
     found = []
     for own_labels, own_boxes, real in zip(labels, boxes, mask.bool(), strict=True):
         objects = torch.cat((own_labels[real, None].to(own_boxes.dtype), own_boxes[real]), dim=1)
@@ -347,15 +348,15 @@ def _(course):
 pad_targets.misconception(
     "the rows are taken to be in the order of the images",
     swap=("    targets, image = targets[order], image[order]\n", ""),
-    because="The place of a row in its image is counted from the image's first row, which holds only once the rows "
-    "are sorted. A loader that shuffles or mixes images gives other orders, and objects end up over one another or in "
-    "the wrong image. Sort by image first.",
+    because="The place of a row in its image is counted from the image's first row, which is right only if the rows "
+    "are sorted. A loader that shuffles or mixes images gives other orders, and objects overwrite one another or get "
+    "into the wrong image. Sort by image first.",
 )
 pad_targets.misconception(
     "each object overwrites the one before",
     swap=("torch.arange(len(image), device=targets.device) - first[image]", "torch.zeros_like(image)"),
     because="Every object of an image goes into slot 0, and only one of them survives. The others are trained as "
-    "background, and recall stays low in images with several objects. Count on within each image.",
+    "background, and recall stays low in images with several objects. Count up within each image.",
 )
 pad_targets.misconception(
     "every slot counts as real",
@@ -367,20 +368,20 @@ pad_targets.misconception(
     "class 0 looks like padding",
     swap=("boxes.sum(dim=-1) > 0", "labels > 0"),
     because="Class 0 is a class like any other. Its objects vanish from training and its AP stays at 0, while all "
-    "other classes learn. Read the mask off the boxes.",
+    "other classes learn. Compute the mask from the boxes.",
 )
 pad_targets.misconception(
     "a box of zeros counts as real",
     swap=("boxes.sum(dim=-1) > 0", "torch.arange(block.shape[1], device=targets.device) < counts[:, None]"),
-    because="Augmentation can leave a box of zeros behind, and Ultralytics takes it for padding. Counted as real, it "
-    "is enlarged to 16 pixels and gets positives in the corner. A slot is real where its coordinates add up to more "
-    "than 0.",
+    because="Augmentation can leave a box of zeros behind, and Ultralytics takes it for padding. If it counts as "
+    "real, it is enlarged to 16 pixels and gets positives in the corner. A slot is real if its coordinates add up to "
+    "more than 0.",
 )
 pad_targets.misconception(
     "the class is read from the image's column",
     swap=("block[image, place] = targets[:, 1:]", "block[image, place] = targets[:, [0, 2, 3, 4, 5]]"),
-    because="Column 0 is the number of the image in the batch. Read as class, it trains every object of the second "
-    "image as class 1, and the class loss never settles. The class stands in column 1.",
+    because="Column 0 is the number of the image in the batch. Read as the class, it trains every object of the "
+    "second image as class 1, and the class loss never settles. The class is in column 1.",
 )
 pad_targets.misconception(
     "a batch without objects has no slot",
@@ -395,7 +396,7 @@ pad_targets.misconception(
         ("targets.new_zeros(batch_size,", "targets.new_zeros(len(counts),"),
     ],
     because="Images without objects at the end of the batch have no row here, and the block no longer fits the scores "
-    "of the network. The batch size is an argument because the targets cannot tell it.",
+    "of the network. The targets alone cannot tell the batch size; that is why it is an argument.",
 )
 pad_targets.misconception(
     "without objects the six columns are handed back",
@@ -404,7 +405,7 @@ pad_targets.misconception(
         "    if not len(targets):\n        return targets\n    image = targets[:, 0].long()\n",
     ),
     because="The caller unpacks three tensors and gets a table of six columns without a row. It fails on the first "
-    "batch without objects, not before. The general way needs no special case, if there is always one slot.",
+    "batch without objects, not before. The general code needs no special case if there is always one slot.",
     museum=42,
 )
 
@@ -416,16 +417,16 @@ detection_loss = Exercise(
     points=5,
     minutes=45,
     after=("losses.BoxLoss", "losses.pad_targets", "assigner.TaskAlignedAssigner", "boxes.make_anchors"),
-    goal="Join assigner and losses into the one number that the detector is trained with.",
+    goal="Join assigner and losses into the one number that training minimises.",
     hints=(
         "Draw the way first: maps, flattened, split into distributions and class logits; decoded boxes and scores to "
         "the assigner; its targets to three losses. Note the unit beside each arrow: pixels or strides.",
-        "The assigner wants probabilities, boxes and anchor points in pixels, and nothing that a gradient could flow "
-        "back through: do not rely on the assigner to stop it. The box loss wants anchors and targets in strides, and "
-        "the foreground only. The class loss takes every anchor.",
-        "Every part is a sum over the batch divided by one share: the sum of all target scores (over all processes, "
-        "sum_over_processes gives it with their number), not below 1, and then divided by the number of processes. "
-        "The gains are applied below your lines.",
+        "The assigner wants probabilities, and boxes and anchor points in pixels. Detach them here: do not rely on "
+        "the assigner to stop the gradient. The box loss wants anchors and targets in strides, and the foreground "
+        "only. The class loss takes every anchor.",
+        "Every part is a sum over the batch divided by one normaliser. Sum all target scores; sum_over_processes "
+        "gives their sum over all processes, and the number of processes. Raise the sum to at least 1, then divide it "
+        "by that number. The gains are applied below your lines.",
     ),
 )
 
@@ -438,8 +439,9 @@ OBJECTS = torch.tensor([[2.0, 1, 13, 9, 45, 57], [0, 2, 9, 10, 47, 42], [0, 0, 1
 def raw_maps(
     targets: Tensor, images: int, strides: tuple[int, ...] = DETECTOR.strides, side: int = SIDE
 ) -> list[Tensor]:
-    """Three maps of a network that already sees its objects roughly: leaves, so that a gradient can
-    be asked for.
+    """Three maps as of a network that already detects its objects roughly.
+
+    They are leaves, so that they can have a gradient.
     """
     maps = []
     for level, stride in enumerate(strides):
@@ -467,8 +469,8 @@ def raw_maps(
 
 
 def slopes(total: Tensor, maps: list[Tensor]) -> dict:
-    """The gradient of the total on the class logits and on the distributions, all levels in a row."""
-    found = [gradient(total, level) for level in maps]  # where none arrives it is 0
+    """The gradient of the total on class logits and distributions, all levels concatenated."""
+    found = [gradient(total, level) for level in maps]  # a sentence if none arrives; counts as 0 below
     flat = torch.cat(
         [(torch.zeros_like(m) if isinstance(g, str) else g).flatten(2) for g, m in zip(found, maps, strict=True)], dim=2
     )
@@ -477,9 +479,10 @@ def slopes(total: Tensor, maps: list[Tensor]) -> dict:
 
 
 class Spy:
-    """Stands before an assigner and writes down what it is given for images with objects: in one
-    call for the batch, or in one for each image. Whether it is asked about an image without objects
-    is a matter of taste.
+    """Record what an assigner is given for images with objects.
+
+    It may be called once for the batch, or once for each image. Calls about images without objects
+    are not recorded, because an answer may leave them out.
     """
 
     def __init__(self, assigner):
@@ -574,8 +577,9 @@ def _(course):
 
 @detection_loss.probe("two processes")
 def _(course):
-    """What the parts become when the other process has three times as much to share; a loss that
-    leaves the question out passes.
+    """How the parts change if the other process has three times the sum of target scores.
+
+    A loss that never asks for the sum over processes passes.
     """
     module, asked = course.losses, []
     alone = module.sum_over_processes
@@ -598,18 +602,18 @@ def _(course):
 detection_loss.misconception(
     "the assigner gets raw distributions instead of boxes",
     swap=(
-        "distance_to_box(anchors, expected_distance(box_logits.detach(), self.reg_max)) * steps",
-        "box_logits.detach() * steps",
+        "distance_to_box(anchors, expected_distance(box_logits.detach(), self.reg_max)) * strides",
+        "box_logits.detach() * strides",
     ),
     because="A row of 4 R bins is no box of four coordinates, and the first function that unpacks it fails far from "
-    "here. The shapes in the assigner's docstring say what it wants: (B, A, 4), pixels. Decode first.",
+    "here. The assigner's docstring gives the shape that it wants: (B, A, 4), pixels. Decode first.",
     museum=7,
 )
 detection_loss.misconception(
     "the sigmoid is missing",
     swap=("class_logits.detach().sigmoid()", "class_logits.detach()"),
     because="The assigner raises the scores to the power 0.5, and the root of a negative logit is NaN. From the first "
-    "step every loss is NaN, although no formula of the loss is wrong. Hand over probabilities.",
+    "step every loss is NaN, although no formula of the loss is wrong. Pass probabilities.",
     museum=8,
 )
 detection_loss.misconception(
@@ -622,19 +626,19 @@ detection_loss.misconception(
 detection_loss.misconception(
     "the sum is kept from 0, but not from being tiny",
     swap=("total.clamp(min=1)", "total.clamp(min=1e-9)"),
-    because="No NaN any more, but a batch whose only object is tiny may have a sum of 0.01 and a loss a hundred times "
-    "too large; one without objects divides by 1e-9. The loss explodes now and then for no visible reason. The floor "
-    "is 1.",
+    because="There is no NaN any more, but a batch whose only object is tiny may have a sum of 0.01 and a loss a "
+    "hundred times too large; one without objects divides by 1e-9. The loss explodes now and then for no visible "
+    "reason. The lower limit is 1.",
     museum=32,
 )
 detection_loss.misconception(
     "boxes and anchors stay in strides for the assigner",
     swap=[
         (
-            "expected_distance(box_logits.detach(), self.reg_max)) * steps",
+            "expected_distance(box_logits.detach(), self.reg_max)) * strides",
             "expected_distance(box_logits.detach(), self.reg_max))",
         ),
-        ("predicted, anchors * steps, labels", "predicted, anchors, labels"),
+        ("predicted, anchors * strides, labels", "predicted, anchors, labels"),
     ],
     because="The ground truths are in pixels. In strides all levels lie on top of each other in the upper left "
     "corner, and hardly an anchor is inside its object: count the foreground. Multiply boxes and anchors by their "
@@ -643,8 +647,8 @@ detection_loss.misconception(
 )
 detection_loss.misconception(
     "the anchors stay in strides for the assigner",
-    swap=("predicted, anchors * steps, labels", "predicted, anchors, labels"),
-    because="The predicted boxes have been multiplied and the anchor points have not: read as pixels they all lie in "
+    swap=("predicted, anchors * strides, labels", "predicted, anchors, labels"),
+    because="The predicted boxes have been multiplied, but the anchor points have not: read as pixels they all lie in "
     "the upper left corner, inside hardly any object. Next to nothing is assigned, and box and distribution loss are "
     "near 0 from the first step. Multiply the anchors by their strides too.",
     museum=10,
@@ -652,20 +656,20 @@ detection_loss.misconception(
 detection_loss.misconception(
     "the predicted boxes stay in strides for the assigner",
     swap=(
-        "expected_distance(box_logits.detach(), self.reg_max)) * steps",
+        "expected_distance(box_logits.detach(), self.reg_max)) * strides",
         "expected_distance(box_logits.detach(), self.reg_max))",
     ),
-    because="The anchors have been multiplied, so candidates are found, but the boxes beside them are 8 to 32 times "
-    "too small and lie in the upper left corner: their overlaps with the objects are as good as 0, and with them the "
-    "target scores. Decoding gives strides. Multiply the boxes by their strides too.",
+    because="The anchors have been multiplied, so there are candidates. But the predicted boxes are 8 to 32 times too "
+    "small and lie in the upper left corner: their overlaps with the objects are almost 0, and so are the target "
+    "scores. Decoding gives strides. Multiply the boxes by their strides too.",
     museum=10,
 )
 detection_loss.misconception(
     "the target boxes are not divided by the stride",
-    swap=("assigned.boxes[image, anchor] / steps[anchor]", "assigned.boxes[image, anchor]"),
+    swap=("assigned.boxes[image, anchor] / strides[anchor]", "assigned.boxes[image, anchor]"),
     because="The box loss works in strides, because bins count strides. Against targets in pixels every IoU is tiny "
-    "and every distance is clamped to the last bin, so the boxes learn nothing but to be large. Divide by the stride "
-    "of each anchor.",
+    "and every distance is clamped to the last bin, so the boxes learn only to be large. Divide by the stride of each "
+    "anchor.",
     museum=11,
 )
 detection_loss.misconception(
@@ -675,16 +679,16 @@ detection_loss.misconception(
         "F.binary_cross_entropy_with_logits(class_logits[assigned.foreground], assigned.scores[assigned.foreground], "
         'reduction="sum")',
     ),
-    because="Nobody tells the background that it is background. Its scores never fall, and the detector fires "
-    "everywhere while the loss looks better than ever. Every anchor takes part in the class loss; its target score is "
-    "0.",
+    because="Nothing teaches the background that it is background. Its scores never fall, and the detector fires "
+    "everywhere while the loss looks better than ever. Every anchor takes part in the class loss; a background anchor "
+    "has target scores of 0.",
     museum=12,
 )
 detection_loss.misconception(
     "what the assigner gets is not detached",
     swap=[("box_logits.detach()", "box_logits"), ("class_logits.detach()", "class_logits")],
-    because="The targets are made of predictions. If the gradient flows through them, the network may move the "
-    "targets towards its answers instead of its answers towards the targets, and every step is slower. Detach both "
+    because="The targets are made from predictions. If the gradient flows through them, the network may move the "
+    "targets towards its answers instead of its answers towards the targets, and it learns more slowly. Detach both "
     "inputs here, and no assigner can spoil it.",
     museum=13,
 )
@@ -697,55 +701,55 @@ detection_loss.misconception(
         "            nothing = logits.sum() * 0\n"
         "            return LossParts(nothing, nothing, nothing, nothing)\n",
     ),
-    because="Empty images are the purest background there is, and this drops what they teach: the gradient on their "
-    "class logits. False alarms on empty scenes remain. The general way works without objects too.",
+    because="Empty images show nothing but background, and this drops what they teach: the gradient on their class "
+    "logits. False alarms on empty scenes remain. The general code works without objects too.",
     museum=15,
 )
 detection_loss.misconception(
     "the mask of anchors is given for the mask of real boxes",
     swap=("labels, boxes, mask)\n        total", "labels, boxes, predicted.sum(dim=-1) > 0)\n        total"),
-    because="Both are called a mask, but this one has a column for each anchor, and the assigner asks for one for "
-    "each ground truth. It ends in a shape error, or in an index out of range where broadcasting hides it. "
-    "pad_targets gives the right one.",
+    because="Both are called a mask, but this one has a column for each anchor, and the assigner wants one for each "
+    "ground truth. It ends in a shape error, or, if broadcasting hides that, in an index out of range. pad_targets "
+    "gives the right one.",
 )
 detection_loss.misconception(
     "the class loss is a mean over anchors and classes",
     swap=('reduction="sum"', 'reduction="mean"'),
     because="The mean divides by the number of anchors times that of classes, 168,000 for 20 classes at 640 pixels, "
-    "and the share divides once more. The class loss is as good as switched off, and scores never rise. Sum, then "
-    "divide by the share like the other parts.",
+    "and the normaliser divides once more. The class loss is as good as switched off, and scores never rise. Sum, "
+    "then divide by the normaliser like the other parts.",
 )
 detection_loss.misconception(
     "divided by the number of positives",
     swap=("total.clamp(min=1) / processes", "assigned.foreground.sum().clamp(min=1) / processes"),
-    because="Every part carries the target scores as weights, and their sum is what it has to be divided by. Early in "
-    "training the scores are small, and with the number of positives the loss is too small by that much. Sum the "
+    because="Every part carries the target scores as weights, so it has to be divided by their sum. Early in training "
+    "the scores are small, and divided by the number of positives the loss is too small by the same factor. Sum the "
     "target scores.",
 )
 detection_loss.misconception(
     "the number of processes is thrown away",
     swap=("total.clamp(min=1) / processes", "total.clamp(min=1)"),
     because="With one process all is well. With four graphics cards each divides by the sum of all four, and then the "
-    "gradients are averaged over the four: that divides a second time, and every step is a quarter as long as it "
-    "should be. Divide the sum by the number of processes that sum_over_processes gives beside it.",
+    "gradients are averaged over the four. That divides a second time, and every step is a quarter as long as it "
+    "should be. sum_over_processes also returns the number of processes: divide the sum by it.",
 )
 detection_loss.misconception(
     "the maps stay in half precision",
     swap=("flatten_maps(maps).float()", "flatten_maps(maps)"),
     because="Under autocast the maps come in half precision, and the assigner stops at numbers of two precisions in "
-    "one operation. Where it does not, digits are lost: a float16 of 2048 no longer grows when 1 is added. Without "
-    "autocast nothing shows, so it waits for the graphics card of stage 7. Turn the maps into float32 before anything "
-    "else.",
+    "one operation. Where it does not stop, digits are lost: a float16 of 2048 no longer grows when 1 is added. "
+    "Without autocast nothing shows, so the mistake waits for the graphics card of stage 7. Turn the maps into "
+    "float32 before anything else.",
 )
 detection_loss.misconception(
     "the gains are applied twice",
     swap=(
-        '{"box": box / share, "cls": cls / share, "dfl": dfl / share}',
-        '{"box": box * self.gains["box"] / share, "cls": cls * self.gains["cls"] / share, "dfl": dfl * '
-        'self.gains["dfl"] / share}',
+        '{"box": box / normaliser, "cls": cls / normaliser, "dfl": dfl / normaliser}',
+        '{"box": box * self.gains["box"] / normaliser, "cls": cls * self.gains["cls"] / normaliser, "dfl": dfl * '
+        'self.gains["dfl"] / normaliser}',
     ),
     because="The lines below yours multiply by the gains already. The box loss then counts 56 times instead of 7.5 "
-    "times, the class loss a quarter, and scores stay low. Hand over the bare parts.",
+    "times, the class loss a quarter, and scores stay low. Return the parts without their gains.",
 )
 detection_loss.misconception(
     "class logits and distributions change places",
@@ -753,14 +757,13 @@ detection_loss.misconception(
         "logits.split((4 * self.reg_max, logits.shape[-1] - 4 * self.reg_max), dim=-1)",
         "logits.split((logits.shape[-1] - 4 * self.reg_max, 4 * self.reg_max), dim=-1)[::-1]",
     ),
-    because="The head puts the 4 R bins first and the C classes behind them. Cut from the wrong end, the bins of the "
-    "left edge are read as classes. It trains, to a network that neither decode nor any other tool can read. Split in "
+    because="The head puts the 4 R bins first and the C classes behind them. Split at the wrong end, the bins of the "
+    "left edge are read as classes. It trains, but neither decode nor any other tool can read the network. Split in "
     "the head's order.",
 )
 detection_loss.misconception(
     "the anchors go to the box loss in pixels",
-    swap=("            anchors[anchor],\n", "            (anchors * steps)[anchor],\n"),
-    because="The targets beside them are in strides, so every box lies far from its target and all distances are "
-    "clamped to 0 or to the last bin. Box and distribution loss hardly fall. Everything that enters the box loss is "
-    "in strides.",
+    swap=("            anchors[anchor],\n", "            (anchors * strides)[anchor],\n"),
+    because="The targets are in strides, so every box lies far from its target and all distances are clamped to 0 or "
+    "to the last bin. Box and distribution loss hardly fall. Everything that enters the box loss is in strides.",
 )

@@ -20,14 +20,14 @@ match_predictions = Exercise(
     stage=7,
     points=3,
     minutes=30,
-    goal="Decide which prediction has found which aircraft, each of them once.",
+    goal="Decide which prediction has found which aircraft; each aircraft is found once at most.",
     hints=(
-        "Picture the predictions of one image in a queue, the surest first. Each looks at what is left, takes the "
-        "best that it may, and nobody comes back. Which of the truths may it take?",
-        "A table of IoU, predictions by truths, with 0 where the classes differ. Beside it remember which truths are "
-        "free: a separate memory for each threshold.",
-        "Three loops will do: over the thresholds, over the predictions by falling score (a stable sort of the "
-        "negative scores), over the truths, keeping the best free one with IoU of at least the threshold. Write its "
+        "Picture the predictions of one image in a queue, the surest first. Each one looks at the truths that are "
+        "left and takes the best one that it may, or none. Which of the truths may it take?",
+        "Make a table of IoU, predictions by truths, with 0 where the classes differ. Remember which truths are free, "
+        "separately for each threshold.",
+        "Three loops are enough: over the thresholds, over the predictions by falling score (a stable sort of the "
+        "negative scores), over the truths. Keep the best free truth with an IoU of at least the threshold. Write its "
         "row at the prediction's own place, not at its place in the queue.",
     ),
 )
@@ -117,15 +117,16 @@ IOU = "pairwise_iou(predictions[:, :4], truths[:, 1:])"
 match_predictions.misconception(
     "one truth is found twice",
     swap=("        free[row, match] = False\n", ""),
-    because="Ten predictions on one aircraft are ten hits, and more hits than aircraft make a recall above 1 and an "
-    "AP of 2. A detector that repeats itself would win. A truth that is taken is gone; the rest are false alarms.",
+    because="Ten predictions on one aircraft would be ten hits, and more hits than aircraft make a recall above 1 and "
+    "an AP of 2. A detector that repeats itself would win. A truth can be taken once; the other predictions on it are "
+    "false alarms.",
     museum=22,
 )
 match_predictions.misconception(
     "the predictions are not sorted by score",
     swap=(ORDER, "np.lexsort((-rows, -iou, indices))"),
-    because="Whoever stands first in the array takes the truth, and a better prediction behind it counts as a false "
-    "alarm. Predictions of a network come in the order of its anchors. Let the surest choose first.",
+    because="The prediction that comes first in the array takes the truth, and a better one behind it counts as a "
+    "false alarm. Predictions of a network come in the order of its anchors. Let the surest choose first.",
     museum=22,
 )
 match_predictions.misconception(
@@ -135,23 +136,23 @@ match_predictions.misconception(
         "pairwise_iou(*(np.concatenate((b[:, :2], b[:, :2] + b[:, 2:]), axis=1) for b in (predictions[:, :4], "
         "truths[:, 1:])))",
     ),
-    because="Read so, every box reaches from its corner far to the lower right, and boxes that lie side by side "
-    "overlap: hits where there are none, and an AP that no picture explains. Two boxes that do not touch must have "
-    "IoU 0. The columns are x1 y1 x2 y2.",
+    because="Read like this, every box reaches from its corner far to the lower right, and boxes that lie side by "
+    "side overlap: there are hits where none should be, and an AP that no picture explains. Two boxes that do not "
+    "touch must have IoU 0. The columns are x1 y1 x2 y2.",
     museum=22,
 )
 match_predictions.misconception(
     "the least sure prediction chooses first",
     swap=("-predictions[indices, 4]", "predictions[indices, 4]"),
-    because="A sort goes upwards unless told otherwise. The worst predictions take the truths, and the good ones "
-    "become false alarms with high scores, which ruins precision at its start. Sort the negative scores.",
+    because="By default a sort is ascending. The worst predictions take the truths, and the good ones become false "
+    "alarms with high scores, which ruins precision at its start. Sort the negative scores.",
 )
 match_predictions.misconception(
     "the best overlaps are matched first",
     swap=(ORDER, "np.lexsort((-rows, indices, -iou))"),
-    because="Matching by IoU makes each match as good as it can be and takes no notice of the score, but the curve "
-    "goes by score: of two predictions on one aircraft the surer must be the hit. It agrees with COCO on most images, "
-    "and not on all.",
+    because="Matching by IoU makes each match as good as it can be and ignores the score, but the curve is ordered by "
+    "score: of two predictions on one aircraft the surer must be the hit. It agrees with COCO on most images, and not "
+    "on all.",
 )
 match_predictions.misconception(
     "the class does not matter",
@@ -166,43 +167,43 @@ match_predictions.misconception(
         "reached = (iou[order, None] >= iou_thresholds) & (np.diff(indices[order], prepend=-1) != 0)[:, None]",
     ),
     because="That is the rule of PASCAL VOC: if the best truth is taken, the prediction is a false alarm. COCO lets "
-    "it take the best that is still free. In a row of parked aircraft the figures differ, and are no longer "
-    "comparable with anybody's.",
+    "it take the best truth that is still free. In a row of parked aircraft the results differ, and can no longer be "
+    "compared with anybody's.",
 )
 match_predictions.misconception(
     "the first truth that reaches the threshold is taken",
     swap=(ORDER, "np.lexsort((rows, indices, -predictions[indices, 4]))"),
-    because="Of several that would do, the one with the highest IoU is meant. Taking the first takes it away from a "
-    "prediction that has no other. Keep looking for a better one.",
+    because="Among several that reach the threshold, take the one with the highest IoU. Taking the first may take it "
+    "away from a prediction that has no other. Keep looking for a better one.",
 )
 match_predictions.misconception(
     "a truth taken at one threshold is taken at all",
     swap=("free[row, match] = False", "free[row] &= not match.any()"),
-    because="A sloppy box takes the truth at 0.5, and the exact one behind it finds nothing left at 0.9. Each "
-    "threshold is an evaluation of its own: keep what is free for each.",
+    because="A poor box takes the truth at 0.5, and the exact one behind it finds nothing left at 0.9. Each threshold "
+    "is an evaluation of its own: remember the free truths for each.",
 )
 match_predictions.misconception(
     "a prediction takes several truths",
     swap=(" & (matches[index] < 0)", ""),
-    because="Where two aircraft overlap, one box takes both at once, and the prediction on the second finds nothing "
+    because="If two aircraft overlap, one box takes both at once, and the prediction on the second finds nothing "
     "left. One prediction, one truth.",
 )
 match_predictions.misconception(
     "the IoU has to be above the threshold",
     swap=("reached = iou[order, None] >= iou_thresholds", "reached = iou[order, None] > iou_thresholds"),
-    because="COCO counts an IoU of exactly 0.5 as a hit, and boxes with whole pixels do meet it. Use >=.",
+    because="COCO counts an IoU of exactly 0.5 as a hit, and boxes with whole coordinates do reach it. Use >=.",
 )
 match_predictions.misconception(
     "the answer is in the order of the scores",
     swap=("return matches", "return matches[np.argsort(-predictions[:, 4], kind='stable')]"),
-    because="Whoever called has scores and classes in the old order, and would put the hits beside the wrong ones. "
-    "Each row of the answer belongs to the same row of the predictions.",
+    because="The caller has scores and classes in the old order, and would put the hits beside the wrong ones. Each "
+    "row of the answer belongs to the same row of the predictions.",
 )
 match_predictions.misconception(
     "the answer says whether, not which",
     swap=("return matches", "return matches >= 0"),
-    because="For AP a yes or no would do. The pictures of this stage draw a line from each hit to its aircraft, and "
-    "paint those in another colour that nobody found: they need the row. -1 says none.",
+    because="For AP a yes or no would be enough. But the pictures of this stage draw a line from each hit to its "
+    "aircraft, and paint the aircraft that nobody found in another colour: they need the row. -1 means none.",
 )
 
 
@@ -215,12 +216,12 @@ average_precision = Exercise(
     minutes=20,
     goal="Turn hits and scores into the area under the precision-recall curve.",
     hints=(
-        "Sort everything from the surest down. Each further prediction is one more on the list, and sometimes one "
-        "more hit: how do precision and recall follow from the two counts?",
-        "The interpolated precision never rises with recall: going from right to left, keep the highest that you have "
-        "met. Then ask for each recall of RECALLS which is the first prediction that reaches it.",
-        "np.maximum.accumulate on the reversed precision gives the envelope, np.searchsorted on the recall the place. "
-        "A recall that is never reached lies one place beyond the end: put a row of zeros there.",
+        "Sort everything, the surest first. Each further prediction is one more on the list, and sometimes one more "
+        "hit: how do precision and recall follow from the two counts?",
+        "The interpolated precision never rises with recall: go from right to left and keep the highest so far. Then "
+        "find for each recall of RECALLS the first prediction that reaches it.",
+        "np.maximum.accumulate on the reversed precision gives the envelope, np.searchsorted on the recall gives the "
+        "place. A recall that is never reached lies one place beyond the end: put a row of zeros there.",
     ),
 )
 
@@ -262,14 +263,14 @@ def _(course):
 
 @average_precision.probe("recalls that are reached exactly")
 def _(course):
-    """Quarters are exact in binary, and at their places in RECALLS."""
+    """Quarters are exact in binary, and occur in RECALLS."""
     hits = np.array([[1], [0], [1], [0], [0], [1], [0], [1]], dtype=bool)
     return area(course, hits, np.linspace(0.9, 0.2, 8), 4)
 
 
 @average_precision.probe("forty predictions with three scores between them")
 def _(course):
-    """More than the sixteen up to which a sort that is not stable often is."""
+    """Up to sixteen elements an unstable sort is often stable; these are more."""
     places = np.arange(40)
     return area(course, (places * places % 7 < 3)[:, None], np.array([0.5, 0.9, 0.1])[places * 5 % 3], 37)
 
@@ -279,27 +280,27 @@ SORT = 'hits[np.argsort(-scores, kind="stable")]'
 average_precision.misconception(
     "the hits are not sorted by score",
     swap=(SORT, "hits"),
-    because="The curve is what happens as the threshold sinks; in the order of the images it is a random walk around "
-    "the mean precision, and the scores do not count at all. Sort the hits by falling score first.",
+    because="The curve shows what happens as the threshold sinks. In the order of the images it is a random walk "
+    "around the mean precision, and the scores do not count at all. Sort the hits by falling score first.",
     museum=22,
 )
 average_precision.misconception(
     "the hits are sorted the wrong way round",
     swap=("-scores", "scores"),
-    because="The curve begins with what the detector is least sure of, and its best predictions come last: the better "
-    "its scores, the lower its AP. argsort goes upwards; sort the negative scores.",
+    because="The curve begins with the least sure predictions, and the best ones come last: the better its scores, "
+    "the lower the AP of a detector. argsort is ascending; sort the negative scores.",
 )
 average_precision.misconception(
     "equal scores change their order",
     swap=(SORT, 'hits[np.argsort(scores, kind="stable")[::-1]]'),
-    because="Turning an upward sort around turns those with equal scores around too. Detectors that round their "
-    "scores have many of them, and the AP differs from COCO's. Sort the negative scores, and stably.",
+    because="Reversing an ascending sort reverses the order of equal scores too. Detectors that round their scores "
+    "have many of them, and the AP differs from COCO's. Sort the negative scores, and stably.",
 )
 average_precision.misconception(
     "the precision is not interpolated",
     swap=("np.maximum.accumulate(precision[::-1], axis=0)[::-1]", "precision"),
-    because="The raw curve has teeth: it falls at each false alarm and climbs at the next hit. The protocol takes, at "
-    "each recall, the best precision at that recall or a higher one. Without it every AP is a little too low.",
+    because="The raw curve is a zigzag: it falls at each false alarm and climbs at the next hit. The protocol takes, "
+    "at each recall, the best precision at that recall or a higher one. Without it every AP is a little too low.",
 )
 average_precision.misconception(
     "the envelope is made from the left",
@@ -316,21 +317,21 @@ average_precision.misconception(
 average_precision.misconception(
     "the recall is a share of the predictions",
     swap=("recall = found / num_truths", "recall = found / max(1, len(hits))"),
-    because="Recall asks how many of the aircraft were found, not how many predictions were right. A detector that "
-    "says little then seems to have found much. Divide by num_truths.",
+    because="Recall is how many of the aircraft were found, not how many predictions were right. Here a detector with "
+    "few predictions seems to have found much. Divide by num_truths.",
 )
 average_precision.misconception(
     "precision counts from 0",
     swap=("np.arange(1, len(hits) + 1)", "np.arange(len(hits)).clip(min=1)"),
-    because="Beside the second prediction stands a 1, so two hits make a precision of 2, and the AP rises above 1. "
-    "The first k predictions are k, from 1 on.",
+    because="The second prediction is divided by 1, so two hits make a precision of 2, and the AP rises above 1. The "
+    "first k predictions are k, from 1 on.",
     museum=22,
 )
 average_precision.misconception(
     "recalls that are never reached get the last precision",
     swap=("np.zeros((1, hits.shape[1]))", "(envelope[-1:] if len(hits) else np.zeros((1, hits.shape[1])))"),
-    because="The curve ends where the detector stops finding. Carried on to a recall of 1, one sure hit among a "
-    "hundred aircraft gives an AP of 1. What is never reached counts 0.",
+    because="The curve ends where the detector finds no more. If it is continued to a recall of 1, one sure hit among "
+    "a hundred aircraft gives an AP of 1. A recall that is never reached counts 0.",
 )
 average_precision.misconception(
     "recalls that are never reached are left out",
@@ -338,20 +339,20 @@ average_precision.misconception(
         "return interpolated.mean(axis=1), interpolated",
         "return interpolated.sum(axis=1) / np.maximum(1, (interpolated > 0).sum(axis=1)), interpolated",
     ),
-    because="The mean then runs over the part of the curve that exists, and missing half of the aircraft costs "
-    "nothing. It goes over all 101 recalls.",
+    because="The mean is then taken over the existing part of the curve only, and missing half of the aircraft costs "
+    "nothing. Take it over all 101 recalls.",
 )
 average_precision.misconception(
     "read off at 11 recalls",
     swap=("RECALLS", "np.linspace(0, 1, 11)"),
-    because="That is PASCAL VOC until 2009. The figure is coarser, and not comparable with COCO's. RECALLS has the "
-    "101.",
+    because="PASCAL VOC did that until 2009. The result is coarser, and cannot be compared with COCO's. RECALLS has "
+    "the 101.",
 )
 average_precision.misconception(
     "a recall counts only when it is passed",
     swap=("np.searchsorted(reached, RECALLS)", 'np.searchsorted(reached, RECALLS, side="right")'),
-    because="The definition says any recall of at least r. With one aircraft and one hit the recall of 1 is met and "
-    "never passed, so a perfect detector would get 100 / 101. The default side of searchsorted is the right one.",
+    because="The definition says any recall of at least r. With one aircraft and one hit the recall of 1 is reached "
+    "and never passed, so a perfect detector would get 100 / 101. The default side of searchsorted is the right one.",
 )
 average_precision.misconception(
     "the mean goes over the thresholds",
@@ -362,6 +363,6 @@ average_precision.misconception(
 average_precision.misconception(
     "the zeros beyond the last recall are forgotten",
     swap=("    envelope = np.append(envelope, np.zeros((1, hits.shape[1])), axis=0)", "    envelope = envelope"),
-    because="searchsorted answers n for a recall that no prediction reaches, one beyond the last, and numpy stops "
-    "with an IndexError: at the first class that is not found to the last aircraft. Put a row of zeros there.",
+    because="searchsorted gives n for a recall that no prediction reaches, one beyond the last, and numpy stops with "
+    "an IndexError at the first class of which not every aircraft is found. Put a row of zeros there.",
 )

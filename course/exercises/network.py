@@ -22,10 +22,10 @@ scale_channels = Exercise(
     minutes=5,
     goal="Scale a number of channels and round it up to a whole multiple of 8.",
     hints=(
-        "Both factors apply. How many eights does the product hold, and what if the last of them is not full?",
+        "Both factors apply. How many whole eights does the product hold, and what happens to the rest?",
         "Divide by 8, round up, multiply by 8. Which function of `math` rounds up?",
-        "Rounding has to happen between the division and the multiplication, on the whole product. math.ceil gives an "
-        "int, and eight times an int is one too.",
+        "Round between the division and the multiplication, and round the whole product. math.ceil gives an int, and "
+        "eight times an int is one too.",
     ),
 )
 
@@ -59,13 +59,13 @@ scale_channels.misconception(
     "the product is returned as it is",
     swap=("math.ceil(channels * width * ratio / 8) * 8", "channels * width * ratio"),
     because="64 * 0.25 is 16.0, a float, and a convolution takes no float: the constructor stops in nn.Conv2d, far "
-    "from where the number was made. Nor is every product a multiple of 8. Round up to one and return an int.",
+    "from where the number was made. Also, not every product is a multiple of 8. Round up to one and return an int.",
     museum=3,
 )
 scale_channels.misconception(
     "the rounding closes before the division",
     swap=("math.ceil(channels * width * ratio / 8) * 8", "math.ceil(channels * width * ratio) / 8 * 8"),
-    because="Dividing by 8 and multiplying by 8 again does nothing but make a float, and nn.Conv2d refuses 16.0. Move "
+    because="Dividing by 8 and then multiplying by 8 changes nothing but the type, and nn.Conv2d refuses 16.0. Move "
     "the bracket: the division belongs inside the rounding.",
 )
 scale_channels.misconception(
@@ -78,14 +78,14 @@ scale_channels.misconception(
 scale_channels.misconception(
     "the product is rounded down",
     swap=("math.ceil(channels * width * ratio / 8) * 8", "int(channels * width * ratio // 8) * 8"),
-    because="A narrow layer then loses channels, and one of fewer than 8 has none at all. Ultralytics' make_divisible "
-    "rounds up, and its weights have the shapes that follow. Round up.",
+    because="A narrow layer then loses channels, and one of fewer than 8 has none left. Ultralytics' make_divisible "
+    "rounds up, and its weights have those shapes. Round up.",
 )
 scale_channels.misconception(
     "the product is rounded to the nearest multiple",
     swap=("math.ceil(channels * width * ratio / 8) * 8", "round(channels * width * ratio / 8) * 8"),
-    because="Torchvision's function of a similar name rounds to the nearest; Ultralytics' make_divisible rounds up, "
-    "and its weights have the shapes that follow. Besides, a single channel would be rounded to none. Use math.ceil.",
+    because="Torchvision's function of a similar name rounds to the nearest multiple. Ultralytics' make_divisible "
+    "rounds up, and its weights have those shapes. Besides, a single channel would be rounded to none. Use math.ceil.",
 )
 scale_channels.misconception(
     "the ratio is forgotten",
@@ -104,12 +104,12 @@ backbone = Exercise(
     points=3,
     minutes=20,
     after=("blocks.CSPLayer_2Conv", "blocks.SPPF", "network.scale_channels"),
-    goal="Halve the image five times, refine after each halving, and hand on P2 to P5.",
+    goal="Halve the image five times, refine after each halving of a stage, and return P2 to P5.",
     hints=(
         "A ConvModule with a 3 x 3 kernel and stride 2 halves a map. There are five: the stem, which stands alone, "
-        "and one at the beginning of each of the four stages. Behind each of those four stands a CSPLayer_2Conv that "
-        "keeps the channels.",
-        "The two middle stages have the long row, the outer two the short one; all four rows have shortcuts. SPPF "
+        "and one at the beginning of each of the four stages. In each stage a CSPLayer_2Conv follows it and keeps the "
+        "channels.",
+        "The two middle stages have the long row, the outer two the short one. All four rows have shortcuts. SPPF "
         "ends the last stage and keeps its channels too.",
         "Channels go from 3 to c1 in the stem, then to c2, c3, c4 and c5. Each stage takes the map of the stage "
         "before. forward returns four maps, finest first.",
@@ -118,7 +118,7 @@ backbone = Exercise(
 
 
 def _narrow(course, depth: float) -> tuple:
-    """A size with five different numbers of channels: what is exchanged shows."""
+    """A size with five different numbers of channels, so that an exchange of two maps shows."""
     return course.network.Size(0.125, 1.5, depth)
 
 
@@ -138,22 +138,22 @@ def _(course):
 backbone.misconception(
     "forward returns nothing",
     swap=("        return p2, p3, p4, p5\n", ""),
-    because="A function without return gives None, and the error appears at the caller, where None cannot be "
-    "unpacked: in YOLO.features, in this stage. When a line of somebody else's code cannot unpack None, look at what "
-    "it called. Return the four maps.",
+    because="A function without return gives None, and the error appears at the caller, which cannot unpack None: "
+    "here in YOLO.features. When somebody else's code cannot unpack None, look at the function that it called. Return "
+    "the four maps.",
     museum=6,
 )
 backbone.misconception(
     "only three maps are returned",
     swap=("return p2, p3, p4, p5", "return p3, p4, p5"),
     because="The neck reads three of the maps, but YOLO.features names all four, and the lenses ask for P2 too. The "
-    "caller stops: it unpacks four values and finds three. Return P2 as well.",
+    "caller stops, because it unpacks four values and gets three. Return P2 as well.",
 )
 backbone.misconception(
     "the maps come back coarse to fine",
     swap=("return p2, p3, p4, p5", "return p5, p4, p3, p2"),
-    because="Four tensors in a tuple look alike, and only their shapes tell which is which. Their reader in "
-    "YOLO.features takes P2 first. Return the finest map first.",
+    because="Four tensors in a tuple look alike, and only their shapes tell which is which. YOLO.features takes P2 "
+    "first. Return the finest map first.",
 )
 backbone.misconception(
     "SPPF is left out",
@@ -161,16 +161,16 @@ backbone.misconception(
         ("        self.sppf = SPPF(c5, c5)\n", ""),
         ("self.sppf(self.csp5(self.down5(p4)))", "self.csp5(self.down5(p4))"),
     ],
-    because="SPPF keeps channels and size, so nothing misses it but the parameter count. Without it P5 sees no "
-    "further than its convolutions do, and in stage 8 the pretrained layer 9 has no place to go. End the last stage "
-    "with it.",
+    because="SPPF keeps channels and size, so only the parameter count shows that it is missing. Without it P5 sees "
+    "no farther than its convolutions do, and in stage 8 the pretrained layer 9 has no place to go. End the last "
+    "stage with it.",
 )
 backbone.misconception(
     "SPPF is made and never called",
     swap=("self.sppf(self.csp5(self.down5(p4)))", "self.csp5(self.down5(p4))"),
     because="Every key and every count is right, and the layer does nothing: its gradient in stage 7 stays None, and "
-    "its pretrained weights of stage 8 are loaded for nothing. Send the last stage's map through it, and return what "
-    "it gives as P5.",
+    "its pretrained weights of stage 8 are loaded for nothing. Send the last stage's map through it, and return the "
+    "result as P5.",
 )
 backbone.misconception(
     "all four rows are short",
@@ -179,8 +179,8 @@ backbone.misconception(
         ("CSPLayer_2Conv(c4, c4, many, shortcut=True)", "CSPLayer_2Conv(c4, c4, few, shortcut=True)"),
     ],
     because="The two middle stages, at strides 8 and 16, have twice as many bottlenecks as the others. Short rows run "
-    "without a word, and in stage 8 the pretrained weights of the rest of each row find no place. Give the middle "
-    "stages `many`.",
+    "without an error, and in stage 8 the pretrained weights of the missing bottlenecks find no place. Give the "
+    "middle stages `many`.",
 )
 backbone.misconception(
     "the shortcuts are left at their default",
@@ -188,15 +188,15 @@ backbone.misconception(
         (f"CSPLayer_2Conv(c{stage}, c{stage}, {row}, shortcut=True)", f"CSPLayer_2Conv(c{stage}, c{stage}, {row})")
         for stage, row in ((2, "few"), (3, "many"), (4, "many"), (5, "few"))
     ],
-    because="CSPLayer_2Conv has none unless told so, because the neck wants none. The backbone wants them in all four "
-    "rows. Keys and counts agree, so only a comparison of outputs finds it: with pretrained weights in stage 8, P2 is "
-    "wrong already. Pass shortcut=True.",
+    because="CSPLayer_2Conv has no shortcuts by default, because the neck wants none. The backbone wants them in all "
+    "four rows. Keys and counts agree, so only a comparison of outputs shows the mistake: with pretrained weights in "
+    "stage 8, P2 is wrong already. Pass shortcut=True.",
 )
 backbone.misconception(
     "the stem keeps the size",
     swap=("ConvModule(3, c1, kernel_size=3, stride=2)", "ConvModule(3, c1, kernel_size=3)"),
-    because="Every map is then twice as wide and high as its name says, and everything costs four times as much. The "
-    "strides 8, 16 and 32 that stage 4 multiplies with no longer hold, so every box comes out twice as far from the "
+    because="Every map is then twice as wide and high as it should be, and everything costs four times as much. The "
+    "strides 8, 16 and 32 that stage 4 multiplies with are wrong then, so every box comes out twice as far from the "
     "corner as it should. Halve in the stem too.",
 )
 backbone.misconception(
@@ -205,9 +205,9 @@ backbone.misconception(
         ("p3 = self.csp3(self.down3(p2))", "p3 = self.down3(p2)"),
         ("p4 = self.csp4(self.down4(p3))", "p4 = self.csp4(self.down4(self.csp3(p3)))"),
     ],
-    because="The way to P5 is right, and P3 has the right shape; only its values are unrefined. The neck reads them, "
-    "so X and the finest output are made of them too, and parity with Ultralytics is lost there in stage 8. Hand on "
-    "what the CSP layer gives.",
+    because="P5 is right, and P3 has the right shape; only its values are unrefined. The neck reads them, so X and "
+    "the finest output are built on them too, and there parity with Ultralytics is lost in stage 8. Return the output "
+    "of the CSP layer.",
 )
 
 
@@ -219,16 +219,14 @@ neck = Exercise(
     points=3,
     minutes=25,
     after="blocks.CSPLayer_2Conv",
-    goal="Mix the maps: what the coarse ones know goes to the fine ones, and back.",
+    goal="Mix the maps: bring what the coarse ones know to the fine ones, and back.",
     hints=(
-        "There are four joints, each a concatenation followed by a CSPLayer_2Conv: C, X, Y, Z, in this order. On the "
-        "way to C and X the coarser map is enlarged to twice its size, on the way to Y and Z the finer one is halved "
-        "by a ConvModule.",
-        "What is enlarged or halved comes first in the concatenation, what it meets comes second. Enlarge by "
-        "repeating the nearest value. The rows have `few` bottlenecks and no shortcuts.",
-        "C joins P5 with P4, X joins C with P3, Y joins X with C, Z joins Y with P5. The channels that a CSP layer "
-        "reads are the sum of the two; the docstring says which map its result is like, and so how many channels it "
-        "gives.",
+        "There are four joints, each a concatenation followed by a CSPLayer_2Conv: C, X, Y, Z, in this order. For C "
+        "and X the coarser map is enlarged to twice its size. For Y and Z the finer map is halved by a ConvModule.",
+        "In each concatenation the enlarged or halved map comes first, the other second. Enlarge by repeating the "
+        "nearest value. The rows have `few` bottlenecks and no shortcuts.",
+        "C joins P5 with P4, X joins C with P3, Y joins X with C, Z joins Y with P5. A CSP layer reads the sum of the "
+        "channels of the two. The docstring says which map its result is like, and so how many channels it gives.",
     ),
 )
 
@@ -274,7 +272,7 @@ neck.misconception(
         ("torch.cat((self.up(p5), p4), dim=1)", "torch.cat((p4, self.up(p5)), dim=1)"),
         ("torch.cat((self.up(c), p3), dim=1)", "torch.cat((p3, self.up(c)), dim=1)"),
     ],
-    because="The sum of the channels is the same either way, so nothing complains. But each weight of the next "
+    because="The sum of the channels is the same either way, so nothing fails. But each weight of the next "
     "convolution belongs to one channel, and pretrained weights meet the wrong ones in stage 8. The enlarged map "
     "comes first.",
 )
@@ -286,21 +284,21 @@ neck.misconception(
         ("torch.cat((self.down_x(x), c), dim=1)", "torch.cat((c, self.down_x(x)), dim=1)"),
         ("torch.cat((self.down_y(y), p5), dim=1)", "torch.cat((p5, self.down_y(y)), dim=1)"),
     ],
-    because="You have laid the map that was there already first, in all four joints. The sum of the channels is the "
-    "same, so nothing complains and a network trained from scratch would not mind, but pretrained weights meet the "
-    "wrong channels in stage 8, from C on. What was enlarged or halved comes first.",
+    because="In all four joints you have put the map that was already there first. The sum of the channels is the "
+    "same, so nothing fails, and a network trained from scratch would not mind. But in stage 8 pretrained weights "
+    "meet the wrong channels, from C on. The enlarged or halved map comes first.",
 )
 neck.misconception(
     "Y meets P4 instead of C",
     swap=("torch.cat((self.down_x(x), c), dim=1)", "torch.cat((self.down_x(x), p4), dim=1)"),
-    because="P4 and C have the same shape, so it runs. But P4 has not heard from P5 yet: Y loses what the way down "
-    "has told C, and parity goes in stage 8, from Y on. On the way back the neck meets its own maps.",
+    because="P4 and C have the same shape, so it runs. But P4 contains nothing from P5: Y loses what the way down has "
+    "told C, and parity is lost in stage 8, from Y on. On the way back the neck reads its own maps.",
 )
 neck.misconception(
     "the way back begins at P3 instead of X",
     swap=[("self.csp_y(torch.cat((self.down_x(x), c), dim=1))", "self.csp_y(torch.cat((self.down_x(p3), c), dim=1))")],
     because="P3 and X have the same shape, so it runs. But P3 is the backbone's and X the neck's: what the neck has "
-    "just put together at the finest map never comes back up. Halve X.",
+    "just computed for the finest map never reaches the coarser ones. Halve X.",
 )
 neck.misconception(
     "the rows have shortcuts",
@@ -309,7 +307,7 @@ neck.misconception(
         for channels in ("c5 + c4, c4", "c4 + c3, c3", "c3 + c4, c4", "c4 + c5, c5")
     ],
     because="The backbone has shortcuts, the neck has none: the yaml of Ultralytics leaves them at False here. Keys, "
-    "shapes and counts agree, and parity is lost from C on, in stage 8. Leave the argument out.",
+    "shapes and counts agree, but in stage 8 parity is lost from C on. Leave the argument out.",
 )
 neck.misconception(
     "the length of the rows is left at its default",
@@ -318,13 +316,13 @@ neck.misconception(
         for channels in ("c5 + c4, c4", "c4 + c3, c3", "c3 + c4, c4", "c4 + c5, c5")
     ],
     because="In size n `few` happens to be 1, the default, and all is well. Size m has rows of two and l of three: "
-    "their networks come out too shallow, and pretrained weights of theirs find no place in stage 8. Hand `few` on.",
+    "their networks become too shallow, and some of their pretrained weights find no place in stage 8. Pass `few` on.",
 )
 neck.misconception(
     "only X, Y and Z are returned",
     swap=("return c, x, y, z", "return x, y, z"),
-    because="The head reads these three, but YOLO.features names C too, for the lenses and for whoever compares two "
-    "networks map by map. The caller stops: it unpacks four values and finds three. Return C first.",
+    because="The head reads these three, but YOLO.features names C too, for the lenses and for comparing two networks "
+    "map by map. The caller stops, because it unpacks four values and gets three. Return C first.",
 )
 
 
@@ -338,13 +336,13 @@ head = Exercise(
     after="blocks.ConvModule",
     goal="Predict four distributions and the class logits at every position, from two branches that share nothing.",
     hints=(
-        "Each of the three maps has a branch of its own for the boxes and one for the classes: six branches. The code "
-        "below your region looks for them under self.box and self.cls and sets the biases of their last layers.",
+        "Each of the three maps has one branch for the boxes and one for the classes: six branches. The code below "
+        "your region looks for them under self.box and self.cls and sets the biases of their last layers.",
         "A branch is two 3 x 3 ConvModules of the branch's width, then a plain nn.Conv2d with a 1 x 1 kernel and a "
-        "bias. How many channels must the last one give for four distributions of R bins?",
-        "Put the three branches of a kind into an nn.ModuleList, each an nn.Sequential that begins with the channels "
-        "of its own map. In forward, concatenate for each level what its two branches give, box first, along the "
-        "channels.",
+        "bias. How many channels must the last layer give for four distributions of R bins?",
+        "Put the three branches of a kind into an nn.ModuleList. Each is an nn.Sequential that begins with the "
+        "channels of its own map. In forward, concatenate for each level the outputs of its two branches along the "
+        "channels, box first.",
     ),
 )
 
@@ -386,8 +384,8 @@ head.misconception(
     "the classes come before the boxes",
     swap=("torch.cat((box(x), cls(x)), dim=1)", "torch.cat((cls(x), box(x)), dim=1)"),
     because="Stage 4 reads the first 4·R channels as distances and the rest as classes, and so do the loss of stage 6 "
-    "and the class slice of stage 9. All shapes agree, so nothing complains, but the starting biases stand on the "
-    "wrong channels and pretrained weights answer nonsense in stage 8. Box first.",
+    "and the class slice of stage 9. All shapes agree, so nothing fails. But the starting biases are on the wrong "
+    "channels, and pretrained weights give nonsense in stage 8. Box first.",
 )
 head.misconception(
     "the branches stand in plain lists",
@@ -395,8 +393,8 @@ head.misconception(
         ("self.box = nn.ModuleList(\n", "self.box = list(\n"),
         ("self.cls = nn.ModuleList(\n", "self.cls = list(\n"),
     ],
-    because="nn.Module notices layers and parameters, not lists that hold some. The head runs, but it owns nothing: "
-    "stage 7 trains a network whose head stays random, and .to(device) leaves it behind. Use nn.ModuleList.",
+    because="nn.Module registers layers and parameters, but not those inside a plain list. The head runs, but it owns "
+    "nothing: stage 7 trains a network whose head stays random, and .to(device) leaves it behind. Use nn.ModuleList.",
 )
 head.misconception(
     "all levels share one branch",
@@ -415,8 +413,8 @@ head.misconception(
         ),
     ],
     because="RetinaNet shares its head between levels, after bringing them all to the same channels. Here X, Y and Z "
-    "have different channels, and each level has its own branches: the second map stops at a convolution that expects "
-    "the first one's. Make one for each.",
+    "have different channels, and each level has its own branches. With one branch for all, the second map stops at a "
+    "convolution that expects the first one's channels. Make one for each.",
 )
 head.misconception(
     "the class branch has the box branch's width",
@@ -424,9 +422,9 @@ head.misconception(
         "nn.Sequential(ConvModule(c, c_cls, 3), ConvModule(c_cls, c_cls, 3), nn.Conv2d(c_cls, num_classes, 1))",
         "nn.Sequential(ConvModule(c, c_box, 3), ConvModule(c_box, c_box, 3), nn.Conv2d(c_box, num_classes, 1))",
     ),
-    because="A copied line with one name left standing. In size n with 20 classes both widths are 64 and nothing "
-    "shows; with 80 classes the branch should be 80 wide, and no pretrained weight of it fits in stage 8. The two "
-    "branches have a width each.",
+    because="This is a copied line in which one name was not changed. In size n with 20 classes both widths are 64 "
+    "and nothing shows. With 80 classes the branch should be 80 wide, and none of its pretrained weights fits in "
+    "stage 8. Each of the two branches has its own width.",
 )
 head.misconception(
     "an edge is one number",
@@ -441,7 +439,7 @@ head.misconception(
         ("nn.Conv2d(c_box, 4 * reg_max, 1)", "ConvModule(c_box, 4 * reg_max, 1)"),
         ("nn.Conv2d(c_cls, num_classes, 1)", "ConvModule(c_cls, num_classes, 1)"),
     ],
-    because="What leaves the head are logits, of any sign and size. Normalised and activated they could not be, and a "
+    because="The head returns logits, of any sign and size; a normalised and activated value cannot be one. And a "
     "ConvModule has no bias to start from: the line below your region looks for it and stops. End each branch with a "
     "plain nn.Conv2d.",
 )
@@ -449,7 +447,7 @@ head.misconception(
     "the classes have passed a sigmoid",
     swap=("torch.cat((box(x), cls(x)), dim=1)", "torch.cat((box(x), cls(x).sigmoid()), dim=1)"),
     because="The loss of stage 6 applies the sigmoid itself, in a form that cannot overflow, and stage 4 applies it "
-    "when boxes are read off. Twice, every score lies between 0.5 and 0.73, background included, and no threshold "
+    "when it decodes. With two sigmoids every score lies between 0.5 and 0.73, background included, and no threshold "
     "below one half sorts anything out. Return logits.",
 )
 
@@ -462,12 +460,12 @@ yolo = Exercise(
     points=1,
     minutes=10,
     after=("network.Backbone", "network.Neck", "network.Head"),
-    goal="Put backbone, neck and head together, and give every map on the way its name.",
+    goal="Put backbone, neck and head together, and give every intermediate map its name.",
     hints=(
         "Name the three parts backbone, neck and head: training in stage 7 and the weights of stage 8 ask for them by "
         "these names. SIZES holds the scaling of each size.",
-        "Neck and head need the channels of P3, P4 and P5. The backbone says in its attribute `channels` which those "
-        "are, from P2 on.",
+        "Neck and head need the channels of P3, P4 and P5. The backbone's attribute `channels` holds them, beginning "
+        "with P2.",
         "In features: the backbone gives four maps, the neck reads the last three of them and gives four, and the "
         "head reads the last three of those, as one tuple.",
     ),
@@ -476,8 +474,9 @@ yolo = Exercise(
 
 @contextmanager
 def _known_as_narrow(course) -> Iterator[str]:
-    """A narrow size among the known ones, for a moment: the nano network would take too long to
-    fill and to ask.
+    """Add a narrow size to the known ones, for a moment.
+
+    Filling and running the nano network would take too long.
     """
     course.network.SIZES["narrow"] = _narrow(course, depth=0.33)
     try:
@@ -510,40 +509,41 @@ def _(course):
 yolo.misconception(
     "neck and head are told the wrong channels",
     swap=("self.backbone.channels[1:]", "self.backbone.channels[:3]"),
-    because="The backbone counts from P2, which neither neck nor head reads. Both are built without complaint, for "
-    "maps that are half as wide as those that come, and the first convolution of the neck stops. Take the last three.",
+    because="The backbone's channels begin with P2, which neither neck nor head reads. Both are then built without an "
+    "error, for maps with half as many channels as those that come, and the first convolution of the neck stops. Take "
+    "the last three.",
 )
 yolo.misconception(
     "the neck reads P2, P3 and P4",
     swap=("self.neck(p3, p4, p5)", "self.neck(p2, p3, p4)"),
-    because="The finest map that the neck knows is P3, at stride 8. Its convolutions are built for P3, P4 and P5 and "
+    because="The finest map that the neck reads is P3, at stride 8. Its convolutions are built for P3, P4 and P5 and "
     "stop at other channels. Leave P2 out.",
 )
 yolo.misconception(
     "the head reads the backbone's maps",
     swap=("self.head((x, y, z))", "self.head((p3, p4, p5))"),
     because="P3, P4 and P5 have the shapes of X, Y and Z, so it runs and even learns. But the neck gets no gradient "
-    "in stage 7 and never changes, and its pretrained weights of stage 8 are loaded for nothing. The head reads what "
-    "the neck gives.",
+    "in stage 7 and never changes, and its pretrained weights of stage 8 are loaded for nothing. The head reads the "
+    "neck's maps.",
 )
 yolo.misconception(
     "the neck's maps take the backbone's names",
     swap=("outputs = self.head((x, y, z))", "outputs = self.head((x, y, z))\n        p3, p4, p5 = x, y, z"),
-    because="The outputs are right, and the table of features is not: under P3 one finds X. Distillation in stage 9 "
-    "and every lens ask for maps by name and would compare the wrong ones. Use a name for each map and none twice.",
+    because="The outputs are right, but the dict of features is wrong: under P3 one finds X. Distillation in stage 9 "
+    "and every lens ask for maps by name and would compare the wrong ones. Give each map a name of its own.",
 )
 yolo.misconception(
     "the image is divided by 255 again",
     swap=("self.backbone(images)", "self.backbone(images / 255)"),
-    because="The loader has done it: images arrive in 0…1. Divided once more they are nearly black, and the "
-    "pretrained weights of stage 8 have learned from images that are not. Nothing complains. Hand the images on as "
-    "they come.",
+    because="The loader has divided already: images arrive in 0…1. Divided once more they are nearly black, and the "
+    "pretrained weights of stage 8 have learned from images that are not. No error shows it. Pass the images on "
+    "unchanged.",
 )
 yolo.misconception(
     "the number of bins is not handed on",
     swap=("Head(channels, num_classes, reg_max)", "Head(channels, num_classes, 16)"),
     because="16 is the default, so it works until somebody asks for another number. Then the head gives 64 + C "
-    "channels while stage 4 and the loss of stage 6 split at 4 · R, and class logits are read as distances. Hand "
+    "channels while stage 4 and the loss of stage 6 split at 4 · R, and class logits are read as distances. Pass "
     "reg_max on.",
 )
 yolo.misconception(
@@ -553,7 +553,6 @@ yolo.misconception(
         ("Neck(channels, SIZES[size])", 'Neck(channels, SIZES["n"])'),
     ],
     because='The argument is checked above and then ignored: YOLO(80, "s") is a nano network that calls itself s. '
-    "Shapes "
-    "agree with each "
-    "other, and in stage 8 the pretrained weights of every other size have the wrong ones. Look the size up.",
+    "Shapes agree with each other, and in stage 8 the pretrained weights of every other size have the wrong ones. "
+    "Look the size up.",
 )

@@ -26,14 +26,14 @@ summarize = Exercise(
     stage=1,
     points=2,
     minutes=20,
-    goal="Say in one line what a value is, whatever it is, and keep nothing of it.",
+    goal="Describe any value in one line, and keep no reference to it.",
     hints=(
-        "The docstring names six kinds of value. Treat the tensor first, then what stays as it is, then text; what "
-        "holds other values comes last, because there you call summarize again.",
-        "hasattr on the object may run code of the object's class, and that code may rely on what is not there yet. "
-        "hasattr on type(value) runs none. For whatever is left over, the class knows its own name.",
-        "Each call for an entry hands on a depth that is one smaller, and at 0 a container is counted instead of "
-        "opened. Of a long one, take the first WIDEST entries, and then say how many are missing.",
+        "The docstring names the kinds of value. Treat the tensor first, then what stays as it is, then text. "
+        "Containers come last, because you call summarize again for each of their entries.",
+        "hasattr on the object may run code of its class, and that code may need what is not there yet. hasattr on "
+        "type(value) runs no such code. For anything else, the class knows its own name.",
+        "Hand on a depth that is one smaller for each entry. At depth 0, count a container instead of opening it. "
+        "From a long container take the first MAX_ENTRIES entries, then say how many are missing.",
     ),
 )
 
@@ -41,7 +41,7 @@ Pair = namedtuple("Pair", ("boxes", "scores"))
 
 
 class HalfBuilt:
-    """An object whose constructor has not run yet: whoever asks it for anything gets an error."""
+    """An object whose constructor has not run yet: any question about it raises an error."""
 
     def __getattr__(self, name: str):
         raise RuntimeError(f"{name} is asked for too early")
@@ -54,7 +54,7 @@ class HalfBuilt:
 
 
 class Disguised:
-    """Has a shape and a dtype of its own, and is no tensor."""
+    """An object that has a shape and a dtype of its own, and is no tensor."""
 
     def __init__(self):
         self.shape, self.dtype = "round", "none"
@@ -64,7 +64,7 @@ class Disguised:
 
 
 class Table:
-    """Has a shape and no dtype, as tables do."""
+    """A class with a shape and no dtype, as tables have."""
 
     @property
     def shape(self):
@@ -75,7 +75,7 @@ class Table:
 
 
 class Column:
-    """Has a dtype and no shape."""
+    """A class with a dtype and no shape."""
 
     @property
     def dtype(self):
@@ -86,7 +86,7 @@ class Column:
 
 
 class OldArray(Table, Column):
-    """An array of the time when there were no devices."""
+    """An array from the time before there were devices."""
 
 
 class Held(dict):
@@ -204,23 +204,23 @@ summarize.misconception(
         "return f\"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} {place}\".rstrip()",
         "return value",
     ),
-    because="A tree that holds tensors keeps every activation of the step alive, with the graph behind it: memory "
-    "grows with each call that is recorded, and a value that is changed in place later reads as what it became. "
-    "Return a line of text about it.",
+    because="A tree that holds tensors keeps every activation of the step alive, and its graph too. Memory grows with "
+    "each recorded call. And a tensor that is changed in place later shows the new values. Return a line of text "
+    "instead.",
 )
 summarize.misconception(
     "the object is asked instead of its class",
     swap=('hasattr(kind, "shape") and hasattr(kind, "dtype")', 'hasattr(value, "shape") and hasattr(value, "dtype")'),
-    because="hasattr runs the __getattr__ of the object, in the middle of its own constructor, and whatever that "
-    "raises ends the program that you only wanted to watch. It also takes anything that calls an attribute `shape` "
-    "for a tensor. Ask type(value).",
+    because="hasattr runs the object's __getattr__, perhaps in the middle of its constructor. If that raises, it ends "
+    "the program that you only wanted to watch. It also takes any object with an attribute `shape` for a tensor. Ask "
+    "type(value).",
 )
 summarize.misconception(
     "repr of whatever is left",
     swap=("return kind.__name__\n", "return repr(value)\n"),
-    because="repr of a network is hundreds of lines, made anew at every call that it is an argument of, and repr of "
-    "an object that is not built yet raises an error in the program that you watch. The name of the class is enough, "
-    "and it is always there.",
+    because="The repr of a network has hundreds of lines, and it would be made again at every call that the network "
+    "is an argument of. The repr of an object that is not built yet raises an error in the program that you watch. "
+    "The name of the class is enough, and it always exists.",
 )
 summarize.misconception(
     "only the keys of a dict",
@@ -228,8 +228,8 @@ summarize.misconception(
         "{str(key): summarize(value[key], depth - 1) for key in first}",
         "{str(key): type(value[key]).__name__ for key in first}",
     ),
-    because="The keys say what a batch holds; what goes wrong in it are the shapes. Summarise each value too, one "
-    "level less deep.",
+    because="The keys say what a batch holds. But the errors are in the shapes. Summarise each value too, one level "
+    "less deep.",
 )
 summarize.misconception(
     "the depth is never counted down",
@@ -237,30 +237,30 @@ summarize.misconception(
         ("summarize(value[key], depth - 1) for key in first", "summarize(value[key], depth) for key in first"),
         ("summarize(item, depth - 1)", "summarize(item, depth)"),
     ],
-    because="A dict may hold itself, by a detour; then the recursion only ends with an error. And a configuration "
-    "twenty levels deep would be written down at every call. Hand on depth - 1.",
+    because="A dict may contain itself indirectly; then the recursion ends only with an error. And a configuration "
+    "twenty levels deep would be copied at every call. Hand on depth - 1.",
 )
 summarize.misconception(
     "a tuple is not opened",
     swap=("(Mapping, list, tuple)", "(Mapping, list)"),
-    because="In evaluation the network returns a tuple, and the loss does so always: the tree would say `tuple` where "
-    "it is asked what comes back. Open tuples like lists.",
+    because="In evaluation the network returns a tuple, and the loss always does. The tree would say `tuple` where "
+    "you ask what came back. Open tuples like lists.",
 )
 summarize.misconception(
     "everything is kept, however long",
     swap=[
-        ("more = len(value) - WIDEST", "more = 0"),
-        ("zip(value, range(WIDEST))", "zip(value, value)"),
-        ("value[:WIDEST]", "value"),
+        ("more = len(value) - MAX_ENTRIES", "more = 0"),
+        ("zip(value, range(MAX_ENTRIES))", "zip(value, value)"),
+        ("value[:MAX_ENTRIES]", "value"),
     ],
-    because="A state dict has 355 entries, a list of image files thousands, and each is summarised at every call that "
-    "it is handed to. Keep the first WIDEST and say how many more there are.",
+    because="A state dict has 355 entries, a list of image files has thousands, and each entry is summarised at every "
+    "call that receives it. Keep the first MAX_ENTRIES and say how many more there are.",
 )
 summarize.misconception(
     "a text is kept whole",
-    swap=("value[:LONGEST]", "value"),
-    because="A text may be a whole configuration file, and it stands in the tree once for every call that it is "
-    "handed to. Keep the first LONGEST characters.",
+    swap=("value[:MAX_CHARACTERS]", "value"),
+    because="A text may be a whole configuration file, and the tree would keep it once for every call that receives "
+    "it. Keep the first MAX_CHARACTERS characters.",
 )
 summarize.misconception(
     "the device is left out",
@@ -278,15 +278,15 @@ record = Exercise(
     points=3,
     minutes=30,
     after="trace.summarize",
-    goal="Write down every call of a running program below the call that made it.",
+    goal="Record every call of a running program below the call that made it.",
     hints=(
         "While the program runs, keep a list of the calls that have begun and not ended. Which of them made the call "
         "that begins now?",
-        "On enter: make the Call with begun(frame), hang it under the last of the list, and put it at the list's end. "
-        "On leave: take it off again, and fill in its time and its result. The list begins with the root, which no "
-        "leave ever takes off.",
-        "Watch(enter, leave, packages) does nothing before its start() and goes on until its stop(). The function may "
-        "raise: put the stop, and the root's time, where Python comes by in any case.",
+        "On enter: make the Call with begun(frame), append it to the calls of the last entry of your list, then "
+        "append it to the list. On leave: take it off the list, and set its time and its result. The list begins with "
+        "the root, and no leave takes the root off.",
+        "Watch(enter, leave, packages) does nothing before start() and goes on until stop(). The function may raise. "
+        "So put the stop, and the root's time, where Python executes them in any case.",
     ),
 )
 
@@ -366,21 +366,21 @@ def order():
 
 
 def toy(name: str = "toy") -> ModuleType:
-    """A small program of the package `name`, with its source in a file that is none."""
+    """A small program of the package `name`; its source claims a file that does not exist."""
     module = ModuleType(f"{name}.program")
     exec(compile(TOY, f"{name}/program.py", "exec"), module.__dict__)
     return module
 
 
 def profilers() -> int:
-    """How many watch this program now."""
+    """How many profilers watch this program now."""
     tools = [sys.monitoring.get_tool(number) for number in range(6)] if hasattr(sys, "monitoring") else []
     return (sys.getprofile() is not None) + sum(tool is not None for tool in tools)
 
 
 @contextmanager
 def put_back() -> Iterator[None]:
-    """What a wrong answer leaves running ends here."""
+    """Remove the profiler that a wrong answer leaves running."""
     before = sys.getprofile()
     tools = [number for number in range(6) if not sys.monitoring.get_tool(number)] if hasattr(sys, "monitoring") else []
     try:
@@ -527,9 +527,9 @@ record.misconception(
         "    root.result = summarize(function(*arguments))\n    watch.stop()\n    root.seconds = perf_counter() - "
         "root.start\n",
     ),
-    because="The line after the call is never reached when the call raises, or when somebody interrupts it. The "
-    "profiler then stays: every later cell is slow, and its calls pile up in a tree that nobody sees. What must "
-    "happen in any case belongs into a finally.",
+    because="The line after the call is never reached if the call raises or somebody interrupts it. The profiler then "
+    "stays installed: every later cell is slow, and its calls fill a tree that nobody sees. What must happen in any "
+    "case belongs in a `finally`.",
 )
 record.misconception(
     "an exception is swallowed",
@@ -537,37 +537,37 @@ record.misconception(
         "    finally:\n        watch.stop()",
         '    except BaseException:\n        root.result = "Raised"\n    finally:\n        watch.stop()',
     ),
-    because="A trace is meant to watch a program, not to change it. A run that failed, or was interrupted, would look "
-    "like one that ended well. Let the exception go on to the caller; `finally` without `except` does that.",
+    because="A trace watches a program and must not change it. A run that failed or was interrupted would look like "
+    "one that ended well. Let the exception go on to the caller: use `finally` without `except`.",
 )
 record.misconception(
     "nothing is taken off the stack",
     swap=("call = stack.pop()", "call = stack[-1]"),
-    because="A call that has ended then counts as still running, so the next one hangs below it: two functions called "
-    "one after the other look as if the first called the second, and the tree becomes one long chain. Pop on leave.",
+    because="A call that has ended still counts as running, so the next call hangs below it. Two functions called one "
+    "after the other look as if the first had called the second, and the tree becomes one long chain. Pop on leave.",
 )
 record.misconception(
     "every call hangs under the root",
     swap=("stack[-1].calls.append(call)", "root.calls.append(call)"),
-    because="That is a list of calls in the order of time: it says what ran, and not who asked for it. The caller is "
-    "the last one on the stack; hang the new call there.",
+    because="That makes a list of calls in the order of time: it says what ran, but not who called it. The caller is "
+    "the last one on the stack. Hang the new call there.",
 )
 record.misconception(
     "the new call is not put on the stack",
     swap=("        stack.append(call)\n", "        stack.append(stack[-1])\n"),
-    because="What the new call calls then hangs beside it instead of below it, and its time and its result are "
-    "written to its caller. Put the call itself on the stack.",
+    because="The calls inside the new call then hang beside it instead of below it, and its time and result are "
+    "written to its caller. Put the new call itself on the stack.",
 )
 record.misconception(
     "the result itself is kept",
     swap=("call.result = summarize(value)", "call.result = value"),
-    because="The tree would hold every tensor that any function returned, with the graph behind it: memory grows "
-    "until the kernel dies. Keep the summary.",
+    because="The tree would hold every tensor that any function returned, and its graph. Memory grows until the "
+    "kernel dies. Keep the summary.",
 )
 record.misconception(
     "the time of day instead of a duration",
     swap=("call.seconds = perf_counter() - call.start", "call.seconds = perf_counter()"),
-    because="perf_counter counts from some moment in the past, often the start of the machine. Only a difference of "
+    because="perf_counter counts from some moment in the past, often the start of the machine. Only the difference of "
     "two readings means anything. Subtract the call's start.",
 )
 record.misconception(
@@ -576,8 +576,8 @@ record.misconception(
         ("    watch.start()\n    try:\n", "    value = function(*arguments)\n    watch.start()\n    try:\n"),
         ("summarize(function(*arguments))", "summarize(value)"),
     ],
-    because="A profiler is told only of what begins after it was installed, so the tree stays empty. Start first, then "
-    "call.",
+    because="A profiler reports only what begins after it was installed, so the tree stays empty. Start the watch "
+    "first, then call.",
 )
 
 
@@ -588,21 +588,22 @@ path_between = Exercise(
     stage=1,
     points=2,
     minutes=25,
-    goal="Find in the tree the chain of calls that leads from one to another.",
+    goal="Find in the tree the chain of calls that leads from one call to another.",
     hints=(
-        "Walk through the tree as the program did: a call, then each of its calls in turn, each with all that is "
-        "below it. What do you have to know when you arrive at a call?",
-        "Hand down the chain so far, from the first `start` to where you are. It is empty as long as you have seen no "
-        "start. A call that ends it is found only if the chain is not empty.",
-        "Give each branch a list of its own, made of the one from above and this call. Return the first chain that a "
-        "branch finds; if none does, an empty list, so that the caller tries its next branch.",
+        "Walk through the tree as the program did: a call, then each of its calls in turn, each with everything below "
+        "it. What do you need to know when you arrive at a call?",
+        "Hand down the chain so far, from the first `start` to where you are. It is empty until you have seen a "
+        "start. A call that fits `end` counts only if the chain is not empty.",
+        "Give each branch a new list: the one from above plus this call. Return the first chain that a branch finds. "
+        "If a branch returns an empty list, try the next branch.",
     ),
 )
 
 
 def tree(course, text: str):
-    """A tree of calls from an indented list; `v8DetectionLoss.__call__ of v8PoseLoss` names the
-    owner as well.
+    """A tree of calls from an indented list of names.
+
+    `v8DetectionLoss.__call__ of v8PoseLoss` names the owner as well.
     """
     stack = [course.trace.Call("record")]
     for line in filter(None, text.splitlines()):
@@ -733,15 +734,14 @@ path_between.misconception(
         "chain = [*above, call] if above or call.named(start) else []",
         "chain = above\n        if above or call.named(start):\n            chain.append(call)",
     ),
-    because="`append` changes the list of the caller, and of its caller: what was tried in vain stays in it, and the "
+    because="`append` changes the list of the caller, and of its caller too. Calls from dead ends stay in it, and the "
     "chain names functions that never called one another. Make a new list for each branch.",
 )
 path_between.misconception(
     "the chain begins at the root",
     swap=("[*above, call] if above or call.named(start) else []", "[*above, call]"),
-    because="The way is asked for from one call to another. Without a look for the start, every question gets the way "
-    "from the very top, and a question with a start that never ran gets one too. Keep the chain empty until the start "
-    "is seen.",
+    because="The chain has to begin at `start`. Without a test for it, every answer begins at the root, even for a "
+    "start that never ran. Keep the chain empty until the start is seen.",
 )
 path_between.misconception(
     "the chain begins anew at an inner start",
@@ -749,8 +749,8 @@ path_between.misconception(
         "[*above, call] if above or call.named(start) else []",
         "[call] if call.named(start) else [*above, call] if above else []",
     ),
-    because="`forward` calls `forward` in every network. The chain is asked for from the outermost one, which shows "
-    "the whole way; beginning anew cuts off all that led to the innermost. Once a chain has begun, only add to it.",
+    because="`forward` calls `forward` in every network. The chain begins at the outermost one, which shows the whole "
+    "way. Beginning anew cuts off everything before the innermost. Once a chain has begun, only add to it.",
 )
 path_between.misconception(
     "the first branch decides",
@@ -759,14 +759,14 @@ path_between.misconception(
         "            return search(inner, chain)\n",
     ),
     because="The first call of a training loop is never the one that leads to the loss. A branch that finds nothing "
-    "says so by an empty list; go on with the next one then.",
+    "returns an empty list. Then go on with the next branch.",
 )
 path_between.misconception(
     "names only as they are written",
     swap=[("call.named(start)", "call.function == start"), ("call.named(end)", "call.function == end")],
-    because="What runs is v8DetectionLoss.__call__, and what you look for is the v8PoseLoss that inherits it. "
-    "Compared as written, the call is not found, and that is how two evenings went. `named` knows the class of the "
-    "object as well.",
+    because="The function that runs is v8DetectionLoss.__call__, and you look for the v8PoseLoss that inherits it. If "
+    "you compare names as written, the call is not found; two evenings were lost that way. `named` also knows the "
+    "class of the object.",
 )
 path_between.misconception(
     "nothing is searched inside an end",
@@ -774,13 +774,13 @@ path_between.misconception(
         "            return chain\n",
         "            return chain\n        if call.named(end):\n            return []\n",
     ),
-    because="A call that has the name of the end, outside of any start, is no answer, but what you look for may lie "
-    "inside it: a forward calls the training, the training a forward. Go on into it.",
+    because="A call of the `end` outside of any start is no answer, but the chain that you look for may lie inside "
+    "it: a forward calls the training, the training calls a forward. Search inside it too.",
 )
 path_between.misconception(
     "the last one is found",
     swap=("for inner in call.calls:", "for inner in reversed(call.calls):"),
-    because="Asked for is the one that began first. The last call of a loss in an epoch belongs to the validation, "
-    "which runs on another copy of the network and calls it from somewhere else. Walk in the order in which the calls "
-    "began.",
+    because="The chain has to end at the call that began first. The last call of a loss in an epoch belongs to the "
+    "validation, which runs on another copy of the network and is called from elsewhere. Walk in the order in which "
+    "the calls began.",
 )

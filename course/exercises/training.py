@@ -1,4 +1,4 @@
-"""Stage 7: what happens around a step of training."""
+"""Stage 7: a step of training and what goes with it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ._fixtures import ramp, seeded, values
 
 
 class Mix(nn.Module):
-    """A 1 x 1 convolution without bias, as the matrix product that it is: faster than torch's on
-    maps of a few positions.
+    """A 1 x 1 convolution without bias, as a matrix product.
+
+    On maps of a few positions this is faster than torch's convolution.
     """
 
     def __init__(self, c_in: int, c_out: int):
@@ -27,8 +28,9 @@ class Mix(nn.Module):
 
 
 class Net(nn.Module):
-    """Four places to freeze: a stem, a neck with a normalisation two levels down, and a list of
-    heads, which is never called itself.
+    """Three parts to freeze: a stem, a neck with a normalisation two levels down, a list of heads.
+
+    The list of heads is never called itself.
     """
 
     def __init__(self):
@@ -47,7 +49,7 @@ def net() -> Net:
 
 
 def moved(model: Net) -> dict[str, list[str]]:
-    """What a step of plain gradient descent changes, in the mode in which the model is."""
+    """Which tensors a step of gradient descent changes, in the model's present mode."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.zero_grad(set_to_none=True)
     y = model(ramp(4, 3, 2, 3).float())
@@ -71,14 +73,15 @@ freeze = Exercise(
     stage=7,
     points=2,
     minutes=15,
-    goal="Stop a part of the network from learning, with everything that it remembers.",
+    goal="Stop a part of the network from learning, its running statistics too.",
     hints=(
-        "A batch normalisation remembers four things. Which two of them does no optimizer ever touch, and who "
+        "A batch normalisation remembers four things. Which two of them does no optimizer ever touch, and what "
         "changes them?",
-        "The weights are one call on the whole module. For the statistics find every batch normalisation, however "
-        "deep, and make sure that it is in eval mode whenever it runs, whatever was called before.",
-        "module.modules() walks through all levels, the module itself included. What you register as a forward "
-        "pre-hook runs before each forward pass of that layer; the function to register is named in the docstring.",
+        "For the weights one call on the whole module is enough. For the statistics find every batch normalisation, "
+        "however deep, and make sure that it is in eval mode whenever it runs, whatever was called before.",
+        "module.modules() gives the modules of all levels, the module itself included. A function that you register "
+        "as a forward pre-hook runs before each forward pass of that layer. The docstring names the function to "
+        "register.",
     ),
 )
 
@@ -124,25 +127,25 @@ HOOKS = (
 freeze.misconception(
     "the running statistics still move",
     swap=(HOOKS, ""),
-    because="requires_grad stops the optimizer, and the running mean and variance were never its business: every "
-    "forward pass in training mode changes them. The frozen backbone answers differently after each epoch, to weights "
-    "that cannot adapt. Keep its batch normalisations in eval mode too.",
+    because="requires_grad stops the optimizer, but the optimizer never changed the running mean and variance: every "
+    "forward pass in training mode does. The frozen backbone gives other maps after each epoch, to weights that "
+    "cannot adapt. Keep its batch normalisations in eval mode too.",
     museum=25,
 )
 freeze.misconception(
     "eval mode is set once",
     swap=("norm.register_forward_pre_hook(_stay_in_eval)", "norm.eval()"),
     because="The trainer calls model.train() at the start of every epoch, and that reaches each layer: from then on "
-    "the statistics move again. What has to hold at every forward pass must be seen to at every forward pass. "
-    "Register _stay_in_eval as a forward pre-hook.",
+    "the statistics move again. What must hold at every forward pass has to be set at every forward pass. Register "
+    "_stay_in_eval as a forward pre-hook.",
     museum=25,
 )
 freeze.misconception(
     "requires_grad is set on the module",
     swap=("module.requires_grad_(False)", "module.requires_grad = False"),
-    because="A module has no requires_grad. Python makes a new attribute of that name without a word, and the weights "
-    "learn on. It is the parameters that have one: module.requires_grad_(False), with the underscore, sets it on all "
-    "of them.",
+    because="A module has no requires_grad. Python makes a new attribute of that name without an error, and the "
+    "weights go on learning. Only parameters have one: module.requires_grad_(False), with the underscore, sets it on "
+    "all of them.",
 )
 freeze.misconception(
     "the weights are picked by the beginning of their name",
@@ -151,9 +154,9 @@ freeze.misconception(
         'for name, parameter in module.named_parameters():\n        if name.startswith(("stem", "0")):\n'
         "            parameter.requires_grad_(False)",
     ),
-    because="You are handed the part to freeze, and names count from there: within model.backbone nothing begins with "
-    "backbone, and some other layer may begin with what you look for. What does not match learns on without a word. "
-    "Freeze all parameters of the module.",
+    because="The argument is the part to freeze, and its names begin there: within model.backbone no name begins with "
+    "backbone, and some other layer may begin with the word that you look for. A layer that does not match goes on "
+    "learning, without an error. Freeze all parameters of the module.",
 )
 freeze.misconception(
     "only the batch normalisations are frozen",
@@ -164,34 +167,34 @@ freeze.misconception(
             "norm.requires_grad_(False).register_forward_pre_hook(_stay_in_eval)",
         ),
     ],
-    because="Statistics, scales and shifts stay, and the convolutions between them learn on: the statistics soon "
-    "describe maps that no longer exist. Freeze all parameters of the module.",
+    because="Statistics, scales and shifts stay, but the convolutions between them go on learning: the statistics "
+    "soon describe maps that no longer exist. Freeze all parameters of the module.",
 )
 freeze.misconception(
     "only the direct children are looked at",
     swap=("module.modules()", "(module, *module.children())"),
     because="children() goes one level down. In a backbone the batch normalisations lie deeper, inside ConvModules "
-    "inside CSP layers, so next to none is found. modules() walks through all levels.",
+    "inside CSP layers, so hardly any is found. modules() gives all levels.",
     museum=25,
 )
 freeze.misconception(
     "the whole module gets the hook",
     swap=(HOOKS, "    module.register_forward_pre_hook(_stay_in_eval)\n"),
-    because="A hook runs when that very module is called. Lists of layers never are: their layers are called one by "
-    "one, and the statistics move. It also silences a dropout, and unfreeze, which looks at the normalisations, does "
-    "not bring them back. Register it on each batch normalisation.",
+    because="A hook runs when that very module is called. Lists of layers are never called: their layers are called "
+    "one by one, and the statistics move. The hook also switches off a dropout. And unfreeze looks at the "
+    "normalisations, so it does not bring them back. Register the hook on each batch normalisation.",
 )
 freeze.misconception(
     "the momentum of the statistics is set to 0",
     swap=("norm.register_forward_pre_hook(_stay_in_eval)", "norm.momentum = 0.0"),
     because="Mean and variance stay, but in training mode the layer does not use them: it normalises by each batch, "
     "and counts the batches. The frozen part then computes one thing in training and another in evaluation, and "
-    "unfreeze never gives the momentum back. Eval mode is what freezes a batch normalisation.",
+    "unfreeze never restores the momentum. Only eval mode freezes a batch normalisation.",
 )
 freeze.misconception(
     "track_running_stats is switched off",
     swap=("norm.register_forward_pre_hook(_stay_in_eval)", "norm.track_running_stats = False"),
-    because="The statistics are no longer updated, and in training mode they are no longer used either: each batch is "
+    because="The statistics are no longer updated, but in training mode they are no longer used either: each batch is "
     "normalised by itself. The frozen part computes other maps in training than in evaluation. Keep the layer in eval "
     "mode.",
 )
@@ -201,9 +204,9 @@ freeze.misconception(
         "module.requires_grad_(False)",
         "module.requires_grad_(False)\n    module.forward = torch.no_grad()(module.forward)",
     ),
-    because="Frozen weights need no gradient, but what stands before them does: it reaches the stem only through the "
-    "neck. Under no_grad the chain is cut, and everything below a frozen part is frozen with it. Leave the forward "
-    "pass as it is.",
+    because="Frozen weights need no gradient, but the layers before them do: the gradient reaches the stem only "
+    "through the neck. Under no_grad the chain is cut, and everything before a frozen part is frozen with it. Leave "
+    "the forward pass as it is.",
 )
 
 
@@ -214,14 +217,14 @@ unfreeze = Exercise(
     stage=7,
     points=1,
     minutes=10,
-    goal="Give a frozen part back exactly what freezing took.",
+    goal="Undo exactly what freezing did to a part.",
     hints=(
-        "Go through what freezing does, line by line, and write the opposite of each. One thing has happened besides: "
-        "what has the hook done to the layer each time it ran?",
+        "Go through what freezing does, line by line, and write the opposite of each. There is one more effect: what "
+        "has the hook done to the layer each time it ran?",
         "Each module keeps its forward pre-hooks in a dict, `_forward_pre_hooks`, from a number to a function. Only "
         "`_stay_in_eval` is yours to remove.",
-        "Walk over a copy of the dict's items, since you delete from it. A normalisation that had the hook gets the "
-        "mode that the module itself is in: train(mode) takes a bool.",
+        "Loop over a copy of the dict's items, because you delete from it. A normalisation that had the hook gets the "
+        "mode of the module itself: train(mode) takes a bool.",
     ),
 )
 
@@ -276,50 +279,50 @@ NORMS = (
 unfreeze.misconception(
     "the running statistics stay frozen",
     swap=(NORMS, ""),
-    because="The weights learn again, and the hooks still put every batch normalisation into eval mode: its "
-    "statistics describe the network of the day it was frozen, further off with each step. Remove the hooks as well.",
+    because="The weights learn again, but the hooks still put every batch normalisation into eval mode: its "
+    "statistics describe the network at the moment when it was frozen, and are further off with each step. Remove the "
+    "hooks as well.",
     museum=25,
 )
 unfreeze.misconception(
     "the normalisations stay in eval mode",
     swap=("                norm.train(module.training)\n", ""),
-    because="The hook is gone, and what it did last is not: the layer is still in eval mode until somebody calls "
-    "train() on the model. The trainer does that before it asks its hooks, so a whole epoch runs with old statistics. "
-    "Put the layer in the mode of the module.",
+    because="The hook is gone, but its last effect is not: the layer is still in eval mode until somebody calls "
+    "train() on the model. The trainer does that before it calls its hooks, so a whole epoch runs with old "
+    "statistics. Put the layer in the mode of the module.",
     museum=25,
 )
 unfreeze.misconception(
     "train mode is given back without looking",
     swap=("norm.train(module.training)", "norm.train()"),
     because="Somebody may unfreeze between two evaluations, while the model is in eval mode. Its normalisations would "
-    "then normalise by batch and learn from the validation images. The module knows in which mode it is: hand its "
-    "`training` on.",
+    "then normalise by batch and learn from the validation images. The module knows its mode: pass its `training` on.",
 )
 unfreeze.misconception(
     "every hook is removed",
     swap=("if hook is _stay_in_eval:", "if hook:"),
-    because="Others hang hooks on the same layers: a lens that records maps, a counter of operations. They would fall "
-    "silent without a word. Remove only the function that freezing has registered.",
+    because="Other code registers hooks on the same layers: a lens that records maps, a counter of operations. They "
+    "would stop working without an error. Remove only the function that freezing has registered.",
 )
 unfreeze.misconception(
     "requires_grad is set on the module",
     swap=("module.requires_grad_(True)", "module.requires_grad = True"),
     because="A module has no requires_grad; Python makes a new attribute of that name, and the weights stay frozen. "
-    "The loss falls a little, by what is not frozen, which makes it hard to see. module.requires_grad_(True), with "
-    "the underscore, reaches the parameters.",
+    "The loss still falls a little, because of the parts that are not frozen, which hides the mistake. "
+    "module.requires_grad_(True), with the underscore, reaches the parameters.",
 )
 unfreeze.misconception(
     "only the direct children are looked at",
     swap=("module.modules()", "module.children()"),
     because="children() goes one level down. The batch normalisations of a backbone are deeper, and stay frozen with "
-    "their hooks in place. modules() walks through all levels.",
+    "their hooks in place. modules() gives all levels.",
     museum=25,
 )
 unfreeze.misconception(
     "the dict is changed while it is walked through",
     swap=("list(norm._forward_pre_hooks.items())", "norm._forward_pre_hooks.items()"),
-    because="A dict must keep its size while a loop walks through it: after the first deletion Python stops with a "
-    "RuntimeError. Walk through a list of its items and delete from the dict.",
+    because="A dict must keep its size during a loop over it: after the first deletion Python stops with a "
+    "RuntimeError. Loop over a list of its items and delete from the dict.",
 )
 
 
@@ -332,12 +335,12 @@ warmup_cosine = Exercise(
     minutes=10,
     goal="Raise the learning rate in a straight line, then lower it along half a cosine.",
     hints=(
-        "Two factors that know nothing of each other: one looks at the step, the other at the progress. What is each "
-        "at the start, and what at the end?",
-        "Step 0 is the first of warmup_steps, so its factor is not 0; after the last of them the factor is 1 and "
-        "stays there. The cosine of an angle from 0 to pi runs from 1 to -1: bring that to 1 … 0 before anything else.",
-        "Between final and 1 lies a span of 1 - final. The cosine's share of that span comes on top of final. A "
-        "warm-up of no steps must not divide by 0.",
+        "The two factors are independent: one depends on the step, the other on the progress. What is each at the "
+        "start, and what at the end?",
+        "Step 0 is the first of warmup_steps, so its factor is not 0. After the last of them the factor is 1 and "
+        "stays there. The cosine of an angle from 0 to pi runs from 1 to -1: bring that to 1 … 0 first.",
+        "From final to 1 is a span of 1 - final. Multiply the cosine by that span and add it to final. A warm-up of "
+        "no steps must not divide by 0.",
     ),
 )
 
@@ -372,8 +375,8 @@ COSINE = "self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
 warmup_cosine.misconception(
     "the first step stands still",
     swap=("(step + 1) / max(1, self.warmup_steps)", "step / max(1, self.warmup_steps)"),
-    because="Steps count from 0, so the first would have a learning rate of 0: a batch is read and forgotten, and a "
-    "warm-up of 60 steps ends at the 61st. The first step is the first of warmup_steps: count it.",
+    because="Steps count from 0, so the first step would have a learning rate of 0: its batch is read for nothing, "
+    "and a warm-up of 60 steps ends at the 61st. Step 0 is the first of warmup_steps: count it.",
 )
 warmup_cosine.misconception(
     "the warm-up does not end",
@@ -384,26 +387,26 @@ warmup_cosine.misconception(
 warmup_cosine.misconception(
     "the warm-up divides in whole numbers",
     swap=("(step + 1) / max", "(step + 1) // max"),
-    because="// rounds down: the rate is 0 until the last step of the warm-up and then jumps to its full height, "
-    "which is what the warm-up is there to avoid. Divide with /.",
+    because="// rounds down: the rate is 0 until the last step of the warm-up and then jumps to its full height, and "
+    "the warm-up is there to avoid exactly that. Divide with /.",
 )
 warmup_cosine.misconception(
     "the cosine falls to 0",
     swap=(COSINE, "(1 + math.cos(math.pi * progress)) / 2"),
-    because="At a rate of 0 the last epochs change nothing and cost as much as the others. Let the cosine run between "
-    "1 and final.",
+    because="At a rate of 0 the last epochs change nothing and cost as much as the others. Let the cosine run from 1 "
+    "to final.",
 )
 warmup_cosine.misconception(
     "final is added on top",
     swap=("(1 - self.final) * ", ""),
-    because="The factor then starts at 1 + final, above the rate that was asked for, and a final of 0.1 trains 10 % "
-    "too fast. The cosine has to span only what lies between final and 1.",
+    because="The factor then starts at 1 + final, above the rate that was asked for: with a final of 0.1 training "
+    "starts 10 % too fast. The cosine has to span only the range from final to 1.",
 )
 warmup_cosine.misconception(
     "final is a floor under the cosine",
     swap=(COSINE, "max(self.final, (1 + math.cos(math.pi * progress)) / 2)"),
-    because="The curve is cut off where it would pass below final, so the last epochs run at one constant rate behind "
-    "a corner. Shrink the cosine into the span from 1 to final instead.",
+    because="The curve is cut off where it would fall below final, so the last epochs run at one constant rate, after "
+    "a sharp bend. Shrink the cosine into the span from 1 to final instead.",
 )
 warmup_cosine.misconception(
     "the cosine is not halved",
@@ -414,27 +417,27 @@ warmup_cosine.misconception(
 warmup_cosine.misconception(
     "the cosine is a whole one",
     swap=("math.pi * progress", "2 * math.pi * progress"),
-    because="A whole cosine goes down and up again: the last step has the highest rate of all, and throws away what "
-    "the quiet middle had learned. Half a cosine ends at an angle of pi.",
+    because="A whole cosine goes down and up again: the last step has the highest rate of all, and destroys what the "
+    "quiet middle has learned. Half a cosine ends at an angle of pi.",
 )
 warmup_cosine.misconception(
     "the angle is in degrees",
     swap=("math.pi * progress", "180 * progress"),
-    because="math.cos wants radians. With 180 for pi the rate swings up and down some thirty times in a training. Use "
-    "math.pi.",
+    because="math.cos wants radians. With 180 in place of pi the rate swings up and down some thirty times in one "
+    "training. Use math.pi.",
 )
 warmup_cosine.misconception(
     "the cosine rises",
     swap=("(1 + math.cos", "(1 - math.cos"),
-    because="1 - cos runs from 0 to 2: the rate starts at its lowest, and is at its highest when the network should "
-    "settle. cos(0) is 1: add it.",
+    because="1 - cos runs from 0 to 2: the rate starts at its lowest, and is highest when the network should settle. "
+    "cos(0) is 1: add it.",
 )
 warmup_cosine.misconception(
     "the smaller of the two factors counts",
     swap=("return warmup * cosine", "return min(warmup, cosine)"),
-    because="Where the warm-up is short both give the same, for then one of the two is nearly 1. Where it reaches "
-    "into the descent, both should slow the step, and the smaller alone does not. Multiply them, as the docstring "
-    "says.",
+    because="If the warm-up is short both give the same, because one of the two factors is then nearly 1. If it "
+    "overlaps with the descent, both factors should slow the step, and the smaller one alone does not. Multiply them, "
+    "as the docstring says.",
 )
 
 
@@ -447,18 +450,18 @@ moving_average = Exercise(
     minutes=15,
     goal="Keep a slow copy of the network, weights and statistics alike.",
     hints=(
-        "state_dict() holds weights and buffers under the same names in both models, and its tensors share their "
-        "memory with the model: what you change in place is changed there.",
-        "Count the update first. The share that stays is decay times a ramp that starts near 0 and ends at 1. Some of "
-        "the tensors are whole numbers: what should become of them?",
-        "The new average is decay times the old one and 1 - decay times the model's; lerp_ moves one tensor towards "
-        "another by a share. Where is_floating_point() says no, copy_ the model's value.",
+        "state_dict() holds weights and buffers under the same names in both models. Its tensors share their memory "
+        "with the model: if you change one in place, the model changes.",
+        "Count the update first. The weight of the old average is the decay times a ramp that starts near 0 and ends "
+        "at 1. Some of the tensors are whole numbers: what should become of them?",
+        "The new average is d times the old one plus 1 - d times the model's; lerp_ moves one tensor towards another "
+        "by a given fraction. If is_floating_point() says no, copy_ the model's value.",
     ),
 )
 
 
 class Worker(nn.Module):
-    """One of each kind: weights, running statistics, a counter that torch keeps, and a mask."""
+    """A tensor of each kind: weights, running statistics, torch's counter of batches, a mask."""
 
     def __init__(self):
         super().__init__()
@@ -516,7 +519,7 @@ def _(course):
     after = state(model)
     with torch.no_grad():
         for tensor in model.state_dict().values():
-            tensor.zero_()  # the model learns on; the average must not feel it
+            tensor.zero_()  # the model goes on learning; the average must not change with it
     return {
         "the average, held since the start": {
             "weight": held.linear.weight,
@@ -546,15 +549,15 @@ moving_average.misconception(
         "average[name].copy_(current[name])",
         "average[name].copy_(decay * average[name] + (1 - decay) * current[name])",
     ),
-    because="A whole number has no room for a small step: 0.999 times the old count and 0.001 times the new one is "
-    "cut off to a whole number again, so the counter lags or never moves. Nothing complains. Copy what is not "
+    because="A whole number cannot move by a small step: 0.999 times the old count plus 0.001 times the new one is "
+    "cut off to a whole number again, so the counter lags or never moves. There is no error. Copy what is not "
     "floating-point.",
     museum=26,
 )
 moving_average.misconception(
     "counters are left behind",
     swap=("            average[name].copy_(current[name])\n", "            pass\n"),
-    because="The average keeps the counters of the day it was made, and its checkpoint says that its batch "
+    because="The average keeps the counters of the moment when it was made, and its checkpoint says that its batch "
     "normalisations have seen no batch. They cannot be averaged, but they can be copied.",
     museum=26,
 )
@@ -575,14 +578,14 @@ moving_average.misconception(
         "[name for name, tensor in average.items() if tensor.is_floating_point()]",
         "[name for name, _ in self.model.named_parameters()]",
     ),
-    because="The statistics of the newest weights then stand beside averaged weights, which make other maps. They are "
-    "floating-point: average them by the same rule.",
+    because="The statistics of the newest weights then stand beside averaged weights, which give other maps. The "
+    "statistics are floating-point: average them by the same rule.",
 )
 moving_average.misconception(
     "old and new change places",
     swap=("1 - decay)\n        for", "decay)\n        for"),
     because="The average then takes 99.9 % of the newest model and keeps 0.1 % of itself: it is the model, one step "
-    "late. The decay is the share that stays; lerp_ wants the share to move.",
+    "late. The decay is the weight of the old average; lerp_ wants the fraction to move.",
 )
 moving_average.misconception(
     "the ramp is left out",
@@ -593,8 +596,8 @@ moving_average.misconception(
 moving_average.misconception(
     "the ramp is a straight line",
     swap=("(1 - math.exp(-self.updates / self.ramp))", "min(1.0, self.updates / self.ramp)"),
-    because="After `ramp` updates it would be at its full value, and the docstring says 63 %: 1 - 1/e. Use the "
-    "exponential.",
+    because="With a straight line the decay has its full value after `ramp` updates, but the docstring says 63 %, "
+    "which is 1 - 1/e. Use the exponential.",
 )
 moving_average.misconception(
     "the update is counted afterwards",
@@ -606,12 +609,12 @@ moving_average.misconception(
         ),
     ],
     because="At the first update the ramp is then exactly 0, nothing of the average stays, and each later decay is "
-    "one step late. `updates` counts this one already: add 1 first.",
+    "one step late. `updates` counts this update already: add 1 first.",
 )
 moving_average.misconception(
     "the updates are not counted",
     swap=("        self.updates += 1\n", ""),
-    because="The ramp stays at 0 for ever, and with it the decay: the average is a plain copy of the model, and costs "
+    because="The ramp stays at 0 for ever, and so does the decay: the average is a plain copy of the model, and costs "
     "as much as an average. Count each update.",
 )
 moving_average.misconception(
@@ -621,8 +624,8 @@ moving_average.misconception(
         "self.model = copy.deepcopy(self.model)\n        average, current = self.model.state_dict(), "
         "model.state_dict()",
     ),
-    because="Who was given the average before, an evaluator or a hook that saves it, holds the old object and "
-    "measures the same weights epoch after epoch: an average that is never used. Change its tensors in place.",
+    because="An evaluator or a saving hook that was given the average before holds the old object. It measures the "
+    "same weights epoch after epoch, and the average is never used. Change the tensors in place.",
     museum=27,
 )
 moving_average.misconception(
@@ -631,8 +634,8 @@ moving_average.misconception(
         "[average[name] for name in floating], [current[name] for name in floating]",
         "[current[name] for name in floating], [average[name] for name in floating]",
     ),
-    because="lerp_ changes its first argument. Here that is the network in training, which is drawn back towards "
-    "where it started at every step, while the average stays. Put the average first.",
+    because="lerp_ changes its first argument. Here that is the network in training: at every step it is pulled back "
+    "to where it started, while the average stays. Put the average first.",
 )
 
 
@@ -643,13 +646,13 @@ train_step = Exercise(
     stage=7,
     points=3,
     minutes=25,
-    goal="Write the step that everything else stands around: forward, loss, backward, update.",
+    goal="Write the step that everything else in training serves: forward, loss, backward, update.",
     hints=(
-        "Two parts. The first happens for each batch: forward, loss, backward. The second only when enough batches "
-        "have come together: which steps are those, if step counts from 0?",
-        "Gradients add up until somebody clears them, so the mean over `accumulate` batches needs each loss divided. "
-        "Only the forward pass stands under precision.autocast(). precision.scaler does nothing in float32, so it may "
-        "always be asked.",
+        "There are two parts. The first runs for each batch: forward, loss, backward. The second runs only when "
+        "`accumulate` batches are complete: which steps are those, if step counts from 0?",
+        "Gradients add up until they are cleared, so for the mean over `accumulate` batches each loss has to be "
+        "divided. Only the forward pass runs under precision.autocast(). precision.scaler does nothing in float32, so "
+        "you may always call it.",
         "The scaler scales the loss before backward. When an update is due: let it unscale the gradients, clip their "
         "common norm, let it step the optimizer, update it, clear the gradients.",
     ),
@@ -673,7 +676,7 @@ class Line(nn.Module):
 class Descent:
     """Gradient descent with momentum.
 
-    One of torch's own takes seconds to import what it needs, once for each process.
+    Torch's own optimizers import for seconds when first used, once a process.
     """
 
     def __init__(self, parameters, rate: float = 0.1, momentum: float = 0.0):
@@ -696,7 +699,7 @@ class Descent:
 
 
 class Loss(nn.Module):
-    """How far the numbers are from the targets, squared; as steep as it is told to be."""
+    """Squared distance of the numbers from the targets, times `steep`."""
 
     def __init__(self, parts: type, steep: float = 1.0):
         super().__init__()
@@ -715,7 +718,7 @@ def batch(number: int) -> SimpleNamespace:
 
 
 def run(course, steps: int, steep: float = 1.0, momentum: float = 0.0, **settings) -> dict:
-    """The weights and the loss after each of some steps."""
+    """Do some steps; the weights and the loss after each."""
     model, loss = Line(), Loss(course.training.LossParts, steep)
     optimizer = Descent(model.parameters(), momentum=momentum)
     seen = {}
@@ -730,8 +733,9 @@ def run(course, steps: int, steep: float = 1.0, momentum: float = 0.0, **setting
 
 
 def scaled() -> SimpleNamespace:
-    """Float32, with a scaler such as a graphics card without bfloat16 needs: it doubles its scale
-    after two updates without trouble.
+    """Float32 with a gradient scaler, as float16 needs on a graphics card.
+
+    The scaler doubles its scale after two updates without an overflow.
     """
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
     return SimpleNamespace(name="fp32", device=torch.device("cpu"), autocast=contextlib.nullcontext, scaler=scaler)
@@ -781,14 +785,14 @@ BACKWARD = "    precision.scaler.scale(parts.total / accumulate).backward()\n"
 train_step.misconception(
     "the gradients are never cleared",
     swap=(CLEAR, ""),
-    because="backward adds to what is there. Each step then follows the sum of all gradients since the start, and the "
-    "loss swings ever wider. Clear them after each update.",
+    because="backward adds to the gradients that are already there. Each step then follows the sum of all gradients "
+    "since the start, and the loss swings more and more. Clear them after each update.",
 )
 train_step.misconception(
     "the gradients are cleared before the update",
     swap=[(CLEAR, ""), (BACKWARD, BACKWARD + "    optimizer.zero_grad(set_to_none=True)\n")],
-    because="What backward has just found is thrown away before the optimizer reads it: not a weight ever moves. Clear "
-    "after the update.",
+    because="The gradients that backward has just computed are thrown away before the optimizer reads them: no weight "
+    "ever moves. Clear after the update.",
 )
 train_step.misconception(
     "the gradients are cleared at every batch",
@@ -808,34 +812,34 @@ train_step.misconception(
 train_step.misconception(
     "the loss is not divided by the number of batches",
     swap=("parts.total / accumulate", "parts.total"),
-    because="Gradients of several batches add up, so four batches make a step four times as long, and the learning "
-    "rate means something else on each machine. Divide each loss by accumulate.",
+    because="Gradients of several batches add up, so four batches make a step four times as long, and the same "
+    "learning rate means something else on each machine. Divide each loss by accumulate.",
 )
 train_step.misconception(
     "the first step of each group updates",
     swap=("(step + 1) % accumulate == 0", "step % accumulate == 0"),
-    because="Step 0 divides by accumulate without a remainder, so the first update is made of one batch, and the last "
-    "batches of an epoch make none. An update is due when a group is full: after step accumulate - 1.",
+    because="Step 0 is divisible by accumulate, so the first update is made from one batch, and the last batches of "
+    "an epoch make none. An update is due when a group is full: after step accumulate - 1.",
 )
 train_step.misconception(
     "every batch updates",
     swap=("if (step + 1) % accumulate == 0:", "if True:"),
     because="Each batch takes a step of a fraction of the length, and nothing is accumulated: the noise of small "
-    "batches stays. Update only when `accumulate` batches have come together.",
+    "batches stays. Update only when `accumulate` batches are complete.",
 )
 train_step.misconception(
     "the gradients are not clipped, or too late",
     swap=(CLIP, ""),
-    because="One batch with a crowded or a bad label can have a gradient a hundred times as long as the others, and "
-    "one step along it ruins the weights. Clip the common norm of all gradients, after backward and before the "
+    because="One batch with a crowded image or a bad label can have a gradient a hundred times as long as the others, "
+    "and one step along it ruins the weights. Clip the common norm of all gradients, after backward and before the "
     "optimizer reads them.",
 )
 train_step.misconception(
     "each value is clipped by itself",
     swap=("nn.utils.clip_grad_norm_(", "nn.utils.clip_grad_value_("),
-    because="Cutting single numbers turns the step into another direction, and its length still grows with the number "
-    "of weights. clip is the largest norm of all gradients together: clip_grad_norm_ shortens the step and keeps its "
-    "direction.",
+    because="Clipping single numbers turns the step into another direction, and its length still grows with the "
+    "number of weights. clip is the maximum norm of all gradients together: clip_grad_norm_ shortens the step and "
+    "keeps its direction.",
 )
 train_step.misconception(
     "each parameter is clipped by itself",
@@ -843,49 +847,50 @@ train_step.misconception(
         CLIP,
         "        for parameter in model.parameters():\n            nn.utils.clip_grad_norm_(parameter, clip)\n",
     ),
-    because="Two hundred tensors with a norm of 10 each make a step fourteen times as long as asked, and its "
-    "direction is another. Clip the norm of all of them together.",
+    because="Two hundred tensors with a norm of 10 each make a step fourteen times as long as allowed, and in another "
+    "direction. Clip the norm of all of them together.",
 )
 train_step.misconception(
     "clipped while still scaled",
     swap=("        precision.scaler.unscale_(optimizer)\n", ""),
-    because="Gradients of a scaled loss are thousands of times too long, so all are cut to the clip, and then divided "
-    "by the scale: steps of next to nothing. In float32 and bfloat16 nothing shows. Unscale first.",
+    because="Gradients of a scaled loss are thousands of times too long. All are cut to the clip and then divided by "
+    "the scale, so the steps are next to nothing. In float32 and bfloat16 nothing shows. Unscale first.",
 )
 train_step.misconception(
     "the loss is not scaled",
     swap=("precision.scaler.scale(parts.total / accumulate).backward()", "(parts.total / accumulate).backward()"),
-    because="The scaler divides the gradients by a factor that the loss never got: steps far too short, and float16 "
-    "loses what the scale should have saved. In float32 and bfloat16 nothing shows. Scale the loss before backward.",
+    because="The scaler divides the gradients by a factor that the loss was never multiplied by. The steps are far "
+    "too short, and float16 loses the small gradients that the scale should have saved. In float32 and bfloat16 "
+    "nothing shows. Scale the loss before backward.",
 )
 train_step.misconception(
     "the optimizer steps without asking the scaler",
     swap=("precision.scaler.step(optimizer)", "optimizer.step()"),
-    because="The scaler leaves a step out whose gradients overflowed. Without being asked it cannot, and one such "
+    because="The scaler skips a step whose gradients have overflowed. If the optimizer steps by itself, one such "
     "batch makes every weight NaN. Let precision.scaler step the optimizer.",
 )
 train_step.misconception(
     "the scale is never adjusted",
     swap=("        precision.scaler.update()\n", ""),
     because="The scaler finds its scale by trying: up after a while without overflow, down after one. Without "
-    "update() it also takes the optimizer for stepped already, and stops at the next unscale_. Call it after each "
-    "step.",
+    "update() it also believes that the optimizer has stepped already, and stops at the next unscale_. Call it after "
+    "each step.",
 )
 train_step.misconception(
     "the loss computes under autocast too",
     swap=("    parts = loss(maps, targets)", "        parts = loss(maps, targets)"),
-    because="Box coordinates need more than the three digits of bfloat16: under autocast matrix products inside the "
-    "loss, such as the expected distance, fall back to it although the maps were made float32. Only the forward pass "
-    "belongs there.",
+    because="Box coordinates need more than the three digits of bfloat16. Under autocast the matrix products inside "
+    "the loss, such as the expected distance, are computed in it even if the maps were made float32. Only the forward "
+    "pass belongs there.",
 )
 train_step.misconception(
     "autocast is left out",
     swap=("    with precision.autocast():\n        maps = model(images)", "    maps = model(images)"),
-    because="Everything computes in float32, whatever was asked for: a graphics card then needs more memory and more "
-    "time, and nothing says so. Put the forward pass under precision.autocast().",
+    because="Everything is computed in float32, whatever was asked for: a graphics card then needs more memory and "
+    "more time, without an error. Put the forward pass under precision.autocast().",
 )
 train_step.misconception(
     "one part of the loss goes backward",
     swap=("parts.total / accumulate", "parts.box / accumulate"),
-    because="Only the boxes learn. The class loss is printed, and stays where it was. Send the total backward.",
+    because="Only the boxes learn. The class loss is printed, and never falls. Call backward on the total.",
 )

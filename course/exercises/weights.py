@@ -1,4 +1,4 @@
-"""Stage 8: weights from elsewhere, and what became of every name."""
+"""Stage 8: weights from elsewhere, and a report about every name."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ rename_key = Exercise(
     stage=8,
     points=1,
     minutes=10,
-    goal="Find the place of a tensor here by the name that it has at Ultralytics.",
+    goal="Translate the name that a tensor has in Ultralytics to its name here.",
     hints=(
         "Print a few names of the checkpoint beside a few of your model. Which part of each name is the same, and "
         "where does it begin?",
-        "`LAYERS` maps the number of each layer to its name here. A name belongs to a layer when it begins with "
+        "`LAYERS` maps the number of each layer to its name here. A name belongs to a layer if it begins with "
         "`model.`, the number, and one more character: which one keeps layer 1 apart from layer 12?",
-        "str.removeprefix takes the beginning off and nothing else; put the layer's name and a dot before the rest. "
-        "What is in `CONSTANTS` has no place here, and what no layer claims goes back as it came.",
+        "str.removeprefix removes the beginning and nothing else. Put the layer's name and a dot before the rest. A "
+        "name in `CONSTANTS` has no place here, and a name that fits no layer is returned unchanged.",
     ),
 )
 
@@ -95,53 +95,52 @@ rename_key.misconception(
         ('f"{name}.{key.removeprefix(prefix)}"', 'f"{name}{key.removeprefix(prefix)}"'),
     ],
     because="model.12.cv1 begins with model.1 as well, so layers 12 to 19 are taken for layer 1: they become "
-    "backbone.down22.cv1 and so on, and the whole neck is missing in the report. The dot belongs to the prefix.",
+    "backbone.down22.cv1 and so on, and the report says that the whole neck is missing. The dot belongs to the "
+    "prefix.",
     museum=14,
 )
 rename_key.misconception(
     "the layers are counted as they stand in the table",
     swap=("for number, name in LAYERS.items():", "for number, name in enumerate(LAYERS.values()):"),
     because="Ultralytics numbers every line of its yaml, and six of them hold no weights: 10 and 13 enlarge, 11, 14, "
-    "17 and 20 concatenate. Counted without them, the backbone fits and everything after it is shifted: the log says "
-    "'166 of 354 tensors transferred' as if that were good news, and it is less than half of the numbers. Take the "
-    "numbers from LAYERS.",
+    "17 and 20 concatenate. Without them in the count, the backbone fits and everything after it is shifted. The log "
+    "says '166 of 354 tensors transferred' as if that were good news, and it is less than half of the numbers. Take "
+    "the layer numbers from LAYERS.",
     museum=37,
 )
 rename_key.misconception(
     "only the word model is taken off",
     swap=("        prefix = f", '        key = key.removeprefix("model.")\n        prefix = f'),
-    because="What is left, 9.cv1.conv.weight, is the numbering of the nn.Sequential that Ultralytics keeps its layers "
-    "in. Here the layers have names, and no name of the model begins with a number: nothing matches. The number has "
-    "to become the layer's name.",
+    because="The rest, 9.cv1.conv.weight, has the numbering of the nn.Sequential in which Ultralytics keeps its "
+    "layers. Here the layers have names, and no name of the model begins with a number: nothing matches. Replace the "
+    "number with the layer's name.",
     museum=14,
 )
 rename_key.misconception(
     "the second part of the name alone decides",
     swap=("key.startswith(prefix)", 'key.startswith("model.") and key.split(".")[1] == number'),
     because="The head has one number for two branches: 22.cv2 places the boxes, 22.cv3 names the class. Its second "
-    "part "
-    'is "22", which '
-    "LAYERS does not have, so the whole head keeps its old names and is missing in the report. Compare the whole "
-    "prefix.",
+    'part is "22", which LAYERS does not have, so the whole head keeps its old names and is missing in the report. '
+    "Compare the whole prefix.",
 )
 rename_key.misconception(
     "box and class branch are exchanged",
     swap=("in LAYERS.items()", 'in (LAYERS | {"22.cv2": "head.cls", "22.cv3": "head.box"}).items()'),
     because="cv2 is the branch of the 4·R box channels and cv3 that of the C classes. Exchanged, most of the head has "
-    "another shape; and where both branches happen to be equally wide, as in their second layers, weights are copied "
-    "that mean something else.",
+    "another shape. Where both branches happen to be equally wide, as in their second layers, the weights of the "
+    "wrong branch are copied.",
 )
 rename_key.misconception(
     "the rest of the name is cut short",
     swap=('f"{name}.{key.removeprefix(prefix)}"', "f\"{name}.{key.removeprefix(prefix).rpartition('.')[2]}\""),
-    because="Only the last word of the old name is kept, so a whole layer's tensors fight for one name such as "
-    "backbone.sppf.weight, which the model does not have. Everything after the layer's number stays.",
+    because="Only the last word of the old name is kept, so all tensors of a layer get one name such as "
+    "backbone.sppf.weight, which the model does not have. Keep everything after the layer's number.",
 )
 rename_key.misconception(
     "only the layer's name is given",
     swap=('f"{name}.{key.removeprefix(prefix)}"', "name"),
-    because="A layer has several tensors: weight, scale, shift, statistics. All of them get the same name here, each "
-    "overwrites the one before, and no tensor of the model is called so. Add what follows the number.",
+    because="A layer has several tensors: weight, scale, shift, statistics. Here all of them get the same name, each "
+    "overwrites the one before, and no tensor of the model has that name. Add the part that follows the number.",
 )
 rename_key.misconception(
     "the prefix is exchanged wherever it stands",
@@ -149,33 +148,34 @@ rename_key.misconception(
         '        if key.startswith(prefix):\n            return f"{name}.{key.removeprefix(prefix)}"',
         '        if prefix in key:\n            return key.replace(prefix, f"{name}.")',
     ),
-    because="in and replace look at the whole name: ema.model.9.cv1.conv.weight is another tensor, and it would be "
-    "renamed too. What is meant is the beginning of the name: startswith and removeprefix.",
+    because="`in` and `replace` look at the whole name: ema.model.9.cv1.conv.weight is another tensor, and it would "
+    "be renamed too. Only the beginning of the name counts: use startswith and removeprefix.",
 )
 rename_key.misconception(
     "the constant is kept",
     swap=("    if key in CONSTANTS:\n        return None\n", ""),
-    because="model.22.dfl.conv.weight holds the numbers 0 … R - 1, which expected_distance makes itself. Kept, it "
-    "stands among the unexpected names of every report, until nobody reads that line any more. Give None for it.",
+    because="model.22.dfl.conv.weight holds the numbers 0 … R - 1, which expected_distance makes itself. If you keep "
+    "the name, it is among the unexpected names of every report, until nobody reads that line any more. Return None "
+    "for it.",
 )
 rename_key.misconception(
     "everything under dfl is dropped",
     swap=("if key in CONSTANTS:", 'if "dfl" in key:'),
-    because="A part of the name is too wide a net: whatever else is called so vanishes without being reported. "
+    because="A part of the name is not enough: any other name with dfl in it would vanish without being reported. "
     "CONSTANTS lists the names in full.",
 )
 rename_key.misconception(
     "unknown names are dropped",
     swap=("    return key\n", "    return None\n"),
-    because="What nobody knows vanishes here and can never be reported as unexpected; a checkpoint of another network "
-    "then looks as if it were merely short of weights. And names that are ours already, of a file that you saved "
-    "yourself, vanish with it. Give them back unchanged.",
+    because="An unknown name vanishes here and can never be reported as unexpected; a checkpoint of another network "
+    "then looks as if it only lacked some weights. And names of this package, from a file that you saved yourself, "
+    "vanish too. Return them unchanged.",
 )
 rename_key.misconception(
     "an unknown name is an error",
     swap=("    return key\n", '    raise KeyError(f"no layer for {key}")\n'),
-    because="Weights that you saved yourself have this package's names, and a pose checkpoint has a branch more than "
-    "you need. Both should load, and the report says what was left over. Give the name back unchanged.",
+    because="Weights that you saved yourself have this package's names, and a pose checkpoint has one branch more "
+    "than you need. Both should load, and the report says which names were left over. Return the name unchanged.",
 )
 rename_key.misconception(
     "names of the normalisations are dropped",
@@ -183,8 +183,8 @@ rename_key.misconception(
         "        if key.startswith(prefix):\n",
         '        if ".bn." in key:\n            return None\n        if key.startswith(prefix):\n',
     ),
-    because="A convolution here has no bias: scale and shift are the normalisation's, and so are the running mean and "
-    "variance. Without them the weights fit and every map is wrong.",
+    because="A convolution here has no bias: scale and shift belong to the normalisation, and so do the running mean "
+    "and variance. Without them the weights fit and every map is wrong.",
     museum=14,
 )
 
@@ -212,9 +212,9 @@ THEIRS = {"backbone.stem": "model.0", "backbone.down2": "model.1", "neck.csp_c":
 
 
 def checkpoint(classes: int = 3) -> dict[str, Tensor]:
-    """What Ultralytics would have saved of such a network: its names, half precision, a constant.
+    """A checkpoint of such a network as Ultralytics saves it: its names, float16, a constant.
 
-    Halves hold these numbers exactly.
+    Float16 holds these numbers exactly.
     """
     table = {}
     for number, (name, tensor) in enumerate(net(classes).state_dict().items()):
@@ -236,7 +236,7 @@ def outcome(course, table: dict[str, Tensor], model: nn.Module, *part: str, **op
     }
     kept = [*table] == names
     for tensor in table.values():
-        tensor.add_(1)  # what the model took must not change with it
+        tensor.add_(1)  # the model must have a copy, which does not change with it
     return {
         "how it ends": ended,
         **lists,
@@ -256,14 +256,15 @@ transfer = Exercise(
     points=3,
     minutes=25,
     after="weights.rename_key",
-    goal="Copy what fits, and keep an honest account of what does not.",
+    goal="Copy the weights that fit, and report honestly which do not.",
     hints=(
-        "Make two tables from a name here to a tensor: what is asked for, out of the model's state dict, and what is "
-        "offered, out of the checkpoint. Look at each name that is asked for: which three things can become of it?",
+        "Make two tables from names of this package to tensors: those asked for, from the model's state dict, and "
+        "those offered, from the checkpoint. For each name that is asked for, three things can happen: which?",
         "unexpected goes the other way: names that are offered and not asked for, within the part. The share counts "
-        "numbers (numel), those of the matched names of all that are asked for. Copy nothing before you know it.",
-        "The tensors of model.state_dict() are the model's own memory: tensor.copy_(other) on them changes the model, "
-        "converts the type, and leaves every parameter the object that an optimizer may hold.",
+        "numbers (numel): those of the matched names, divided by all that are asked for. Copy nothing before you know "
+        "it.",
+        "The tensors of model.state_dict() are the model's own memory: tensor.copy_(other) on them changes the model "
+        "and converts the dtype. Every parameter stays the same object, which an optimizer may hold.",
     ),
 )
 
@@ -335,71 +336,71 @@ def _(course):
 
 OFFERED = "{name: tensor for key, tensor in state_dict.items() if (name := rename_key(key))}"
 COPIES = (
-    "        for name in report.matched:\n            wanted[name].copy_(offered[name])  # a state dict's tensors "
-    "are the model's own\n"
+    "        for name in report.matched:\n            wanted[name].copy_(offered[name])  # the tensors of a "
+    "state dict share the model's memory\n"
 )
-SHARE = "sum(wanted[name].numel() for name in report.matched) / (every_number or 1)"
+SHARE = "sum(wanted[name].numel() for name in report.matched) / (asked_for or 1)"
 
 transfer.misconception(
     "the model's own state is merged before the check",
     swap=("offered = {name:", "offered = wanted | {name:"),
-    because="Each name that the checkpoint lacks is then filled by the model's own random numbers, so nothing is ever "
-    "missing and the share is always 100 %. Training starts from noise, and the log says that everything was loaded. "
-    "Look first, merge afterwards.",
+    because="Each name that the checkpoint lacks is then filled with the model's own random numbers, so nothing is "
+    "ever missing and the share is always 100 %. Training starts from noise, and the log says that everything was "
+    "loaded. Compare first, merge afterwards.",
     museum=28,
 )
 transfer.misconception(
     "names are counted, not numbers",
     swap=(SHARE, "len(report.matched) / (len(wanted) or 1)"),
-    because="A normalisation has five names and a few numbers, a convolution one name and nearly all of them. With "
-    "the names counted, a checkpoint can reach 80 % without one large convolution. Count numel().",
+    because="A normalisation has five names and few numbers, a convolution one name and nearly all numbers. If names "
+    "are counted, a checkpoint can reach 80 % without one large convolution. Count numel().",
     museum=37,
 )
 transfer.misconception(
     "tensors are matched by their order",
     swap=(OFFERED, "dict(zip(wanted, state_dict.values()))"),
-    because="As long as both lists have the same order it works, and then one layer is inserted: everything after it "
-    "is shifted by one, and what has the right shape by chance is copied into the wrong place. Names are what tells "
-    "tensors apart.",
+    because="It works as long as both lists have the same order. But once a layer is inserted, everything after it is "
+    "shifted by one, and a tensor that happens to have the right shape is copied into the wrong place. Match by name.",
     museum=37,
 )
 transfer.misconception(
     "the names are not translated",
     swap=(OFFERED, "dict(state_dict)"),
-    because="model.0.conv.weight and backbone.stem.conv.weight are the same tensor under two names, and no name of "
-    "one list stands in the other. Everything is missing and everything is unexpected. rename_key first.",
+    because="model.0.conv.weight and backbone.stem.conv.weight are the same tensor under two names, and no name is in "
+    "both lists. Everything is missing and everything is unexpected. Call rename_key first.",
     museum=14,
 )
 transfer.misconception(
     "the constant's None stays among the names",
     swap=(" if (name := rename_key(key))}", "}"),
-    because="rename_key gives None for what needs no place here. As a name it breaks the first string method that "
-    "meets it, or stands among the unexpected. Leave those out.",
+    because="rename_key gives None for a name that has no place here. Among the names, None breaks the first string "
+    "method that is called on it, or is listed as unexpected. Leave it out.",
 )
 transfer.misconception(
     "the caller's table is emptied",
     swap=(OFFERED, "{name: state_dict.pop(key) for key in [*state_dict] if (name := rename_key(key))}"),
-    because="The dictionary belongs to the caller, who may want it for a second model, for the teacher, say. It would "
-    "find it empty. Make a new one.",
+    because="The dictionary belongs to the caller, who may want it for a second model, for example for the teacher, "
+    "and would find it empty. Make a new one.",
 )
 transfer.misconception(
     "weights are copied before the share is known",
     swap=("    if report.share >= minimum_share:\n", "    if True:\n"),
-    because="When too little fits, an error is raised, and by then half of the model is overwritten. Somebody who "
+    because="If too little fits, an error is raised, but by then half of the model is overwritten. A caller who "
     "catches the error goes on with a network that is neither the old nor the new one. Decide first, then copy.",
 )
 transfer.misconception(
     "load_state_dict is left strict",
     swap=(COPIES, "        model.load_state_dict(offered)\n"),
-    because="It raises for each name that is missing or left over, after it has copied all the others: the backbone "
-    "alone can never be loaded, and the model is half changed when the error comes. Hand it the matched names, with "
+    because="It raises if a name is missing or left over, after it has copied all the others: the backbone alone can "
+    "never be loaded, and the model is half changed when the error comes. Give it only the matched names, with "
     "strict=False.",
 )
 transfer.misconception(
     "load_state_dict is no longer strict, and gets everything",
     swap=(COPIES, "        model.load_state_dict(offered, strict=False)\n"),
-    because="strict=False forgives names, not shapes: a class layer for other classes still raises, after the rest "
-    "has been copied. And with part='backbone' the neck and the head are copied too. Hand it the matched names only.",
+    because="strict=False allows other names, but not other shapes: a class layer for other classes still raises, "
+    "after the rest has been copied. And with part='backbone' the neck and the head are copied too. Give it only the "
+    "matched names.",
 )
 transfer.misconception(
     "the model gets a copy's weights",
@@ -413,33 +414,35 @@ transfer.misconception(
         COPIES,
         "        model.load_state_dict({name: offered[name] for name in report.matched}, strict=False, assign=True)\n",
     ),
-    because="assign=True makes the checkpoint's tensors the model's parameters: half precision comes along, an "
-    "optimizer that was made before holds on to the old ones and trains nothing, and two models loaded from one table "
-    "share their memory. Copy the numbers.",
+    because="assign=True makes the checkpoint's tensors the model's parameters. They may be in half precision. An "
+    "optimizer that was made before keeps the old ones and trains nothing. And two models loaded from one table share "
+    "their memory. Copy the numbers.",
 )
 transfer.misconception(
     "the memory of the parameters is exchanged",
     swap=("wanted[name].copy_(offered[name])", "model.get_parameter(name).data = offered[name]"),
-    because="A buffer is no parameter, so the running statistics raise; and what is exchanged has the checkpoint's "
-    "type, half precision for instance, in a float32 network. copy_ converts, for parameters and buffers alike.",
+    because="A buffer is no parameter, so the running statistics raise an error. And a tensor that is exchanged has "
+    "the checkpoint's dtype, for instance half precision, in a float32 network. copy_ converts, for parameters and "
+    "buffers alike.",
 )
 transfer.misconception(
     "only parameters are asked for",
     swap=("model.state_dict().items()", "model.named_parameters()"),
     because="The running mean and variance of a normalisation are buffers. Without them the report has 100 % and the "
-    "detector finds nothing: every map is normalised by the statistics of a fresh network. The state dict has both.",
+    "detector finds nothing: every map is normalised by the statistics of an untrained network. The state dict has "
+    "both.",
 )
 transfer.misconception(
     "a wrong shape counts as missing",
     swap=("report.wrong_shape.append(name)", "report.missing.append(name)"),
-    because="Missing says: rename something. A wrong shape says: the class layer is for other classes, or the model "
-    "has another size. Who reads the report has to do different things about them.",
+    because="A missing name has to be renamed. A wrong shape means that the class layer is for other classes, or that "
+    "the model has another size. The two need different remedies, so report them apart.",
 )
 transfer.misconception(
     "a wrong shape is passed over",
     swap=("            report.wrong_shape.append(name)\n", "            continue\n"),
-    because="The class layer for 80 classes does not fit one for 20, and nobody is told: nothing is missing, nothing "
-    "is unexpected, and the layer is random. It belongs in wrong_shape.",
+    because="The class layer for 80 classes does not fit one for 20, and the report does not say so: nothing is "
+    "missing, nothing is unexpected, and the layer is random. The name belongs in wrong_shape.",
     museum=28,
 )
 transfer.misconception(
@@ -448,45 +451,45 @@ transfer.misconception(
         "        elif offered[name].shape != tensor.shape:\n            report.wrong_shape.append(name)\n",
         "",
     ),
-    because="copy_ broadcasts: a bias of one class is repeated for all twenty without a word, and other shapes raise "
-    "in the middle of copying. Compare the shapes before.",
+    because="copy_ broadcasts: a bias of one class is repeated for all twenty without an error, and other shapes "
+    "raise in the middle of copying. Compare the shapes before.",
 )
 transfer.misconception(
     "as many numbers count as the same shape",
     swap=("offered[name].shape != tensor.shape", "offered[name].numel() != tensor.numel()"),
-    because="A weight of 6 × 4 and one of 4 × 6 have as many numbers, and one is not the other: in and out are "
+    because="A weight of 6 × 4 and one of 4 × 6 have equally many numbers, but they are not the same: in and out are "
     "exchanged. Compare shapes.",
 )
 transfer.misconception(
     "a wrong shape counts in the share",
     swap=("for name in report.matched) /", "for name in report.matched + report.wrong_shape) /"),
-    because="The share says how much of the model comes from the checkpoint. What does not fit is not copied, so it "
-    "does not count.",
+    because="The share says how much of the model comes from the checkpoint. A tensor that does not fit is not "
+    "copied, so it does not count.",
 )
 transfer.misconception(
     "the share is taken of what is offered",
     swap=("sum(tensor.numel() for tensor in wanted.values())", "sum(tensor.numel() for tensor in offered.values())"),
-    because="The question is how much of what the model needs has come. Divided by what was offered, a checkpoint "
-    "with three of a hundred layers has 100 %, and a backbone out of a whole checkpoint never reaches it.",
+    because="The question is how much of the model's numbers has come. Divided by what is offered, a checkpoint with "
+    "three of a hundred layers has 100 %, and a backbone from a whole checkpoint never reaches it.",
     museum=37,
 )
 transfer.misconception(
     "the whole model is asked for, whatever the part",
     swap=("model.state_dict().items() if name.startswith(prefix)}", "model.state_dict().items()}"),
-    because="With part='backbone' neck and head are none of its business: they would be copied too, or be counted as "
-    "missing and press the share below the minimum. Ask for the names of the part only.",
+    because="With part='backbone' only the backbone is asked for. Here neck and head are copied too, or are counted "
+    "as missing and press the share below the minimum. Ask only for the names of the part.",
 )
 transfer.misconception(
     "names outside of the part are called unexpected",
     swap=("if name.startswith(prefix) and name not in wanted]", "if name not in wanted]"),
-    because="A checkpoint always has a neck and a head. If each of their names is unexpected when you want the "
-    "backbone, the report has some two hundred lines that mean nothing, and the one that means something drowns.",
+    because="A checkpoint always has a neck and a head. If you want the backbone and each of their names counts as "
+    "unexpected, the report has some two hundred lines that mean nothing, and they hide the one that means something.",
 )
 transfer.misconception(
     "unexpected is compared with what matched",
     swap=("name not in wanted]", "name not in report.matched]"),
-    because="A name that the model has in another shape was expected. It stands under wrong_shape already; in both "
-    "lists it is counted twice.",
+    because="A name that the model has in another shape was expected. It is in wrong_shape already; here it is "
+    "counted twice.",
 )
 transfer.misconception(
     "unexpected names stay untranslated",
@@ -494,6 +497,6 @@ transfer.misconception(
         "[name for name in offered if name.startswith(prefix) and name not in wanted]",
         "[key for key in state_dict if key not in wanted]",
     ),
-    because="The table's own names are compared with the model's: every tensor of an Ultralytics checkpoint is then "
-    "unexpected, those that were just copied included. Compare after renaming.",
+    because="The checkpoint's own names are compared with the model's: every tensor of an Ultralytics checkpoint is "
+    "then unexpected, even those that were just copied. Compare after renaming.",
 )

@@ -1,6 +1,4 @@
-"""What the rooms share: two small images' worth of raw maps and targets, and a data set of one
-image.
-"""
+"""Props of the rooms: raw maps and targets of two small images, and a data set of one image."""
 
 from __future__ import annotations
 
@@ -10,14 +8,14 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-# as much of a network as the loss wants to know
+# the attributes of a network that the loss reads
 DETECTOR = SimpleNamespace(num_classes=3, reg_max=16, strides=(8, 16, 32))
 # image, class, x1 y1 x2 y2
 TARGETS = torch.tensor([[0, 1, 40, 40, 88, 104], [1, 2, 16, 4, 60, 30], [1, 0, 70, 64, 120, 120.0]])
 
 
 def raw_maps(images: int = 2, side: int = 128) -> list[Tensor]:
-    """What an untrained network says: three maps (B, 67, H/s, W/s), class logits around -2."""
+    """Maps as of an untrained network: three of (B, 67, H/s, W/s), class logits around -2."""
     drawn = torch.Generator().manual_seed(1)
     maps = [torch.randn(images, 67, side // stride, side // stride, generator=drawn) for stride in DETECTOR.strides]
     for level in maps:
@@ -30,7 +28,7 @@ def words(parts) -> str:
 
 
 def inside(course, targets: Tensor = TARGETS, maps: list[Tensor] | None = None) -> SimpleNamespace:
-    """Run a loss, and keep what its assigner gave and what its box loss was given."""
+    """Run a loss; keep its assignment and the arguments of its box loss."""
     loss, kept = course.losses.DetectionLoss(DETECTOR), SimpleNamespace()
     assigner, box_loss = loss.assigner, loss.box_loss
 
@@ -52,8 +50,9 @@ def span(value: Tensor) -> str:
 
 
 def yolo_set(folder: Path, line: str, labels: str = "labels") -> Path:
-    """A data set in YOLO's layout with one image of 100 × 80 pixels and one label line; gives its
-    data.yaml.
+    """Write a data set in YOLO's layout: one image of 100 × 80 pixels, one label line.
+
+    Returns its data.yaml.
     """
     import cv2
     import numpy as np

@@ -1,4 +1,4 @@
-"""Rooms of the assigner: who is responsible for what."""
+"""Rooms of the assigner: which anchor answers for which object."""
 
 import torch
 
@@ -14,10 +14,10 @@ a_float_mask = Room(
 
 
 def nobody(course):
-    """What the assigner says to a batch without objects."""
+    """The assignment of a batch without objects."""
     anchors = torch.rand(20, 2) * 64
     boxes = torch.cat((anchors - 8, anchors + 8), dim=1)[None]
-    none = torch.zeros(1, 1, 4)  # padding, and nothing else
+    none = torch.zeros(1, 1, 4)  # one row of padding
     return course.assigner.TaskAlignedAssigner(3)(
         torch.rand(1, 20, 3), boxes, anchors, none[..., 0].long(), none, none[..., 0] > 0
     )
@@ -38,7 +38,7 @@ a_negative_base = Room(36, "NaN in a power", mistake=("assigner.alignment", "a n
 
 
 def far_off(course):
-    """One object, and the candidates' boxes on either side of it; beta is no whole number here."""
+    """Align one object with a box that fits and a box far away; beta is no whole number here."""
     truth, boxes = torch.tensor([[[20.0, 20, 60, 60]]]), torch.tensor([[[22.0, 18, 58, 63], [90, 90, 120, 124]]])
     scores, candidates = torch.full((1, 2, 3), 0.3), torch.ones(1, 1, 2, dtype=torch.bool)
     return course.assigner.alignment(scores, boxes, torch.zeros(1, 1, dtype=torch.long), truth, candidates, beta=5.5)
@@ -65,7 +65,7 @@ everything_is_zero = Room(
 
 
 def choose(course):
-    """A network that finds nothing: every metric is 0. Anchors 12 to 17 lie in the box."""
+    """Choose with a metric of 0 everywhere, as of an untrained network; 12 to 17 are candidates."""
     candidates = torch.zeros(1, 1, 32, dtype=torch.bool)
     candidates[..., 12:18] = True
     return candidates, course.assigner.top_candidates(torch.zeros(1, 1, 32), candidates)

@@ -41,7 +41,7 @@ forgotten = Room(5, "384 channels expected, 1152 found", mistake=(SPPF, "the las
 
 
 def behind(course):
-    """SPPF, and a layer that expects what it should give."""
+    """SPPF, and a layer that expects the channels that SPPF should give."""
     return torch.nn.Sequential(course.blocks.SPPF(64, 64), course.blocks.ConvModule(64, 32))
 
 
@@ -61,8 +61,9 @@ a_bias = Room(
 
 
 def keys(course):
-    """Names of the layer's tensors, and those that it should have: a convolution before a
-    normalisation has no bias.
+    """Names of the layer's tensors, and of those that it should have.
+
+    A convolution before a normalisation has no bias.
     """
     mine = set(course.blocks.ConvModule(3, 8, 3).state_dict())
     return mine, {
@@ -89,7 +90,7 @@ no_activation = Room(
 
 
 def beside_theirs(course):
-    """The block beside one that is written out here, with its weights."""
+    """Compare the block with one that is written out here and has the same weights."""
 
     class Theirs(torch.nn.Module):
         def __init__(self):

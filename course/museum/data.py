@@ -1,4 +1,4 @@
-"""Rooms of the data. A data set that is refused with a remedy is the mend of three of them."""
+"""Rooms of the data. Three of them are mended by refusing the data set, with a remedy."""
 
 import tempfile
 import tracemalloc
@@ -26,8 +26,8 @@ def joined_below(root: Path, name: str) -> Path:
 a_leading_slash = Room(
     1,
     "image not found",
-    "A path that begins with / is absolute, and joining it throws the folder before it away. Let the list hold "
-    "relative paths, and say which file was looked for when one is missing.",
+    "A path that begins with / is absolute, and joining it throws away the folder before it. Put relative paths into "
+    "the list, and if a file is missing, say which file was looked for.",
     broken=joined,
     fixed=joined_below,
     diary=True,
@@ -57,8 +57,8 @@ def one_by_one(pictures: int) -> Iterator[np.ndarray]:
 a_full_memory = Room(
     18,
     "the machine freezes while it paints",
-    "All painted images were kept in a list until the last was done. Write each as soon as it is painted: a generator "
-    "needs the memory of one, `views.paint_to_folder` works so.",
+    "All painted images were kept in a list until the last was done. Write each image as soon as it is painted: a "
+    "generator needs the memory of one image. `paint_to_folder` works like that.",
     broken=keep_all,
     fixed=one_by_one,
     diary=True,
@@ -66,7 +66,7 @@ a_full_memory = Room(
 
 
 def peak(paint, pictures: int) -> float:
-    """The most memory in use at once, in MB, while pictures are painted and looked at."""
+    """Peak of memory, in MB, while pictures are painted and looked at."""
     tracemalloc.start()
     try:
         sum(picture.size for picture in paint(pictures))
@@ -87,9 +87,9 @@ def _(paint):
 
 
 def trusting(description: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What many scripts do: believe every label line.
+    """Believe every label line, as many scripts do.
 
-    Classes (n,) and boxes (n, 4) in pixels of an image of 100 × 80.
+    Returns classes (n,) and boxes (n, 4) in pixels of an image of 100 × 80.
     """
     file = description.parent / "labels" / "train" / "a.txt"
     rows = np.array([line.split() for line in file.read_text().splitlines()] if file.exists() else [], float).reshape(
@@ -105,7 +105,7 @@ def careful(description: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(reader, line: str, labels: str = "labels"):
-    """What a reader makes of one label line; the words of its refusal, where it refuses."""
+    """What a reader returns for one label line: classes and boxes, or the message of its refusal."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             return reader(yolo_set(Path(folder), line, labels))
@@ -116,8 +116,8 @@ def read(reader, line: str, labels: str = "labels"):
 a_foreign_class = Room(
     33,
     "an IndexError, or a class that learns from another's objects",
-    "A class number beyond the list of names crashes at best. Minus one does worse: it counts from the end, so the "
-    "last class learns what was meant to be nothing. Refuse both when the labels are read.",
+    "A class number beyond the list of names crashes at best. Minus one is worse: it counts from the end, so the last "
+    "class learns from an object that should have no class. Refuse both when the labels are read.",
     broken=trusting,
     fixed=careful,
 )
@@ -140,18 +140,18 @@ def _(reader):
     return f"classes {numbers}, allowed 0 … 1\n{frames(lambda: one_hot(reader, '7 0.5 0.5 0.2 0.2'))}"
 
 
-pixels_for_shares = Room(
+pixels_for_fractions = Room(
     34,
     "boxes collapse",
-    "The labels are in pixels where the format has shares of the image, 0 to 1. Clipped to the image they have no "
-    "area. Check the range when the labels are read, and say which format it looks like.",
+    "The labels are in pixels, but the format has fractions of the image, 0 to 1. Clipped to the image the boxes have "
+    "no area. Check the range when the labels are read, and say which format it looks like.",
     broken=trusting,
     fixed=careful,
 )
 IN_PIXELS = "0 50 40 20 16"
 
 
-@pixels_for_shares.look
+@pixels_for_fractions.look
 def _(reader):
     found = read(reader, IN_PIXELS)
     if isinstance(found, str):
@@ -160,7 +160,7 @@ def _(reader):
     return True, f"the only box is {x2 - x1:g} × {y2 - y1:g} pixels in an image of 100 × 80"
 
 
-@pixels_for_shares.find("a range check")
+@pixels_for_fractions.find("a range check")
 def _(reader):
     values = [float(word) for word in IN_PIXELS.split()[1:]]
     return f"the file says {min(values):g} … {max(values):g}, the format allows 0 … 1"
@@ -169,8 +169,9 @@ def _(reader):
 no_labels = Room(
     35,
     "validation says 0 labels",
-    "The label files lie in a folder, or under an extension, in which nobody looks. An image without a label file is "
-    "allowed, so nothing complains until all of them are without. Count the objects, and refuse a set that has none.",
+    "The label files lie in a folder, or have an extension, that the reader does not look for. An image without a "
+    "label file is allowed, so there is no error even if all of them have none. Count the objects, and refuse a set "
+    "without any.",
     broken=trusting,
     fixed=careful,
 )
@@ -205,8 +206,8 @@ def mirror_and_swap(item: Item) -> Item:
 an_identity = Room(
     39,
     "left and right wing tip are swapped in half of the images",
-    "In a mirror image the left wing tip is a right one. With a `flip_idx` that is the identity, points move and keep "
-    "their names, so half of the training says the opposite of the other half. Name the partner of each point.",
+    "In a mirror image the left wing tip is a right one. If `flip_idx` is the identity, points move and keep their "
+    "names, so one half of the training contradicts the other half. Name the partner of each point.",
     broken=mirror_in_place,
     fixed=mirror_and_swap,
 )

@@ -1,6 +1,4 @@
-"""Rooms of distillation: a teacher that moves, divergences that are none, and a student that
-forgets.
-"""
+"""Rooms of distillation: a teacher that changes, wrong divergences, and a student that forgets."""
 
 import torch
 from torch import nn
@@ -14,13 +12,13 @@ TEACHER, CHANNELS, RESPONSE, SUM = (
     "distill.ResponseLoss",
     "distill.DistillationLoss",
 )
-OLD, ALL = ("A1", "A2"), ("A1", "A2", "A3")  # what the teacher knows, what the student learns
+OLD, ALL = ("A1", "A2"), ("A1", "A2", "A3")  # classes of the teacher, classes of the student
 BINS = 4  # R
 EDGES = ("left", "top", "right", "bottom")
 
 
 class Small(nn.Module):
-    """Two layers and two raw maps: enough of a detector to be taught."""
+    """Two layers and two raw maps: as much of a detector as distillation needs."""
 
     def __init__(self, course, classes: int):
         super().__init__()
@@ -45,8 +43,9 @@ def raw_maps(classes: int, side: int = 4) -> list:
 
 
 def agreeing(shift: float = 0.0) -> tuple[list, list]:
-    """The student's raw maps and the teacher's: the shared classes say the same, up to a shift, and
-    everything else is another.
+    """The student's raw maps and the teacher's.
+
+    The logits of the shared classes are equal, up to a shift; everything else differs.
     """
     student, teacher = raw_maps(len(ALL)), raw_maps(len(OLD))
     for own, wanted in zip(student, teacher, strict=True):
@@ -68,7 +67,7 @@ def _(course):
     return min(values) < 0, "loss of an undecided student {:.3f}, of another {:.3f}".format(*values)
 
 
-@no_divergence.find("a KL of a thing with itself")
+@no_divergence.find("the KL of a distribution with itself")
 def _(course):
     return f"KL(x, x) = {response_of(course, 'softmax')(*agreeing()).item():.3f}"
 
@@ -103,7 +102,7 @@ one_map = Room(
 
 
 class Labels(nn.Module):
-    """Stands for a detection loss: every class of every position against a target of its own."""
+    """In place of a detection loss: every class of every position against a target of its own."""
 
     def __init__(self, course):
         super().__init__()
@@ -146,14 +145,14 @@ def _(course):
         return student[0].sum()
 
     taught(course, note)
-    return f"{given[0]}, through which a loop goes image by image" if "tensor" in given[0] else given[0]
+    return f"{given[0]}, and a loop over it goes image by image" if "tensor" in given[0] else given[0]
 
 
 drifting = Room(23, "the teacher drifts", mistake=(TEACHER, "eval mode is set once"))
 
 
 def moved(course) -> list[str]:
-    """Names of what changes in a teacher over three answers, when somebody has called train()."""
+    """Names of a teacher's tensors that change over three answers after somebody called train()."""
     teacher = teach(course)
     before = {name: tensor.clone() for name, tensor in teacher.model.state_dict().items()}
     teacher.model.train()
@@ -278,7 +277,7 @@ def tiled(course, sides: int):
 
 
 def twice(course) -> list:
-    """The loss of a picture and of the same picture four times side by side, each with its anchors."""
+    """The loss and the anchors of a picture, then of the same picture tiled 4 × 4."""
     found = []
     for sides in (1, 4):
         torch.manual_seed(0)
@@ -324,7 +323,7 @@ forgotten = Room(50, "old classes are forgotten", mistake=(SUM, "the response lo
 
 
 class Colours(nn.Module):
-    """Sees red as A1, green as A2, blue as A3: a class for each channel, where it knows one."""
+    """A detector that sees red as A1, green as A2, and blue as nothing yet."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -340,8 +339,9 @@ class Colours(nn.Module):
 
 
 def scene() -> tuple:
-    """An image with an object of each class in a row of its own, and labels (1, 3, 4, 4) for the
-    new class alone.
+    """An image with an object of each class, and labels (1, 3, 4, 4) for the new class alone.
+
+    Each object lies in a row of its own.
     """
     images, labels = torch.zeros(1, 3, 4, 4), torch.zeros(1, len(ALL), 4, 4)
     for number in range(len(ALL)):
@@ -351,7 +351,7 @@ def scene() -> tuple:
 
 
 def scores(model, images) -> list[float]:
-    """How sure the model is of each class where its object lies."""
+    """The model's score of each class where its object lies."""
     logits = model(images)[0][0, 4 * BINS :]
     return [logits[number, number].sigmoid().mean().item() for number in range(len(ALL))]
 

@@ -95,9 +95,8 @@ def _(course):
 def _(course):
     kept = inside(course, TARGETS[:1])
     _, boxes, anchors, _, truths, _ = kept.given
-    return (
-        f"into the assigner: boxes {span(boxes)}, anchors {span(anchors)}, ground truths {span(truths)}: not one unit"
-    )
+    units = f"boxes {span(boxes)}, anchors {span(anchors)}, ground truths {span(truths)}"
+    return f"into the assigner: {units}: different units"
 
 
 pixels_for_strides = Room(
@@ -116,7 +115,7 @@ def _(course):
 @pixels_for_strides.find("a table of units")
 def _(course):
     kept = inside(course)
-    return f"into the box loss: anchors {span(kept.anchors)}, target boxes {span(kept.boxes)}: not one unit"
+    return f"into the box loss: anchors {span(kept.anchors)}, target boxes {span(kept.boxes)}: different units"
 
 
 masked = Room(
@@ -128,8 +127,9 @@ masked = Room(
 
 
 def told(course):
-    """How many anchors the class loss has a gradient for, how many are background, and how many
-    there are.
+    """Count the anchors to which the class loss gives a gradient.
+
+    Returns their number, how many of them are background, and the number of all anchors.
     """
     maps = raw_maps()
     kept = inside(course, maps=maps)
@@ -141,7 +141,7 @@ def told(course):
 @masked.look
 def _(course):
     moved, background, anchors = told(course)
-    return background == 0, f"{moved} of {anchors} anchors are told something about their class"
+    return background == 0, f"{moved} of {anchors} anchors have a gradient on their class"
 
 
 @masked.find("the gradient on the background")
@@ -187,8 +187,8 @@ def _(course):
 @a_tiny_sum.find("printing the divisor")
 def _(course):
     return (
-        f"the target scores sum to {inside(course, NOBODY).assigned.scores.sum().item()}, and a floor far below 1 is "
-        "no floor"
+        f"the target scores sum to {inside(course, NOBODY).assigned.scores.sum().item()}, and a lower limit far below "
+        "1 does not help"
     )
 
 
@@ -213,16 +213,16 @@ def _(course):
 a_hidden_bug = Room(
     17,
     "days of tuning, and no learning rate helps",
-    "Hyper-parameters were changed to hide a bug in the code. Overfit one batch first: with the maps themselves as "
-    "parameters there is no network that could be too weak, so if two images cannot be learned by heart, the loss is "
-    "wrong. Here its targets are in pixels.",
+    "Hyper-parameters were changed to hide a bug in the code. Overfit one batch first, with the maps themselves as "
+    "parameters: then no network can be too weak. If two images cannot be learned by heart, the loss is wrong. Here "
+    "its targets are in pixels.",
     mistake=(LOSS, "the target boxes are not divided by the stride"),
     diary=True,
 )
 
 
 def learned_by_heart(course, rate, steps=40):
-    """How many of the three objects are found after fitting the maps to them."""
+    """Fit the maps to the three objects; return how many are found afterwards."""
     maps = raw_maps()
     optimizer, loss = torch.optim.Adam(maps, lr=rate), course.losses.DetectionLoss(DETECTOR)
     for _ in range(steps):
@@ -249,6 +249,6 @@ def _(course):
 def _(course):
     kept = inside(course)
     return (
-        f"no rate learns it, so it is no matter of rates. Into the box loss: anchors {span(kept.anchors)}, targets "
+        f"no rate learns it, so the rate is not the cause. Into the box loss: anchors {span(kept.anchors)}, targets "
         f"{span(kept.boxes)}"
     )

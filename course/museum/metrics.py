@@ -17,7 +17,7 @@ def hits(course, predictions):
 
 
 def area(found):
-    """Under the steps of the precision-recall curve: at each hit recall rises by one truth."""
+    """Area under the steps of the precision-recall curve: each hit raises recall by one truth."""
     precision = found.cumsum() / np.arange(1, len(found) + 1)
     return (precision * found).sum() / len(TRUTH)
 

@@ -1,4 +1,4 @@
-"""Rooms of the whole network: three from the diary, and one that no shape can show."""
+"""Rooms of the whole network: two from the diary, and one that no shape can show."""
 
 import torch
 from torch import nn
@@ -46,12 +46,12 @@ bilinear = Room(29, "parity is lost by a hundredth", mistake=("network.Neck", "t
 
 
 def beside_the_reference(course):
-    """The network beside the reference, with the same weights."""
+    """Compare the network with the reference, with the same weights."""
     from yolostudy.study import package
 
     mine, theirs = course.network.YOLO(3), package("reference").network.YOLO(3)
     copy_weights(theirs, mine)
-    # an untrained network is all but silent otherwise
+    # in evaluation mode the outputs of an untrained network are almost constant
     return first_divergence(mine, theirs, torch.rand(2, 3, 64, 64), training=True)
 
 

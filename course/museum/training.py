@@ -1,6 +1,6 @@
 """Rooms of training.
 
-What no exercise of stage 7 names brings a patch of its own, or two functions.
+A mistake that no exercise of stage 7 names brings its own patch, or two functions.
 """
 
 import random
@@ -26,9 +26,9 @@ def train_all() -> tuple:
 frozen_from_scratch = Room(
     16,
     "the loss is flat",
-    "The backbone was frozen for a hundred epochs, and it held no pretrained weights: what the rest sees is noise "
-    "that never gets better. Freeze only what already knows something, and look at the gradient of each part before "
-    "you look at hyper-parameters.",
+    "The backbone was frozen for a hundred epochs, and it held no pretrained weights: the rest of the network sees "
+    "noise that never gets better. Freeze only a part that already knows something, and look at the gradient of each "
+    "part before you look at hyper-parameters.",
     broken=train_frozen,
     fixed=train_all,
     diary=True,
@@ -36,8 +36,9 @@ frozen_from_scratch = Room(
 
 
 def learn(freeze: bool, steps: int = 40):
-    """A little network learns by heart which 8 of 16 noisy images are meant: its losses, and the
-    norm of each part's last gradient.
+    """Let a small network learn by heart which 8 of 16 noisy images are meant.
+
+    Returns its losses, and the norm of each part's last gradient.
     """
     course = package("reference")
     images, answers = torch.rand(16, 3, 16, 16), torch.arange(16) % 2.0
@@ -130,8 +131,9 @@ unused_average = Room(
 
 
 def measure(course):
-    """An evaluator is given the average before the training, and measures it after: weights at
-    first, of what it holds, of the average.
+    """Give an evaluator the average before training, and look at it afterwards.
+
+    Returns the weights before training, the evaluated model, and the model of the average.
     """
     model = nn.Linear(2, 1)
     average = course.training.ExponentialMovingAverage(model, decay=0.9, ramp=1)
@@ -163,7 +165,7 @@ no_statistics = Room(
 
 
 def trained(course):
-    """A layer that has seen 120 bright batches, and its average, which is what validation looks at."""
+    """A layer that has seen 120 bright batches, and its average, which validation evaluates."""
     model = course.blocks.ConvModule(3, 4).train()
     average = course.training.ExponentialMovingAverage(model, decay=0.9, ramp=1)
     for _ in range(120):
@@ -192,8 +194,8 @@ always_mixed = Room(
     31,
     "mixed precision where nobody asked for it",
     'A torch.device is never equal to a string, so `device != "cpu"` is true on the CPU as well, and mixed precision '
-    "is always on. On "
-    "cards that do float16 badly that is a NaN. Compare `device.type`, or better: ask which precision was chosen.",
+    "is always on. On cards that are bad at float16 the result is a NaN. Compare `device.type`, or better: ask which "
+    "precision was chosen.",
     patch=("training.Precision", ('enabled=self.name != "fp32"', 'enabled=self.device != "cpu"')),
 )
 
@@ -223,7 +225,7 @@ def chosen_by_name() -> dict:
 ignored_rate = Room(
     38,
     "the learning rate is ignored",
-    "Ultralytics' default is optimizer=auto, which chooses the optimizer, the learning rate and the momentum by the "
+    "Ultralytics' default is optimizer=auto: it chooses the optimizer, the learning rate and the momentum by the "
     "number of steps. The lr0 of the user is dropped, with one line in the log. Name the optimizer.",
     broken=chosen_by_itself,
     fixed=chosen_by_name,
@@ -270,9 +272,9 @@ def seeded(seed: int, worker: int) -> float:
 seeds = Room(
     40,
     "two runs differ, or all seeds agree",
-    "A worker that takes its chance from the operating system differs in every run; one that fixes its seed inside "
-    "gives every run and every worker the same pictures. Derive each generator from the seed of the run, the epoch "
-    "and the sample.",
+    "A worker that takes its seed from the operating system differs in every run. A worker with a fixed seed gives "
+    "every run and every worker the same pictures. Derive each generator from the seed of the run, the epoch and the "
+    "sample.",
     broken=(unseeded, fixed_inside),
     fixed=(seeded,),
 )

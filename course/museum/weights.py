@@ -1,6 +1,6 @@
 """Rooms of weights from elsewhere.
 
-Both logs look like good news; what was really copied says more than they do.
+Both logs look like good news; the list of what was really copied says more.
 """
 
 from yolostudy.study import package
@@ -8,7 +8,7 @@ from yolostudy.study.museum import Room
 
 
 def checkpoint(course, without: str = ""):
-    """A network's weights under Ultralytics' names, and those of them that a part's name begins."""
+    """A network's weights under Ultralytics' names, without those of one part."""
     weights = package("reference").network.YOLO(3).state_dict()
     return {
         course.weights.export_key(name): tensor

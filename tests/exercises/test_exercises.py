@@ -1,6 +1,4 @@
-"""Every stub fails, every solution passes, every misconception is caught and named as itself, and
-right answers written otherwise pass.
-"""
+"""Every stub fails, every solution passes, every misconception is named, other right answers pass."""
 
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from yolostudy.study.verdict import NOT_ATTEMPTED, NOT_YET, PASSED
 JUDGE = Judge(edition_in_use.course())
 NAMES = [*JUDGE.exercises]
 MISTAKES = [(name, m) for name, exercise in JUDGE.exercises.items() for m in exercise.misconceptions]
+# other right answers, a folder for each way of writing: in loops, by library calls, as somebody with a year of PyTorch
 ALTERNATIVES = sorted(Path(__file__).parent.joinpath("alternatives").iterdir())
 ANSWERS = [
     (folder, name) for folder in ALTERNATIVES for name in NAMES if (folder / f"{name.partition('.')[0]}.py").exists()
@@ -38,9 +37,7 @@ def test_the_course_asks_for_what_the_stages_name():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_exercise_is_sound(name):
-    """The stub fails every probe, hints, distinct misconceptions: what `yolostudy author check`
-    says.
-    """
+    """What `yolostudy author check` tests: stub fails every probe, hints, distinct misconceptions."""
     assert [*faults(JUDGE, [name])] == []
 
 
@@ -91,7 +88,7 @@ def test_right_answers_pass_with_other_thread_counts(settings, threads):
 def test_right_answers_pass_in_float64(settings):
     """Fixtures, reference and answers in float64.
 
-    The whole loss is left out: it is computed in float32 by its own docstring.
+    DetectionLoss is left out, because its docstring promises float32.
     """
     torch.set_default_dtype(torch.float64)
     judge = Judge(edition_in_use.course())
@@ -114,9 +111,7 @@ def test_a_notebook_that_changes_the_settings_gets_the_same_verdicts(settings):
 
 
 def test_a_definition_depends_on_no_other_of_mine():
-    """Every other exercise of the module is still a stub, and the one that is filled in passes:
-    errors do not cascade.
-    """
+    """One exercise is filled in, all others of its module are stubs: it passes, no error cascades."""
     for name in NAMES:
         verdict = JUDGE.check(name, transplant(JUDGE.stub, name, JUDGE.reference))
         assert verdict.state == PASSED, told(verdict)

@@ -102,7 +102,7 @@ def test_every_mistake_with_a_row_has_its_room():
 def test_the_microscope_names_the_line():
     finding = museum.visit(9).finding
     assert (finding.op, finding.reaches) == ("div", "the loss")
-    assert finding.source.startswith('parts = {"box": box / share')
+    assert finding.source.startswith('parts = {"box": box / normaliser')
 
 
 def test_the_list_says_what_is_open(capsys):

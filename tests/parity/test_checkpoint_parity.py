@@ -1,4 +1,4 @@
-"""Both ways between Ultralytics and this course, for every size, and through files."""
+"""Weights from Ultralytics to this course and back, for every size, and through files."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ CLASSES = [f"A{number}" for number in range(1, 21)]
 
 
 def furthest(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
-    """The largest difference, in units of the largest value where that is above 1."""
-    assert min(float(level.std()) for level in theirs) > 0.01  # a dead network would agree with anything
+    """The largest difference, divided by the largest value if that is above 1."""
+    assert min(float(level.std()) for level in theirs) > 0.01  # constant maps would prove nothing
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in zip(ours, theirs, strict=True))
 
 
@@ -57,9 +57,7 @@ def test_a_file_of_theirs_becomes_ours(tmp_path):
 
 @torch.no_grad()
 def test_a_file_of_ours_becomes_theirs(tmp_path):
-    """The shipped detector finds the same planes on both sides: what `YOLO(path)` predicts is what
-    `yolostudy predict` paints.
-    """
+    """The shipped detector finds the same planes in Ultralytics' `YOLO(path)` as in ours."""
     oracle.load()
     from ultralytics import YOLO as Theirs
 
@@ -80,7 +78,7 @@ def test_a_file_of_ours_becomes_theirs(tmp_path):
             0
         ].boxes.data.numpy()
         assert found.shape == wanted.shape
-        # pixels: it folds its normalisations into the convolutions
+        # in pixels; not exact, because Ultralytics fuses normalisations into convolutions
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-2)
         seen += len(found)
     assert seen >= 5

@@ -11,8 +11,9 @@ from yolostudy.weights import transfer
 
 
 def lively(model: torch.nn.Module, seed: int) -> torch.nn.Module:
-    """A fresh network says nearly the same everywhere; give its norms and class biases some spread,
-    so that a difference can show.
+    """Give the normalisations of a network some spread, so that a difference can show.
+
+    The outputs of an untrained network are nearly constant.
     """
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
@@ -38,7 +39,7 @@ def test_raw_outputs(size, height, width):
     ours, theirs = pair(size)
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(3))
     expected = oracle.raw_maps(theirs, images)
-    assert min(float(level.std()) for level in expected) > 0.1  # a dead network would agree with anything
+    assert min(float(level.std()) for level in expected) > 0.1  # constant maps would prove nothing
     for level, wanted in zip(ours(images), expected, strict=True):
         assert float((level - wanted).abs().max()) <= 1e-5
 
@@ -71,9 +72,7 @@ def test_training_mode_agrees_too_gradients_and_running_statistics_included():
 def random_maps(
     batch: int, height: int, width: int, num_classes: int, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Maps as an untrained to half-trained network gives them: peaked distributions, mostly low
-    scores.
-    """
+    """Maps as of an untrained to half-trained network: distributions with peaks, low scores."""
     sharpness = float(torch.rand((), generator=generator)) * 4
     maps = []
     for stride in (8, 16, 32):
@@ -127,7 +126,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("height, width, num_classes", [(160, 160, 20), (256, 320, 3)])
 def test_losses_and_gradients(kind, height, width, num_classes):
-    """Eight batches each: 112 in all."""
+    """Eight batches for each case: 112 in all."""
     criterion = oracle.Criterion(num_classes)
     loss = DetectionLoss(YOLO(num_classes))
     for seed in range(8):
@@ -152,7 +151,7 @@ def test_losses_and_gradients(kind, height, width, num_classes):
 
 
 def test_the_batches_above_have_foreground():
-    """Parity of zeros would prove nothing."""
+    """Zeros on both sides would prove nothing."""
     generator = torch.Generator().manual_seed(0)
     targets = build_targets("ordinary", 3, 160, 160, 20, generator)
     parts = DetectionLoss(YOLO(20))(random_maps(3, 160, 160, 20, generator), targets)

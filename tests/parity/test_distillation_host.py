@@ -1,6 +1,4 @@
-"""The course's teacher and losses in Ultralytics' own trainer: the same numbers as in ours, and
-nothing of the teacher in what is saved.
-"""
+"""Our teacher and losses in Ultralytics' trainer: our numbers, and no teacher in a checkpoint."""
 
 import copy
 import csv
@@ -33,13 +31,13 @@ from yolostudy.network import YOLO
 from yolostudy.runs.presets import Preset
 from yolostudy.weights import rename_key, transfer
 
-KNOWN = ["A3", "elsewhere", "A1", "A2"]  # of the teacher: another order, and one class that no student has
+KNOWN = ["A3", "elsewhere", "A1", "A2"]  # the teacher's classes: another order, and one that no student has
 LEARNED = ["A1", "A2", "A3", "A4", "A5"]
-ROW = ("box_loss", "cls_loss", "dfl_loss", "feat_loss", "resp_loss")
+LOSS_NAMES = ("box_loss", "cls_loss", "dfl_loss", "feat_loss", "resp_loss")
 
 
 def a_detector(seed: int = 5, size: str = "n", classes: int = len(KNOWN)) -> YOLO:
-    """Seeded by itself, with class logits that differ."""
+    """A detector with a seed of its own, whose class logits differ from place to place."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = lively(YOLO(classes, size), seed)
@@ -55,7 +53,7 @@ def a_file(folder, **card):
 
 
 def students() -> tuple[YOLO, torch.nn.Module]:
-    """Ours and theirs with the same weights, in training mode."""
+    """Our network and Ultralytics' with the same weights, in training mode."""
     theirs = lively(oracle.build("n", len(LEARNED), seed=1), seed=2).train()
     theirs.names = dict(enumerate(LEARNED))
     ours = YOLO(len(LEARNED)).train()
@@ -100,7 +98,7 @@ def test_loss_and_gradient_are_those_of_our_own_model(feature, response):
     parts = parts._make(part.detach() for part in parts)
 
     assert abs(float(total / 3 - parts.total)) <= 1e-5 * float(parts.total)
-    for name, mine in zip(ROW, (parts.box, parts.cls, parts.dfl, parts.feature, parts.response), strict=True):
+    for name, mine in zip(LOSS_NAMES, (parts.box, parts.cls, parts.dfl, parts.feature, parts.response), strict=True):
         assert (name in items) == bool(mine), name
         assert abs(float(items.get(name, 0) - mine)) <= 1e-5 * float(mine), name
     assert (float(parts.feature) > 0.01, float(parts.response) > 0.01) == (bool(feature), bool(response))
@@ -108,7 +106,7 @@ def test_loss_and_gradient_are_those_of_our_own_model(feature, response):
     expected = {
         rename_key(name): parameter.grad for name, parameter in theirs.named_parameters() if parameter.grad is not None
     }
-    # they multiply by the number of images
+    # Ultralytics multiplies the loss by the number of images
     mine = {name: parameter.grad * 3 for name, parameter in ours.named_parameters()}
     assert mine.keys() == expected.keys()
     for name, gradient in mine.items():
@@ -157,8 +155,8 @@ def test_the_share_may_be_lowered_on_the_way():
     full = theirs(a_batch())[1]
     lesson.loss.share = 0.25
     less = theirs(a_batch())[1]
-    for name in ROW:
-        torch.testing.assert_close(less[name], full[name] * (0.25 if name in ROW[3:] else 1), rtol=1e-5, atol=0)
+    for name in LOSS_NAMES:
+        torch.testing.assert_close(less[name], full[name] * (0.25 if name in LOSS_NAMES[3:] else 1), rtol=1e-5, atol=0)
 
 
 def test_the_gains_are_the_presets():
@@ -175,15 +173,13 @@ def test_a_copy_of_a_taught_model_is_a_plain_one():
     a_lesson(Teacher(a_detector(), KNOWN)).attach(theirs)
     theirs(a_batch())  # a used one
     for made in (copy.deepcopy(theirs), pickle.loads(pickle.dumps(theirs))):
-        assert made.criterion is None and list(made(a_batch())[1]) == list(ROW[:3])
+        assert made.criterion is None and list(made(a_batch())[1]) == list(LOSS_NAMES[:3])
     assert isinstance(theirs.criterion, TaughtCriterion)
 
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> SimpleNamespace:
-    """Two of three epochs of Ultralytics' own DetectionTrainer with a teacher, then the third from
-    its checkpoint.
-    """
+    """Two of three epochs of Ultralytics' DetectionTrainer with a teacher, then a resumed third."""
     folder = tmp_path_factory.mktemp("taught")
     teacher = a_file(folder)
     with scenes.trainer("detect", epochs=3) as trainer:
@@ -209,13 +205,13 @@ def taught(tmp_path_factory) -> SimpleNamespace:
 
 
 def test_the_terms_are_in_the_log(taught):
-    assert taught.trainer.loss_names == ROW
+    assert taught.trainer.loss_names == LOSS_NAMES
     assert len(taught.rows) == 2
     for row in taught.rows:
-        assert all(float(row[f"train/{name}"]) > 0 for name in ROW[3:])
+        assert all(float(row[f"train/{name}"]) > 0 for name in LOSS_NAMES[3:])
         # the average has no teacher
-        assert all(float(row[f"val/{name}"]) == 0 for name in ROW[3:]) and float(row["val/cls_loss"]) > 0
-    assert list(taught.trainer.ema.ema.criterion.loss_names) == list(ROW[:3])
+        assert all(float(row[f"val/{name}"]) == 0 for name in LOSS_NAMES[3:]) and float(row["val/cls_loss"]) > 0
+    assert list(taught.trainer.ema.ema.criterion.loss_names) == list(LOSS_NAMES[:3])
 
 
 def test_the_teacher_is_as_it_was(taught):
@@ -232,7 +228,7 @@ def test_the_teacher_is_as_it_was(taught):
 
 
 def test_a_resumed_run_goes_on_with_the_teacher_it_is_given(taught):
-    assert (taught.again.start_epoch, taught.again.epoch, taught.again.loss_names) == (2, 2, ROW)
+    assert (taught.again.start_epoch, taught.again.epoch, taught.again.loss_names) == (2, 2, LOSS_NAMES)
     assert float(taught.again.loss_items["feat_loss"]) > 0 and taught.resumed.loss is not None
 
 
@@ -267,7 +263,7 @@ def test_it_loads_where_neither_course_nor_teacher_are(taught):
     finally:
         (taught.folder / "hidden").rename(taught.lesson.source)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-4:] == [*ROW[:3], "True"]
+    assert done.stdout.split()[-4:] == [*LOSS_NAMES[:3], "True"]
 
 
 # Teachers of every kind, and wrong ones
@@ -288,7 +284,7 @@ def test_the_same_teacher_from_any_source(tmp_path):
 
 
 def test_another_process_opens_the_file_itself(tmp_path):
-    """As Ultralytics hands callbacks to the processes of several graphics cards."""
+    """Ultralytics pickles callbacks for the processes of several graphics cards."""
     lesson = a_lesson(a_file(tmp_path), response=partial(ResponseLoss, temperature=2.0), gains=(3.0, 4.0))
     sent = pickle.dumps(lesson)
     assert len(sent) < 2000
@@ -317,7 +313,7 @@ def test_wrong_teachers_get_a_sentence(tmp_path):
     ):
         theirs(a_batch())
     a_lesson(Teacher(a_detector(size="s"), KNOWN), feature=None).attach(theirs)
-    assert list(theirs(a_batch())[1]) == [*ROW[:3], "resp_loss"]
+    assert list(theirs(a_batch())[1]) == [*LOSS_NAMES[:3], "resp_loss"]
 
 
 def test_wrong_lessons_get_a_sentence():

@@ -1,6 +1,4 @@
-"""AP against two independent evaluators, pycocotools and faster-coco-eval, and against figures
-worked out by hand.
-"""
+"""AP against two evaluators, pycocotools and faster-coco-eval, and against results by hand."""
 
 import faster_coco_eval
 import numpy as np
@@ -55,8 +53,7 @@ def test_random_sets(evaluator, seed):
     compare(evaluator, [rows.tolist() for rows in predictions], [rows.tolist() for rows in targets], classes)
 
 
-# few positions and few scores: many equal IoUs, IoUs of exactly 0.5, equal scores, boxes without
-# area
+# few positions and few scores give many equal IoUs, IoUs of exactly 0.5, equal scores, boxes without area
 grid = st.integers(0, 5)
 box = st.tuples(grid, grid, grid, grid).map(
     lambda v: (min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]), max(v[1], v[3]))
@@ -123,8 +120,7 @@ def test_duplicates_count_against_you_and_ap_stays_below_one():
     """BUGS.md row 22: two predictions on each truth. The first is a hit, the second is not."""
     matches = match_predictions(np.array([*PERFECT, *PERFECT]), np.array(TRUTHS, dtype=float), COCO_IOU_THRESHOLDS)
     assert matches[:, 0].tolist() == [0, 1, -1, -1]
-    # In order of score: hit, miss, hit, miss. Precision 1 up to recall 0.5 (51 of 101 recalls), 2/3
-    # beyond it.
+    # By score: hit, miss, hit, miss. Precision is 1 up to recall 0.5 (51 of 101 recalls), 2/3 beyond it.
     assert evaluate([np.array([*PERFECT, *PERFECT])], [np.array(TRUTHS)]).map50 == pytest.approx(
         (51 + 50 * 2 / 3) / 101
     )
@@ -133,7 +129,7 @@ def test_duplicates_count_against_you_and_ap_stays_below_one():
 def test_the_better_score_goes_first_even_if_it_fits_worse():
     predictions = np.array([[0, 0, 10, 10, 0.3, 0], [0, 0, 10, 8, 0.6, 0]])  # IoU 1 and 0.8
     matches = match_predictions(predictions, np.array([[0.0, 0, 0, 10, 10]]), np.array([0.5, 0.9]))
-    # at 0.9 the worse fit is out, and the truth is still free for the other
+    # at 0.9 the worse box is no hit, so the truth is still free for the other
     assert matches.tolist() == [[-1, 0], [0, -1]]
 
 
@@ -163,10 +159,7 @@ def test_operating_point():
 
 
 def test_a_box_turned_inside_out_is_a_miss():
-    """pycocotools leaves such a prediction out, because its area is below 0.
-
-    Here it counts, as any other wrong box.
-    """
+    """Here it counts as any other wrong box; pycocotools leaves it out, as its area is below 0."""
     assert evaluate([[[50, 10, 10, 50, 0.99, 0], *PERFECT]], [TRUTHS]).map50 == pytest.approx(2 / 3)
 
 

@@ -227,7 +227,7 @@ def boom_quietly():
 
 
 def test_a_tree_that_grows_too_large_stays_in_step(monkeypatch):
-    monkeypatch.setattr(trace, "MOST", 5)
+    monkeypatch.setattr(trace, "MAX_CALLS", 5)
     tree = trace.record(boom_in_turn, 10, packages=(__name__,))
     assert calls(tree) == 6 and tree.seconds > 0 and tree.calls[0].seconds > 0
 

@@ -1,6 +1,4 @@
-"""Stage 5 as somebody writes it who has used PyTorch for a year: broadcasting over everything, no
-index lists.
-"""
+"""Stage 5 as somebody with a year of PyTorch writes it: broadcasting, no index lists."""
 
 from __future__ import annotations
 

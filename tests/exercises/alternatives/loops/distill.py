@@ -14,17 +14,17 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")
 
 
 class DistillationError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class DistillationParts(NamedTuple):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
     total: Tensor
 
 
 class Taps:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class Teacher:
@@ -49,9 +49,7 @@ class Teacher:
 
 
 def divergence(s: Tensor, t: Tensor) -> Tensor:
-    """KL of two distributions from their logits (N,): the mean difference under the teacher, less
-    that of the normalisations.
-    """
+    """KL of two distributions (N,), from their logits."""
     s, t = s - s.max(), t - t.max()
     p = t.softmax(0)
     return (p * (t - s)).sum() - t.exp().sum().log() + s.exp().sum().log()
@@ -128,8 +126,8 @@ class DistillationLoss(nn.Module):
 
     def forward(self, maps: list[Tensor], targets: Tensor) -> DistillationParts:
         images, features = self.taps.take()
-        form = maps[0].dtype
-        with torch.autocast(images.device.type, dtype=form, enabled=form in (torch.bfloat16, torch.float16)):
+        dtype = maps[0].dtype
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype in (torch.bfloat16, torch.float16)):
             wanted_maps, wanted_features = self.teacher(images)
         parts = self.detection(maps, targets)._asdict()
         parts["feature"] = parts["response"] = torch.tensor(0.0, device=images.device)

@@ -1,6 +1,4 @@
-"""Stage 5 dense: every ground truth with every anchor, masks for indices, float64 inside, as
-Ultralytics' assigner lays it out.
-"""
+"""Stage 5 dense, as Ultralytics' assigner: masks for indices, float64 inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 8 with regular expressions, sets, and torch's own loading."""
+"""Stage 8 by regular expressions, sets, and torch's own loading."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class TransferReport:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class TransferError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 LAYERS: dict[str, str] = {}

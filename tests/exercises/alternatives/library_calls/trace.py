@@ -1,4 +1,4 @@
-"""Stage 1 once more: a table of kinds, an exit stack, and a generator of all chains."""
+"""Stage 1 by an exit stack and a generator of all chains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from time import perf_counter
 
-from solutions.trace import LONGEST, WIDEST, Call, Watch, begun
+from solutions.trace import MAX_CHARACTERS, MAX_ENTRIES, Call, Watch, begun
 
 
 def line_about(value) -> str:
@@ -17,20 +17,20 @@ def line_about(value) -> str:
 def entries(value, depth: int):
     if depth <= 0:
         return f"{type(value).__name__} of {len(value)}"
-    over = max(0, len(value) - WIDEST)
+    over = max(0, len(value) - MAX_ENTRIES)
     if isinstance(value, Mapping):
-        told = {str(key): summarize(value[key], depth - 1) for key in list(value)[:WIDEST]}
+        told = {str(key): summarize(value[key], depth - 1) for key in list(value)[:MAX_ENTRIES]}
         if over:
             told["..."] = f"{over} more"
         return told
-    return [summarize(one, depth - 1) for one in list(value)[:WIDEST]] + [f"... {over} more"] * bool(over)
+    return [summarize(one, depth - 1) for one in list(value)[:MAX_ENTRIES]] + [f"... {over} more"] * bool(over)
 
 
 def summarize(value: object, depth: int = 3) -> object:
     if value is None or issubclass(type(value), (bool, int, float)):
         return value
     if issubclass(type(value), str):
-        return value if len(value) <= LONGEST else value[:LONGEST]
+        return value if len(value) <= MAX_CHARACTERS else value[:MAX_CHARACTERS]
     if all(hasattr(type(value), name) for name in ("shape", "dtype")):
         return line_about(value)
     if isinstance(value, (dict, Mapping, list, tuple)):
@@ -67,7 +67,7 @@ def record(function: Callable, *arguments: object, packages: Sequence[str] = (),
 
 
 def chains(call: Call, above: list[Call], start: str) -> Iterator[list[Call]]:
-    """Every chain that begins at an outermost `start`, in the order of time."""
+    """Every chain that begins at an outermost `start`, in the order of the calls."""
     if above or call.named(start):
         above = [*above, call]
         yield above

@@ -1,4 +1,4 @@
-"""Stage 8 with a whole table of names made beforehand."""
+"""Stage 8 as somebody with a year of PyTorch writes it: a whole table of names first."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class TransferReport:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class TransferError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 LAYERS: dict[str, str] = {}

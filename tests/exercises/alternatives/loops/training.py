@@ -1,6 +1,4 @@
-"""Stage 7 in plain loops: recursion through the layers, one tensor at a time, gradients clipped by
-hand.
-"""
+"""Stage 7 in loops: one layer and one tensor at a time, gradients clipped by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from .losses import LossParts
 
 
 class Precision:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 def to_unit(images: Tensor, device: torch.device | str) -> Tensor:

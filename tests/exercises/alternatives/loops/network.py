@@ -1,6 +1,4 @@
-"""The network once more: loops and getattr where the reference names each layer, functions where it
-has layers without weights.
-"""
+"""Stage 3 in loops with getattr, and functions in place of layers without weights."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ STRIDES = (8, 16, 32)  # pixels per position of the three output maps
 
 
 class Size(NamedTuple):
-    """How one member of the family is scaled."""
+    """The scaling of one member of the family."""
 
     width: float
     ratio: float
@@ -43,7 +41,7 @@ def scale_channels(channels: int, width: float, ratio: float = 1.0) -> int:
 
 
 def scale_repeats(repeats: int, depth: float) -> int:
-    """How many bottlenecks a row keeps, at least one."""
+    """Scale the number of bottlenecks in a row; at least one stays."""
     return max(1, round(repeats * depth))
 
 
@@ -74,9 +72,7 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Mix the backbone's maps: what the coarse ones know goes to the fine ones (C, X), and back (Y,
-    Z).
-    """
+    """Mix the backbone's maps, from coarse to fine and back."""
 
     def __init__(self, channels: tuple[int, int, int], size: Size):
         super().__init__()
@@ -98,9 +94,7 @@ class Neck(nn.Module):
 
 
 class Head(nn.Module):
-    """At every position: four distributions over R bins, and C class logits, from two branches that
-    share nothing.
-    """
+    """Four distributions over R bins and C class logits at every position."""
 
     def __init__(self, channels: tuple[int, int, int], num_classes: int, reg_max: int):
         super().__init__()
@@ -119,9 +113,7 @@ class Head(nn.Module):
         self.set_prior(640)
 
     def set_prior(self, image_size: int, objects: float = 5.0) -> None:
-        """Start from the belief that an image holds so many objects, spread over all positions and
-        classes.
-        """
+        """Set the class biases so that the untrained head expects a few objects per image."""
         for cls, stride in zip(self.cls, STRIDES, strict=True):
             positions = (image_size / stride) ** 2
             nn.init.constant_(cls[-1].bias, math.log(objects / cls[-1].out_channels / positions))
@@ -152,7 +144,7 @@ class YOLO(nn.Module):
         return self.features(images)["outputs"]
 
     def features(self, images: Tensor) -> dict[str, Tensor | list[Tensor]]:
-        """Every named map on the way: P2 … P5, C, X, Y, Z, and the three `outputs`."""
+        """Every named map: P2 … P5, C, X, Y, Z, and the three `outputs`."""
         if images.shape[-1] % STRIDES[-1] or images.shape[-2] % STRIDES[-1]:
             height, width = images.shape[-2:]
             raise ValueError(

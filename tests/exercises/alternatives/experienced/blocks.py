@@ -1,7 +1,4 @@
-"""Stage 2 as somebody writes it who has used PyTorch for a year:
-
-Sequential where it fits, functional where nothing is learned.
-"""
+"""Stage 2 as somebody with a year of PyTorch writes it: Sequential and functional."""
 
 from __future__ import annotations
 

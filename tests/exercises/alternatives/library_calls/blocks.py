@@ -1,6 +1,4 @@
-"""The blocks a third way: everything in nn.Sequential, einsum and unfold for the convolution, pools
-that stand side by side.
-"""
+"""Stage 2 with nn.Sequential, einsum and unfold; the pools stand side by side."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ class ConvModule(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
-    allow it.
-    """
+    """Two 3 x 3 ConvModules, with a shortcut around both."""
 
     def __init__(self, c_in: int, c_out: int, shortcut: bool = True):
         super().__init__()
@@ -51,9 +47,7 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
-    (known as C2f).
-    """
+    """Split a map, refine one half, concatenate every step."""
 
     def __init__(self, c_in: int, c_out: int, repeats: int = 1, shortcut: bool = False):
         super().__init__()
@@ -70,7 +64,7 @@ class CSPLayer_2Conv(nn.Module):
 
 
 class SPPF(nn.Module):
-    """Spatial pyramid pooling, fast: three chained max pools that see 5, 9 and 13 positions wide."""
+    """Spatial pyramid pooling, fast: three chained max pools."""
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 5):
         super().__init__()

@@ -1,6 +1,4 @@
-"""Stage 9 by torch's own functions: freeze of stage 7, kl_div with logarithms on both sides,
-cross-entropy minus entropy.
-"""
+"""Stage 9 by torch's kl_div, stage 7's freeze, and cross-entropy minus entropy."""
 
 from __future__ import annotations
 
@@ -18,17 +16,17 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")
 
 
 class DistillationError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class DistillationParts(NamedTuple):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
     total: Tensor
 
 
 class Taps:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class Teacher:
@@ -107,8 +105,8 @@ class DistillationLoss(nn.Module):
 
     def forward(self, maps: list[Tensor], targets: Tensor) -> DistillationParts:
         images, features = self.taps.take()
-        form = maps[0].dtype
-        with torch.autocast(images.device.type, dtype=form, enabled=form in (torch.bfloat16, torch.float16)):
+        dtype = maps[0].dtype
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype in (torch.bfloat16, torch.float16)):
             wanted_maps, wanted_features = self.teacher(images)
         total, *parts = self.detection(maps, targets)
         none = torch.zeros_like(total)

@@ -1,4 +1,4 @@
-"""Stage 4 written with plain loops, one number at a time, float64 where it is allowed."""
+"""Stage 4 in loops, one number at a time, float64 where it is allowed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-STRIDES = (8, 16, 32)
+from .network import STRIDES
 
 
 def make_anchors(
     sizes: Sequence[tuple[int, int]], strides: Sequence[int] = STRIDES, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
-    points, steps = [], []
+    points, anchor_strides = [], []
     for level in range(len(sizes)):
         rows, columns = sizes[level]
         for row in range(rows):
             for column in range(columns):
                 points.append([column + 0.5, row + 0.5])
-                steps.append([strides[level]])  # whole numbers do as well
-    return torch.tensor(points, device=device), torch.tensor(steps, device=device)
+                anchor_strides.append([strides[level]])  # whole numbers do as well
+    return torch.tensor(points, device=device), torch.tensor(anchor_strides, device=device)
 
 
 def expected_distance(logits: Tensor, reg_max: int = 16) -> Tensor:

@@ -1,6 +1,4 @@
-"""The blocks once more, with torch's functions on bare parameters where the reference has layers,
-and with loops where it has a list.
-"""
+"""Stage 2 in loops, with torch's functions on bare parameters in place of layers."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ class ConvModule(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Two 3 x 3 ConvModules, added to their input where a shortcut is asked for and the channels
-    allow it.
-    """
+    """Two 3 x 3 ConvModules, with a shortcut around both."""
 
     def __init__(self, c_in: int, c_out: int, shortcut: bool = True):
         super().__init__()
@@ -48,9 +44,7 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer_2Conv(nn.Module):
-    """Split a map in two, refine one half by a row of bottlenecks, concatenate every stage of it
-    (known as C2f).
-    """
+    """Split a map, refine one half, concatenate every step."""
 
     def __init__(self, c_in: int, c_out: int, repeats: int = 1, shortcut: bool = False):
         super().__init__()
@@ -72,7 +66,7 @@ class CSPLayer_2Conv(nn.Module):
 
 
 class SPPF(nn.Module):
-    """Spatial pyramid pooling, fast: three chained max pools that see 5, 9 and 13 positions wide."""
+    """Spatial pyramid pooling, fast: three chained max pools."""
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int = 5):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Stage 8 word by word, and with one loop over the checkpoint."""
+"""Stage 8 in one loop over the checkpoint, names word by word."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class TransferReport:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class TransferError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 LAYERS: dict[str, str] = {}

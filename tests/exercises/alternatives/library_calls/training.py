@@ -1,6 +1,4 @@
-"""Stage 7 through torch's own tools: state dicts that are loaded, the hook everybody uses, the
-guard clause first.
-"""
+"""Stage 7 by torch's own tools: state dicts that are loaded, module.apply."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from .losses import LossParts
 
 
 class Precision:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 def to_unit(images: Tensor, device: torch.device | str) -> Tensor:

@@ -1,6 +1,4 @@
-"""Stage 4 written with other people's tools: cartesian_prod, einsum, softmax's formula in log
-space, torchvision.
-"""
+"""Stage 4 with cartesian_prod, einsum, conv1d and torchvision."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
-STRIDES = (8, 16, 32)
+from .network import STRIDES
 
 
 def make_anchors(
@@ -23,8 +21,8 @@ def make_anchors(
         for h, w in sizes
     ]
     lengths = torch.tensor([h * w for h, w in sizes])
-    steps = torch.tensor(strides, dtype=torch.float32).repeat_interleave(lengths).unsqueeze(1).to(device)
-    return torch.cat(grids, dim=0), steps
+    anchor_strides = torch.tensor(strides, dtype=torch.float32).repeat_interleave(lengths).unsqueeze(1).to(device)
+    return torch.cat(grids, dim=0), anchor_strides
 
 
 def expected_distance(logits: Tensor, reg_max: int = 16) -> Tensor:

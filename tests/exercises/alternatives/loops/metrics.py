@@ -1,6 +1,4 @@
-"""Stage 7, metrics: three loops after COCOeval.evaluateImg, and the curve walked through one
-prediction at a time.
-"""
+"""Stage 7, metrics, in three loops as COCOeval.evaluateImg, and the curve point by point."""
 
 import numpy as np
 from numpy.typing import NDArray

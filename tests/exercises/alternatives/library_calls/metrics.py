@@ -1,6 +1,4 @@
-"""Stage 7, metrics: one masked argmax for each prediction and threshold; the whole curve as one
-table, recalls by predictions.
-"""
+"""Stage 7, metrics, as whole arrays: a masked argmax, the curve as recalls by predictions."""
 
 import numpy as np
 import torch

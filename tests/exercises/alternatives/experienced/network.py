@@ -1,6 +1,4 @@
-"""Stage 3 as somebody writes it who has used PyTorch for a year: stages as Sequentials, own names,
-nn.Upsample.
-"""
+"""Stage 3 as somebody with a year of PyTorch writes it: stages as Sequentials, own names."""
 
 from __future__ import annotations
 

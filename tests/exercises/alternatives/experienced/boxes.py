@@ -1,4 +1,4 @@
-"""Stage 4 as somebody writes it who has used PyTorch for a year, and knows what torchvision has."""
+"""Stage 4 as somebody writes it with a year of PyTorch, who knows torchvision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-STRIDES = (8, 16, 32)
+from .network import STRIDES
 
 
 def make_anchors(

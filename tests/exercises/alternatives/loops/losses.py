@@ -1,4 +1,4 @@
-"""Stage 6 in loops, one object, edge or level at a time."""
+"""Stage 6 in loops: one object, edge or level at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .boxes import box_to_distance, complete_iou, distance_to_box, expected_dist
 
 
 class LossParts(NamedTuple):
-    """The sum, and what it is the sum of."""
+    """The loss and its parts."""
 
     total: Tensor
     box: Tensor
@@ -82,14 +82,14 @@ class DetectionLoss(nn.Module):
         distributions = torch.cat([level[:, :cut].flatten(2).transpose(1, 2) for level in maps], dim=1)
         classes = torch.cat([level[:, cut:].flatten(2).transpose(1, 2) for level in maps], dim=1)
         distributions, classes = distributions.to(torch.float32), classes.to(torch.float32)
-        anchors, steps = make_anchors([level.shape[-2:] for level in maps], self.strides)
+        anchors, strides = make_anchors([level.shape[-2:] for level in maps], self.strides)
         labels, boxes, mask = pad_targets(targets, batch_size=maps[0].shape[0])
 
         with torch.no_grad():
-            found = distance_to_box(anchors, expected_distance(distributions, self.reg_max)) * steps
-            target = self.assigner(classes.sigmoid(), found, anchors * steps, labels, boxes, mask)
+            found = distance_to_box(anchors, expected_distance(distributions, self.reg_max)) * strides
+            target = self.assigner(classes.sigmoid(), found, anchors * strides, labels, boxes, mask)
             everything, processes = sum_over_processes(target.scores.sum())
-            share = max(float(everything), 1.0) / processes
+            normaliser = max(float(everything), 1.0) / processes
 
         cls = sum(F.softplus(one).sum() - (one * wanted).sum() for one, wanted in zip(classes, target.scores))
         box = dfl = torch.zeros(())
@@ -100,19 +100,17 @@ class DetectionLoss(nn.Module):
             more_box, more_dfl = self.box_loss(
                 distributions[image, positive],
                 anchors[positive],
-                target.boxes[image, positive] / steps[positive],
+                target.boxes[image, positive] / strides[positive],
                 target.scores[image, positive].sum(dim=1),
             )
             box, dfl = box + more_box, dfl + more_dfl
-        parts = {"dfl": dfl / share, "box": box / share, "cls": cls / share}
+        parts = {"dfl": dfl / normaliser, "box": box / normaliser, "cls": cls / normaliser}
         parts = {name: part * self.gains[name] for name, part in parts.items()}
         return LossParts(sum(parts.values()), **parts)
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the
-    number itself and 1 without one.
-    """
+    """Sum a number over all processes of a distributed run; how many they are."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1
     value = value.clone()

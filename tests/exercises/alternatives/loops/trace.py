@@ -1,4 +1,4 @@
-"""Stage 1 with objects where the reference has closures, and with loops where it calls itself."""
+"""Stage 1 in loops in place of recursion, and with an object in place of closures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from types import FrameType
 
-from solutions.trace import LONGEST, WIDEST, Call, Watch, begun
+from solutions.trace import MAX_CHARACTERS, MAX_ENTRIES, Call, Watch, begun
 
 
 def summarize(value: object, depth: int = 3) -> object:
@@ -15,7 +15,7 @@ def summarize(value: object, depth: int = 3) -> object:
         case None | bool() | int() | float():
             return value
         case str():
-            return "".join(itertools.islice(value, LONGEST))
+            return "".join(itertools.islice(value, MAX_CHARACTERS))
     names = {name for base in type(value).__mro__ for name in vars(base)}
     if {"shape", "dtype"} <= names:
         parts = [str(value.dtype).replace("torch.", ""), str(tuple(value.shape))]
@@ -25,23 +25,23 @@ def summarize(value: object, depth: int = 3) -> object:
             return " of ".join((type(value).__name__, str(len(value))))
         summary = {}
         for number, (key, own) in enumerate(value.items()):
-            if number == WIDEST:
-                summary["..."] = f"{len(value) - WIDEST} more"
+            if number == MAX_ENTRIES:
+                summary["..."] = f"{len(value) - MAX_ENTRIES} more"
                 break
             summary[str(key)] = summarize(own, depth - 1)
         return summary
     if isinstance(value, (list, tuple)):
         if not depth:
             return " of ".join((type(value).__name__, str(len(value))))
-        rows = [summarize(own, depth - 1) for own in itertools.islice(value, WIDEST)]
-        if len(value) > WIDEST:
-            rows.append(f"... {len(value) - WIDEST} more")
+        rows = [summarize(own, depth - 1) for own in itertools.islice(value, MAX_ENTRIES)]
+        if len(value) > MAX_ENTRIES:
+            rows.append(f"... {len(value) - MAX_ENTRIES} more")
         return rows
     return type(value).__name__
 
 
 class Recorder:
-    """A tree that grows."""
+    """The tree so far, and the calls that are running."""
 
     def __init__(self, root: Call):
         self.running = [root]

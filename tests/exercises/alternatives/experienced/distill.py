@@ -1,6 +1,4 @@
-"""Stage 9 with a decorator, einsum, coins as pairs of logits, and a teacher that is put back into
-the mode it was found in.
-"""
+"""Stage 9 as somebody with a year of PyTorch writes it: einsum, coins as pairs of logits."""
 
 from __future__ import annotations
 
@@ -16,17 +14,17 @@ NECK = ("neck.csp_x", "neck.csp_y", "neck.csp_z")
 
 
 class DistillationError(ValueError):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class DistillationParts(NamedTuple):
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
     total: Tensor
 
 
 class Taps:
-    """Given; the judge takes its own."""
+    """Given; the judge uses the reference's."""
 
 
 class Teacher:
@@ -103,8 +101,8 @@ class DistillationLoss(nn.Module):
 
     def forward(self, maps: list[Tensor], targets: Tensor) -> DistillationParts:
         images, features = self.taps.take()
-        form = maps[0].dtype
-        with torch.autocast(images.device.type, dtype=form, enabled=form in (torch.bfloat16, torch.float16)):
+        dtype = maps[0].dtype
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype in (torch.bfloat16, torch.float16)):
             wanted_maps, wanted_features = self.teacher(images)
 
         def weighed(loss: Callable | None, gain: float, *lists: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage 6 dense: masks and one-hot targets for indices, torch's own cross-entropy, float64 inside."""
+"""Stage 6 dense: masks, one-hot targets, torch's own cross-entropy, float64 inside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .boxes import box_to_distance, complete_iou, distance_to_box, expected_dist
 
 
 class LossParts(NamedTuple):
-    """The sum, and what it is the sum of."""
+    """The loss and its parts."""
 
     total: Tensor
     box: Tensor
@@ -76,39 +76,37 @@ class DetectionLoss(nn.Module):
     def forward(self, maps: list[Tensor], targets: Tensor) -> LossParts:
         flat = flatten_maps([level.float() for level in maps])
         box_logits, class_logits = flat[..., : 4 * self.reg_max], flat[..., 4 * self.reg_max :]
-        anchors, steps = make_anchors([level.shape[2:] for level in maps], self.strides, flat.device)
+        anchors, strides = make_anchors([level.shape[2:] for level in maps], self.strides, flat.device)
         labels, boxes, mask = pad_targets(targets, flat.shape[0])
 
         seen = distance_to_box(anchors, expected_distance(box_logits, self.reg_max)).detach()
         assigned = self.assigner(
             scores=torch.sigmoid(class_logits).detach(),
-            boxes=seen * steps,
-            anchors=anchors * steps,
+            boxes=seen * strides,
+            anchors=anchors * strides,
             gt_labels=labels,
             gt_boxes=boxes,
             gt_mask=mask,
         )
         weight = assigned.scores.sum(dim=-1)  # (B, A)
         total, processes = sum_over_processes(weight.sum())
-        share = torch.maximum(total, torch.ones_like(total)) / processes
+        normaliser = torch.maximum(total, torch.ones_like(total)) / processes
 
         cls = F.binary_cross_entropy(class_logits.double().sigmoid(), assigned.scores.double(), reduction="none").sum()
         positive = assigned.foreground
         box, dfl = self.box_loss(
             box_logits[positive],
             anchors.expand(len(flat), -1, -1)[positive],
-            (assigned.boxes / steps)[positive],
+            (assigned.boxes / strides)[positive],
             weight[positive],
         )
-        parts = {"box": box / share, "cls": cls / share, "dfl": dfl / share}
+        parts = {"box": box / normaliser, "cls": cls / normaliser, "dfl": dfl / normaliser}
         parts = {name: part * self.gains[name] for name, part in parts.items()}
         return LossParts(sum(parts.values()), **parts)
 
 
 def sum_over_processes(value: Tensor) -> tuple[Tensor, int]:
-    """The sum of a number over all processes of a distributed run, and how many they are; the
-    number itself and 1 without one.
-    """
+    """Sum a number over all processes of a distributed run; how many they are."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return value, 1
     value = value.clone()
