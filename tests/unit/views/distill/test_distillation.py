@@ -123,6 +123,8 @@ def test_asking_leaves_the_student_as_it_was(pair, pictures):
 def test_a_level_that_is_not_there_is_named(pair, pictures, answers):
     with pytest.raises(ValueError, match="no level 'P3'; there are X, Y, Z"):
         draw_distillation(answers, level="P3")
+    figure = draw_distillation(answers, level="Y", channel=3)
+    assert (figure.numbers.level, figure.numbers.channel) == ("Y", 3) and len(style.as_png(figure)) <= style.MAX_BYTES
     two = distill.Teacher(pair[1].model, pair[1].class_names, distill.NECK[:2])
     with pytest.raises(ValueError, match="3 raw maps; one for each"):
         TeacherAnswers(pair[0], two, pictures, pair[2], distill)
