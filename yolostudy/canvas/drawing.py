@@ -79,6 +79,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "ri
     return f"<table>{head}<tbody>{body}</tbody></table>"
 
 
+def shape_text(shape: Sequence[int] | None, missing: str = "nothing") -> str:
+    """A shape as `64 × 3 × 3`; () is one number, and None is `missing`."""
+    return missing if shape is None else " × ".join(map(str, shape)) or "one number"
+
+
 def in_words(error: Exception) -> str:
     """Class and first line of an exception."""
     first = str(error).splitlines()[0] if str(error) else ""

@@ -1,4 +1,4 @@
-"""The steps of an assignment on paper: its four steps for one box, and its target scores."""
+"""An assignment on paper: its four steps for one box, and its target scores."""
 
 from __future__ import annotations
 

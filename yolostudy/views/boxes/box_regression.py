@@ -15,7 +15,7 @@ from ...canvas import drawing, style
 from .asking import ask
 from .iou_playground import FIXED, MEASURES, square
 
-STEPS, RATE = 400, 70.0  # pixels that an edge moves per unit of gradient at the first step
+STEPS, RATE = 400, 70.0  # RATE: pixels that an edge moves per unit of gradient at the first step
 
 
 def regress_box(start: Sequence[float], box_iou: Callable | None = None, complete_iou: Callable | None = None) -> dict:

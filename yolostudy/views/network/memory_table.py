@@ -1,6 +1,6 @@
 """What fits on a card: batch × image size × size of the model, each cell measured or predicted.
 
-No prediction knows workspaces, the CUDA context and fragmented memory (see `lens.predict_memory`).
+No prediction knows workspaces, the CUDA context and fragmented memory (see `lens.modules.memory`).
 `reserve_gb` is held back for them, which is an assumption.
 """
 

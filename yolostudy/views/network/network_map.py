@@ -183,7 +183,7 @@ def _detail(node: Node) -> list[str]:
 
 
 def _size(node: Node) -> str:
-    return " × ".join(str(number) for number in node.shape)
+    return drawing.shape_text(node.shape)
 
 
 def _numbers(nodes: Sequence[Node]) -> dict:

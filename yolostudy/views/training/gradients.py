@@ -93,9 +93,8 @@ class GradientRecorder:
             row.append(
                 torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(())
             )
-        self.rows.append(
-            [value.detach() for value in row]
-        )  # not converted to numbers here: that would wait for the device
+        # not converted to numbers here: that would wait for the device
+        self.rows.append([value.detach() for value in row])
 
     @property
     def numbers(self) -> GradientNorms:

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ...canvas import drawing, style
+from ...canvas.drawing import shape_text
 from ...canvas.panel import Panel, in_notebook
-from .key_map import ASIDE, Key, KeyMap, Shape, layer_of, map_keys
+from .key_map import ASIDE, Key, KeyMap, layer_of, map_keys
 
 COLOURS = {
     "matched": style.HIT,
@@ -171,7 +172,7 @@ class KeyBoard(Panel):
     def _draw(self) -> None:
         super()._draw()
         rows = [
-            (key.key or "", _written(key.shape), key.name or "", _written(key.own_shape), key.fate)
+            (key.key or "", shape_text(key.shape, ""), key.name or "", shape_text(key.own_shape, ""), key.fate)
             for key in self.hits[:MAX_LISTED]
         ]
         hidden = len(self.hits) - len(rows)
@@ -185,7 +186,3 @@ def _course_renaming() -> Callable[[str], str | None]:
     from ...weights import rename_key
 
     return rename_key
-
-
-def _written(shape: Shape | None) -> str:
-    return "" if shape is None else " × ".join(map(str, shape)) or "one number"
