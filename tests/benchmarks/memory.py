@@ -60,7 +60,7 @@ def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, floa
     from yolostudy.lens.modules import memory
     from yolostudy.views.network import memory_table
 
-    model, loss = memory_table._detector(options.size, 20, 100)
+    model, loss = memory_table.course_detector(options.size, 20, 100)
     arguments = (
         (options.batch, 3, options.side, options.side),
         functools.partial(loss, batch=options.batch, side=options.side),

@@ -13,22 +13,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 PATIENCE = 20_000  # milliseconds, of a machine that does other things too
 CELLS = [
-    "import json\nimport numpy as np\nfrom yolostudy import study\nfrom yolostudy.lens.calls import browser as "
-    "call_browser\n"
-    "from yolostudy.views.blocks import receptive\n"
-    "from yolostudy.views.training import quality as training_quality, runs as training_views\nreference = "
-    "study.package('reference')",
+    "import json\nimport numpy as np\nfrom yolostudy import lens, study, views\nreference = study.package('reference')",
     "tree = reference.trace.record(json.loads, '[1, 2]', packages=('json',))\n"
-    "call_browser.CallTree(tree, reference.trace.path_between(tree, 'loads', 'JSONDecoder.raw_decode'), depth=1)",
+    "lens.CallTree(tree, reference.trace.path_between(tree, 'loads', 'JSONDecoder.raw_decode'), depth=1)",
     "pictures = [np.full((60, 90, 3), 235, np.uint8)] * 2\n"
     "truths = [np.array([[0.0, 5, 10, 30, 40], [0, 50, 10, 80, 40]]), np.array([[0.0, 5, 5, 30, 30]])]\n"
     "found = [np.array([[6.0, 11, 31, 41, 0.9, 0], [51, 9, 79, 40, 0.4, 0]]), np.array([[40.0, 30, 60, 50, 0.6, 0]])]\n"
-    "training_quality.ThresholdBench(reference.metrics.evaluate(found, truths, ['aircraft']), pictures, found, truths)",
+    "views.ThresholdBench(reference.metrics.evaluate(found, truths, ['aircraft']), pictures, found, truths)",
     "step = np.arange(1.0, 41)\n"
     "columns = {'step': step, 'loss': 9 / step + step % 2, 'lr': np.full(40, 0.01)}\n"
-    "training_views.RunBench({'a run': columns, 'another': columns | {'loss': 5 + step % 3}})",
-    "receptive.PoolBench(reference.blocks.SPPF(4, 4), channels=4)",
-    "live = training_views.RunTape('live')\nfor loss in (9.0, 7.0, 6.0):\n    live.update(loss, 0.01, last=True)",
+    "views.RunBench({'a run': columns, 'another': columns | {'loss': 5 + step % 3}})",
+    "views.PoolBench(reference.blocks.SPPF(4, 4), channels=4)",
+    "live = views.RunTape('live')\nfor loss in (9.0, 7.0, 6.0):\n    live.update(loss, 0.01, last=True)",
 ]
 
 # A callback that raises leaves no error output: the kernel says it as a message that belongs to no
@@ -55,8 +51,8 @@ def after(page, picture, act) -> None:
     page.wait_for_function(CHANGED, arg=[picture.element_handle(), before], timeout=PATIENCE)
 
 
-class Bench:
-    """A panel of the page: the box around the slider of that name."""
+class Widget:
+    """A widget of the page: the box around the slider of that name."""
 
     def __init__(self, page, control: str):
         self.page = page
@@ -122,19 +118,19 @@ def test_what_is_shown_follows_the_controls(lab, page):
     assert rows.locator("option").count() == 2
 
     # precision and recall at a threshold
-    bench = Bench(page, "threshold")
-    assert bench.slide("threshold", "ArrowRight", 30) == "0.55"
-    assert bench.slide("picture", "ArrowRight") == "1"
+    widget = Widget(page, "threshold")
+    assert widget.slide("threshold", "ArrowRight", 30) == "0.55"
+    assert widget.slide("picture", "ArrowRight") == "1"
 
     # loss curves
-    bench = Bench(page, "smoothing")
-    assert bench.slide("smoothing", "Home") == "0.00"
-    bench.after(bench.box.get_by_label("logarithmic loss").click)
+    widget = Widget(page, "smoothing")
+    assert widget.slide("smoothing", "Home") == "0.00"
+    widget.after(widget.box.get_by_label("logarithmic loss").click)
 
     # pools of stage 2
-    bench = Bench(page, "pools")
-    assert bench.slide("pools", "ArrowLeft") == "2"
-    assert bench.slide("row", "Home") == "0"
+    widget = Widget(page, "pools")
+    assert widget.slide("pools", "ArrowLeft") == "2"
+    assert widget.slide("row", "Home") == "0"
 
     # curves that are drawn again while a run goes on
     curves = page.locator(".jp-RenderedImage img").last

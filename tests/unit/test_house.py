@@ -138,6 +138,77 @@ def test_grading_and_authoring_stay_apart(one, other):
         assert not wrong, f"{file.relative_to(ROOT)} imports {wrong}"
 
 
+def test_a_views_folder_imports_other_views_folders_only_from_detections():
+    folders = {path.name for path in PACKAGE.joinpath("views").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert {"detections", "blocks", "network"} <= folders
+    wrong = {}
+    for file in PACKAGE.joinpath("views").rglob("*.py"):
+        others = {module[2] for module in imports(file) if module[:2] == ("yolostudy", "views") and len(module) > 2}
+        others = (others & folders) - {file.parent.name, "detections"}
+        if others:
+            wrong[str(file.relative_to(ROOT))] = sorted(others)
+    assert not wrong
+
+
+PICTURES = ("views",)  # the folders whose public `draw_*` keep the contract of pictures
+
+
+def functions(file: Path) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+
+
+def carries_numbers(value: ast.expr | None, known: dict[str, ast.FunctionDef]) -> bool:
+    """Whether an expression is a picture with its numbers: `figure.with_numbers(…)`,
+    `Picture(image, numbers)`, or a call of another function of the module that gives one.
+    """
+    if not isinstance(value, ast.Call):
+        return False
+    name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+    if name == "with_numbers":
+        return True
+    if name == "Picture":
+        return len(value.args) + len(value.keywords) > 1
+    return name in known and returns_numbers(known[name], known)
+
+
+def returns_numbers(function: ast.FunctionDef, known: dict[str, ast.FunctionDef]) -> bool:
+    returns = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
+    return bool(returns) and all(carries_numbers(value, known) for value in returns)
+
+
+def test_every_public_picture_is_one_object_that_carries_its_numbers():
+    seen, wrong = 0, []
+    for file in (file for folder in PICTURES for file in PACKAGE.joinpath(folder).rglob("*.py")):
+        known = functions(file)
+        for name, function in known.items():
+            if name.startswith(("draw_", "plot_")):
+                seen += 1
+                kind = ast.unparse(function.returns) if function.returns else ""
+                if kind not in ("style.StudyFigure", "style.Picture") or not returns_numbers(function, known):
+                    wrong.append(f"{file.relative_to(ROOT)}: {name} -> {kind}")
+    assert seen and not wrong
+
+
+def test_the_picture_reader_tells_right_from_wrong():
+    source = """
+def draw_right(): return draw().with_numbers({})
+def draw_by_another(): return draw_right()
+def draw_picture(): return style.Picture(image, numbers)
+def draw_bare(): return figure
+def draw_pair(): return figure, numbers
+def draw_bare_picture(): return style.Picture(image)
+def draw_sometimes():
+    if numbers: return figure.with_numbers(numbers)
+    return figure
+"""
+    known = {node.name: node for node in ast.parse(source).body}
+    assert [name for name in known if returns_numbers(known[name], known)] == [
+        "draw_right",
+        "draw_by_another",
+        "draw_picture",
+    ]
+
+
 @pytest.mark.parametrize("place", ["solutions", "yolostudy"])
 def test_an_exercise_module_imports_only_earlier_ones(place):
     """By relative imports. `engine` is used from stage 7 and written in stage 11."""

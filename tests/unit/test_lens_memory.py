@@ -14,8 +14,9 @@ from torch import nn
 from yolostudy import losses, network
 from yolostudy.canvas import style
 from yolostudy.lens.modules import memory
+from yolostudy.lens.modules.differences import record_shapes
 from yolostudy.lens.modules.shape_table import shapes
-from yolostudy.views.network import memory_table, network_map
+from yolostudy.views.network import memory_table
 
 
 def independent(model, images, precision):
@@ -190,7 +191,7 @@ def test_the_loss_leaves_chance_as_it_was():
 def test_what_fits_follows_from_two_small_predictions():
     table = memory_table.what_fits(0.5, "n", (160, 320), (1, 4, 16), ("fp32", "bf16"), reserve_gb=0.1, measure=False)
     assert len(table.cells) == 12 and not any(cell.measured for cell in table.cells)
-    model, loss = memory_table._detector("n", 20, 20)
+    model, loss = memory_table.course_detector("n", 20, 20)
     for precision in ("fp32", "bf16"):
         direct = memory.predict_memory(
             model, (16, 3, 160, 160), lambda maps: loss(maps, 16, 160), precision, "adamw", True
@@ -239,7 +240,7 @@ def test_pictures_and_messages():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", ["n", "s"])
 def test_prediction_against_the_card(size, precision):
-    model, loss = memory_table._detector(size, 20, 20)
+    model, loss = memory_table.course_detector(size, 20, 20)
     arguments = ((16, 3, 640, 640), lambda maps: loss(maps, 16, 640), precision, "adamw", True)
     predicted = memory.predict_memory(model, *arguments)
     measured = memory.measure_memory(model.cuda().to(memory_format=torch.channels_last), *arguments)
@@ -286,7 +287,7 @@ def test_an_exception_leaves_nothing_behind(stop, where):
 def test_the_table_agrees_with_the_log_and_counts_parameters():
     model, picture = network.YOLO(20), torch.zeros(1, 3, 64, 96)
     table = shapes(model, picture)
-    log = network_map.record_shapes(model, picture, depth=2)
+    log = record_shapes(model, picture, depth=2)
     mine = [(row.name, row.output) for row in table.rows]
     assert not Counter(log.shapes) - Counter(mine), "all that the older log has"
     assert (

@@ -82,7 +82,9 @@ for line in json.loads(sys.argv[1]):
     for line in lines():
         added = next((more for start, more in ADDED.items() if line.startswith(start)), "")
         line = line.replace("runs/NAME", "runs/first").replace("FOLDER", "datasets/sample")
-        line = line.replace("planes-mini yolo", "sample yolo").replace("val planes.nano", "val planes.nano data=sample image_size=64")
+        line = line.replace("planes-mini yolo", "sample yolo").replace(
+            "val planes.nano", "val planes.nano data=sample image_size=64"
+        )
         typed.append(f"{line} {added}".strip())
     said = run(copy, program, json.dumps(typed))
     assert said.count("$ yolostudy") == len(typed) == len(lines()) >= 13

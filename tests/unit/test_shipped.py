@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from yolostudy import data
+from yolostudy import data, views
 from yolostudy.data import planes
 from yolostudy.runs.detector import Detector, default_weights
-from yolostudy.views.detections import painter
 
 
 def test_the_sample_is_sound_and_is_what_its_seed_gives():
@@ -27,7 +26,7 @@ def test_the_shipped_detector_finds_planes_that_it_has_never_seen():
     hits = truths = alarms = 0
     for index in range(24):
         scene = planes.render_scene("mini", seed=77, split="test", index=index)
-        judged = painter.compare(detector(scene.image), np.column_stack([scene.classes, scene.boxes]))
+        judged = views.compare_detections(detector(scene.image), np.column_stack([scene.classes, scene.boxes]))
         hits, truths, alarms = hits + judged.hits, truths + len(scene.boxes), alarms + judged.false_alarms
     assert hits >= 0.8 * truths and alarms <= 0.3 * truths
 

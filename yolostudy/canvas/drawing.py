@@ -79,7 +79,27 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "ri
     return f"<table>{head}<tbody>{body}</tbody></table>"
 
 
+def shape_text(shape: Sequence[int] | None, missing: str = "nothing") -> str:
+    """A shape as `64 × 3 × 3`; () is one number, and None is `missing`."""
+    return missing if shape is None else " × ".join(map(str, shape)) or "one number"
+
+
 def in_words(error: Exception) -> str:
     """Class and first line of an exception."""
     first = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def pale(image: np.ndarray, shades: int, darkest: int, max_side: int | None = None) -> np.ndarray:
+    """An image in a few light greys, (H, W, 3) uint8: a ground that leaves the colours to the marks.
+
+    Args:
+        image: (H, W, 3) uint8.
+        shades: number of greys; few survive the palette of a small PNG.
+        darkest: grey of black, 0…255; white stays white.
+        max_side: leave out rows and columns until the longer side has about this many pixels.
+    """
+    step = 1 if max_side is None else max(1, max(image.shape[:2]) // max_side)
+    grey = image[::step, ::step].mean(axis=2, keepdims=True) / 255
+    grey = (grey * (shades - 1)).round() / (shades - 1)
+    return np.repeat(darkest + (255 - darkest) * grey, 3, axis=2).astype(np.uint8)

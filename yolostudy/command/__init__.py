@@ -356,7 +356,7 @@ def run_predict(options: argparse.Namespace) -> int:
     settle_edition()
     from ..runs import detector as prediction
     from ..runs.presets import number
-    from ..views.detections import painter
+    from ..views import paint_to_folder
 
     images = prediction.find_images(places)
     size = number("size", settings["size"], int) if "size" in settings else None
@@ -368,7 +368,7 @@ def run_predict(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     painted = tqdm(prediction.predict(detector, images, score), total=len(images), unit="image", delay=2, leave=False)
-    sums = painter.paint_to_folder(painted, out)
+    sums = paint_to_folder(painted, out)
     judged = (
         (
             f"; of {sums['truths']} true objects {sums['hits']} hit, {sums['misses']} missed, {sums['false_alarms']} "

@@ -16,12 +16,11 @@ from ..boxes import predict
 from ..engine import Hook, Trainer
 from ..losses import LossParts
 from ..training import to_unit
+from ..views.columns import COLUMNS, LOSS_PARTS, TAUGHT
 from .keeping import replace_file
 from .learning import bare
 
 PICTURED = 8  # images of a batch that TensorBoard gets
-TAUGHT = ("feature", "response")  # what a teacher adds to the loss
-COLUMNS = ("epoch", "seconds", "images", "lr", "loss", "box", "cls", "dfl", *TAUGHT, "map50", "map50_95", "val_seconds")
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -182,16 +181,16 @@ class TensorBoard(Hook):
         return [found.cpu() for found in predict(maps, 0.25, reg_max=self.model.reg_max)]
 
     def add_picture(self, name: str, batch, predictions: list[Tensor] | None, step: int) -> None:
-        from ..views.detections import painter
+        from .. import views
 
         def painted(index: int):
             truth = batch.targets[batch.targets[:, 0] == index, 1:].numpy()
             found = None if predictions is None else predictions[index].numpy()
-            return painter.paint(
+            return views.paint(
                 batch.images[index].permute(1, 2, 0).contiguous().numpy(), found, truth, self.class_names, side=320
             )
 
-        picture = painter.sheet(map(painted, range(min(PICTURED, len(batch.images)))), columns=4)
+        picture = views.sheet(map(painted, range(min(PICTURED, len(batch.images)))), columns=4)
         self.writer.add_image(name, picture, step, dataformats="HWC")
 
     def after_train(self, trainer: Trainer) -> None:
@@ -219,7 +218,7 @@ class Progress(Hook):
         figures = "".join(
             f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row
         )
-        parts = " ".join(f"{name} {row[name]:.2f}" for name in ("box", "cls", "dfl", *TAUGHT) if name in row)
+        parts = " ".join(f"{name} {row[name]:.2f}" for name in (*LOSS_PARTS, *TAUGHT) if name in row)
         tqdm.write(
             f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} "
             f"({parts}){figures}"

@@ -1,1 +1,1 @@
-"""Pictures and benches for what `boxes` computes."""
+"""Pictures and widgets for what `boxes` computes."""

@@ -1,4 +1,4 @@
-"""Non-maximum suppression at work: which candidates stay, which go, and which one sent them away."""
+"""Non-maximum suppression: which candidates are kept, and which kept one suppresses the others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from ...canvas import drawing, style
 from ...canvas.overlap import iou
 from ...canvas.panel import Panel
-from .box_lab import ask
+from .asking import ask
 
-BELOW, NOBODY = -2, -3  # in place of a suppressor: under the score threshold; gone although nothing kept explains it
+# In place of the index of a suppressor:
 KEPT = -1
+BELOW = -2  # under the score threshold
+NOBODY = -3  # suppressed although no kept box explains it
 
 
 def suppress(
@@ -26,19 +28,19 @@ def suppress(
     non_maximum_suppression: Callable | None = None,
     points=None,
 ) -> dict:
-    """Ask for the boxes to keep, and find for each of the others the one that stood in its way.
+    """Ask for the boxes to keep, and find for each of the others the one that suppressed it.
 
     Args:
         boxes: (n, 4) pixels. scores: (n,). classes: (n,). Tensors, arrays or lists.
-        points: (n, 2) pixels, from where each candidate answered: its anchor point. The middles of
-            the boxes where none are given.
+        non_maximum_suppression: the function to ask; by default that of `yolostudy.boxes`.
+        points: (n, 2) pixels, the anchor point of each candidate; by default the middle of its box.
 
     Returns:
-        boxes, scores, classes, points as arrays, best score first; by (n,): KEPT, BELOW, or the
-        index of the suppressor, the kept box of
-        the same class that overlaps most (NOBODY where there is none, which a right suppression
-        never leaves); iou_threshold,
-        score_threshold; and the counts candidates, below, kept, suppressed.
+        boxes, scores, classes, points: arrays, best score first.
+        by: (n,) KEPT, BELOW, or the index of the suppressor, the kept box of the same class that
+            overlaps most. NOBODY where there is none, which never happens in a right suppression.
+        iou_threshold, score_threshold.
+        candidates, below, kept, suppressed: counts.
     """
     import torch
 
@@ -51,7 +53,7 @@ def suppress(
     kept = eligible[ask("non_maximum_suppression", non_maximum_suppression, (-1,), *arguments).long()]
 
     by = np.full(len(score), NOBODY)
-    by[len(eligible) :] = BELOW  # sorted, so what fails the threshold comes last
+    by[len(eligible) :] = BELOW  # sorted, so candidates under the threshold come last
     by[kept.numpy()] = KEPT
     overlap = iou(box.double().numpy(), box.double().numpy())
     for index in np.flatnonzero(by == NOBODY):
@@ -77,9 +79,9 @@ def suppress(
 def draw_suppression(
     numbers: dict, image: np.ndarray | None = None, class_names: Sequence[str] | None = None
 ) -> style.StudyFigure:
-    """Left the boxes: kept ones bold, suppressed ones thin with a line to their suppressor.
+    """The boxes on the left, the same candidates in the order of their scores on the right.
 
-    Right the same as a queue by score.
+    Kept boxes are bold; suppressed ones are thin, with a line to their suppressor.
     """
     figure, (picture, queue) = style.figure(1, 2, height=4.4, width_ratios=(1, 1.15))
     present = sorted({int(label) for label in numbers["classes"]})
@@ -87,13 +89,13 @@ def draw_suppression(
     _draw_boxes(picture, numbers, image, class_names, colour)
     _draw_queue(queue, numbers, colour)
     drawing.settle(picture, queue)
-    return figure
+    return figure.with_numbers(numbers)
 
 
 def _draw_boxes(
     axes, numbers: dict, image: np.ndarray | None, class_names: Sequence[str] | None, colour: dict[int, str]
 ) -> None:
-    # so that the frames' colours tell
+    # grey, so that the colours of the frames can be told apart
     grey = None if image is None else np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     drawing.ground(axes, grey, 0.5)
     height, width = (
@@ -161,11 +163,11 @@ def _draw_queue(axes, numbers: dict, colour: dict[int, str]) -> None:
 
 
 class SuppressionBench(Panel):
-    """Two sliders, for the IoU threshold and the score threshold, over the candidates of one image.
+    """A widget: two sliders, for IoU and score threshold, over the candidates of one image.
 
     Args:
-        boxes, scores, classes, points: as in `suppress`, with more candidates than any threshold
-            leaves.
+        boxes, scores, classes, points: as in `suppress`; give low scores too, so that both sliders
+            have something to do.
         image: (H, W, 3) uint8 under them.
         non_maximum_suppression: the function to ask; by default that of `yolostudy.boxes`.
     """

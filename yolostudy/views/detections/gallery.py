@@ -1,8 +1,7 @@
-"""The data browser: walk through a detection set with its truth painted on, and count what is
-there.
+"""Images of a detection set with their truth: a browser, and a contact sheet.
 
 `browse` needs a notebook with widgets; `contact_sheet` is one picture and works everywhere. Both
-give numbers. Neither keeps images: one is read, painted and let go.
+give numbers. Neither keeps images in memory: each is read, painted and released.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from PIL import Image
 from ...canvas import drawing, style
 from ...canvas.panel import Panel
 from ...data.records import DataError, DetectionSet, Record
-from . import painter
+from .painter import SIDE, Painted, paint
+from .sheet import sheet
 
 SKELETON = ((0, 1), (2, 3))  # of planes: nose to tail, wing tip to wing tip
 
@@ -29,11 +29,12 @@ def contact_sheet(
     class_name: str | None = None,
     max_width: int = 960,
 ) -> style.Picture:
-    """A random choice of images with their truth, in rows. The numbers: images, objects, per_class
-    (only classes that are seen).
+    """A random choice of images with their truth, in rows.
+
+    Its numbers: images, objects, per_class (only classes that are seen).
 
     Args:
-        count: at most so many images.
+        count: maximum number of images.
         class_name: only images that show this class.
 
     Errors: DataError for an unknown class or a set without such images.
@@ -48,23 +49,21 @@ def contact_sheet(
     records = [detection_set.records[chosen[index]] for index in picked]
     cell = max_width // columns
     pictures = (paint_record(record, detection_set, side=cell) for record in records)
-    return style.Picture(painter.sheet(pictures, columns, max_width=max_width), _counted(records, detection_set))
+    return style.Picture(sheet(pictures, columns, max_width=max_width), _counted(records, detection_set))
 
 
-def paint_record(
-    record: Record, detection_set: DetectionSet, *, side: int = painter.SIDE, keypoints: bool = False
-) -> painter.Painted:
+def paint_record(record: Record, detection_set: DetectionSet, *, side: int = SIDE, keypoints: bool = False) -> Painted:
     """The image of a record with its truth, and its keypoints on demand."""
     with Image.open(record.image) as file:
         image = np.asarray(file.convert("RGB"))
     truth = np.column_stack([record.classes, record.boxes])
     shown = record.keypoints if keypoints else None
     skeleton = SKELETON if shown is not None and shown.shape[1] == 4 else ()
-    return painter.paint(image, None, truth, detection_set.class_names, keypoints=shown, skeleton=skeleton, side=side)
+    return paint(image, None, truth, detection_set.class_names, keypoints=shown, skeleton=skeleton, side=side)
 
 
 class Browser(Panel):
-    """A picture with a slider, previous and next, and choices of split and class.
+    """A widget: a picture with a slider, previous and next, and choices of split and class.
 
     `numbers` says what is shown now.
     """
@@ -102,7 +101,7 @@ class Browser(Panel):
         return self.splits[self.split.value]
 
     def step(self, by: int) -> None:
-        """Go on by so many images; after the last comes the first."""
+        """Move on by `by` images; after the last comes the first."""
         if self._chosen:
             self.slider.value = (self.slider.value + by) % len(self._chosen)
 
@@ -133,7 +132,7 @@ class Browser(Panel):
         record = self.set.records[self._chosen[self.slider.value]]
         try:
             painted = paint_record(record, self.set, keypoints=self.keypoints.value)
-        except OSError as error:  # the first image too may be lost, and the browser goes on
+        except OSError as error:  # any image may be missing, even the first: the browser goes on
             self.facts.value = f"<b>Cannot read this image.</b> {html.escape(str(error))}"
             return
         self.numbers["shown"] = painted.truths

@@ -1,1 +1,1 @@
-"""Teacher and student beside each other."""
+"""Teacher and student side by side."""

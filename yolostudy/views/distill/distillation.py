@@ -1,8 +1,4 @@
-"""What a teacher's maps know and labels do not: its channels and class answers beside the
-student's.
-
-No loss is written a second time: every number here is asked of the `distill` module in use, so a
-mistake in it shows in the picture.
+"""A teacher's maps and class answers beside the student's: what a teacher knows and labels do not.
 
 Shapes: C channels of a layer, h w its size, K classes that both know.
 """
@@ -11,109 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
 from ...canvas import drawing, style
 from ...canvas.panel import Panel
+from .answers import TeacherAnswers
 
 TEACHER, STUDENT = style.CYCLE[0], style.CYCLE[1]
 KINDS = {"bernoulli": "sigmoid, a coin for each class", "softmax": "softmax, one cake for all classes"}
 
 
-class TeacherAnswers:
-    """What a student and its teacher say about some pictures, kept so that nobody need be asked
-    again when a slider moves.
-
-    Args:
-        student: images (B, 3, H, W) in 0…1 -> raw maps, with submodules of the names of the
-            teacher's layers; it is asked in eval mode.
-        teacher: a `distill.Teacher`; its `layers` are the levels, finest first, of which each has a
-            raw map.
-        pictures: (n, H, W, 3) uint8, RGB, H and W multiples of 32.
-        class_names: of the student's class channels, in order.
-        distill: the module that is asked for the losses; the package's own where none is given.
-    """
-
-    def __init__(self, student, teacher, pictures: Sequence[np.ndarray], class_names: Sequence[str], distill=None):
-        import torch
-
-        from ...distill import NECK
-        from ...training import to_unit
-
-        if distill is None:
-            from ... import distill
-        self.pictures, self.distill, self.reg_max = np.asarray(pictures), distill, student.reg_max
-        self.class_names, self.teacher_names = tuple(class_names), tuple(teacher.class_names)
-        self.shared = [name for name in self.teacher_names if name in self.class_names]
-        layers = teacher.taps.layers
-        images = to_unit(torch.from_numpy(self.pictures).permute(0, 3, 1, 2), next(student.parameters()).device)
-        taps, was_training = distill.Taps(student, layers, training_only=False), student.training
-        try:
-            with torch.no_grad():
-                student_maps, (teacher_maps, teacher_features) = student.eval()(images), teacher(images)
-            student_features = taps.take()[1]
-        finally:
-            taps.remove()
-            student.train(was_training)
-        if len(layers) != len(student_maps):
-            raise ValueError(
-                f"the teacher gives the layers {', '.join(layers)}, and there are {len(student_maps)} raw maps; one "
-                "for each."
-            )
-        labels = dict(zip(NECK, "XYZ", strict=True))
-        self.levels = [labels.get(layer, layer) for layer in layers]
-        self.features = dict(zip(self.levels, zip(student_features, teacher_features, strict=True), strict=True))
-        self.maps = dict(zip(self.levels, zip(student_maps, teacher_maps, strict=True), strict=True))
-
-    def surest(self, image: int, level: str) -> tuple[int, int]:
-        """Row and column where the teacher is surest of a class."""
-        scores = self.maps[level][1][image, 4 * self.reg_max :].amax(0)
-        row, column = divmod(int(scores.argmax()), scores.shape[1])
-        return row, column
-
-    def per_channel(self, image: int, level: str, temperature: float) -> np.ndarray:
-        """(C,) the channel-wise loss of each channel alone; their mean is that of the map."""
-        loss = self.distill.ChannelWiseLoss(temperature)
-        student, teacher = (side[image : image + 1] for side in self.features[level])
-        return np.array(
-            [float(loss([student[:, c : c + 1]], [teacher[:, c : c + 1]])) for c in range(student.shape[1])]
-        )
-
-    def response(
-        self, kind: str, image: int, level: str, position: tuple[int, int], temperature: float, shift: float
-    ) -> float:
-        """The response loss of one position, the student's class logits shifted."""
-        loss = self.distill.ResponseLoss(self.class_names, self.teacher_names, kind, temperature, self.reg_max)
-        student, teacher = (
-            side[image, :, position[0], position[1]].clone().view(1, -1, 1, 1) for side in self.maps[level]
-        )
-        student[:, 4 * self.reg_max :] += shift
-        return float(loss([student], [teacher]))
-
-    def logits(self, image: int, level: str, position: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(K,) logits of the classes that both know, the student's and the teacher's."""
-        sides = zip(self.maps[level], (self.class_names, self.teacher_names), strict=True)
-        return tuple(
-            np.array(
-                [
-                    float(side[image, 4 * self.reg_max + names.index(name), position[0], position[1]])
-                    for name in self.shared
-                ]
-            )
-            for side, names in sides
-        )
-
-
 @dataclass(frozen=True, eq=False)
-class LensNumbers:
-    """What the lens shows.
+class DistillationNumbers:
+    """The numbers of one picture, level, channel, temperature and position.
 
     Attributes:
-        per_channel: (C,) channel-wise loss of each channel. student_map, teacher_map: (h, w)
-            softmax of the chosen one, each sums to 1.
-        student, teacher: kind -> (K,) probabilities at the position. response: kind -> loss at the
-            position.
+        per_channel: (C,) channel-wise loss of each channel.
+        student_map, teacher_map: (h, w) softmax of the chosen channel; each sums to 1.
+        student, teacher: kind -> (K,) probabilities at the position.
+        response: kind -> loss at the position.
     """
 
     level: str
@@ -130,11 +44,6 @@ class LensNumbers:
     response: dict[str, float]
 
 
-def softmax(values: np.ndarray) -> np.ndarray:
-    raised = np.exp(values - values.max())
-    return raised / raised.sum()
-
-
 @style.house()
 def draw_distillation(
     answers: TeacherAnswers,
@@ -144,17 +53,33 @@ def draw_distillation(
     temperature: float = 1.0,
     position: tuple[int, int] | None = None,
     shift: float = 0.0,
-) -> tuple[style.StudyFigure, LensNumbers]:
-    """Where a channel looks and what is answered at a position, the teacher's beside the student's.
+) -> style.StudyFigure:
+    """The map of a channel and the class answers at a position, the teacher's beside the student's.
+
+    Its numbers: a `DistillationNumbers`.
 
     Args:
-        level: of `answers.levels`; the first where none is given.
-        channel: the one with the largest loss where none is given.
+        level: of `answers.levels`; by default the first.
+        channel: by default the one with the largest loss.
         temperature: of the maps and of the answers.
-        position: row and column on that level, framed in all pictures; where the teacher is surest,
-            if none is given.
+        position: row and column on that level, framed in all pictures; by default the position of
+            the teacher's highest class score.
         shift: added to every class logit of the student.
     """
+    numbers = distillation_numbers(answers, image, level, channel, temperature, position, shift)
+    return _draw(numbers, answers.pictures[image]).with_numbers(numbers)
+
+
+def distillation_numbers(
+    answers: TeacherAnswers,
+    image: int = 0,
+    level: str = "",
+    channel: int | None = None,
+    temperature: float = 1.0,
+    position: tuple[int, int] | None = None,
+    shift: float = 0.0,
+) -> DistillationNumbers:
+    """The numbers of `draw_distillation`, without the picture."""
     level = level or answers.levels[0]
     if level not in answers.levels:
         raise ValueError(f"there is no level {level!r}; there are {', '.join(answers.levels)}.")
@@ -162,86 +87,104 @@ def draw_distillation(
     channel = int(per_channel.argmax()) if channel is None else channel
     position = answers.surest(image, level) if position is None else tuple(position)
     maps = [side[image, channel].double().numpy(force=True) for side in answers.features[level]]
-    student_map, teacher_map = (softmax(side / temperature) for side in maps)
+    student_map, teacher_map = (_softmax(side / temperature) for side in maps)
     logits = answers.logits(image, level, position)
     raised = (logits[0] + shift) / temperature, logits[1] / temperature
-    student, teacher = ({"bernoulli": (1 + np.tanh(side / 2)) / 2, "softmax": softmax(side)} for side in raised)
+    student, teacher = ({"bernoulli": (1 + np.tanh(side / 2)) / 2, "softmax": _softmax(side)} for side in raised)
     response = {kind: answers.response(kind, image, level, position, temperature, shift) for kind in KINDS}
     maps_and_answers = per_channel, student_map, teacher_map, student, teacher, response
-    numbers = LensNumbers(level, channel, temperature, shift, position, tuple(answers.shared), *maps_and_answers)
-    return _draw(numbers, answers.pictures[image]), numbers
+    names = tuple(answers.shared)
+    return DistillationNumbers(level, channel, temperature, shift, position, names, *maps_and_answers)
 
 
-def _draw(numbers: LensNumbers, picture: np.ndarray) -> style.StudyFigure:
+def _softmax(values: np.ndarray) -> np.ndarray:
+    raised = np.exp(values - values.max())
+    return raised / raised.sum()
+
+
+def _draw(numbers: DistillationNumbers, picture: np.ndarray) -> style.StudyFigure:
     figure, axes_at = drawing.by_pixel(900, 560)
-    high, wide = picture.shape[:2]
-    step = wide / numbers.teacher_map.shape[1]
-    row, column = numbers.position
-    box = (column * step, row * step, (column + 1) * step, (row + 1) * step)
-    top = max(numbers.teacher_map.max(), numbers.student_map.max())
-    colours = {"teacher": TEACHER, "student": STUDENT}
-    name = f"{numbers.level}, channel {numbers.channel}"
-    for place, (title, shown) in enumerate(
-        {"picture": None, "teacher": numbers.teacher_map, "student": numbers.student_map}.items()
-    ):
-        axes = axes_at(10 + 213 * place, 52, 205, 205 * high / wide)
-        drawing.ground(axes, picture if shown is None else None, interpolation="nearest")
-        if shown is not None:
-            axes.imshow(shown, style.HEAT, vmin=0, vmax=top, extent=(0, wide, high, 0), interpolation="nearest")
-            drawing.frame(axes, box, style.INK, linewidth=3.6)
-        drawing.frame(axes, box, style.PAPER)
-        axes.set(xticks=[], yticks=[])
-        axes.set_title(
-            f"{title}: {name}" if shown is not None else title, fontsize=10, color=colours.get(title, style.INK)
-        )
-        if shown is not None:
-            axes.set_xlabel(f"peak {shown.max():.3f}, evenly spread {1 / shown.size:.3f}", fontsize=8)
+    shape = 205, 205 * picture.shape[0] / picture.shape[1]  # of each of the three maps, in pixels on paper
+    most = max(numbers.teacher_map.max(), numbers.student_map.max())
+    _draw_picture(axes_at(10, 52, *shape), numbers, picture)
+    maps = (223, "teacher", TEACHER, numbers.teacher_map), (436, "student", STUDENT, numbers.student_map)
+    for left, whose, colour, shown in maps:
+        axes = axes_at(left, 52, *shape)
+        _draw_map(axes, numbers, picture, shown, most)
+        axes.set_title(f"{whose}: {numbers.level}, channel {numbers.channel}", fontsize=10, color=colour)
     figure.text(0.011, 0.965, f"temperature {numbers.temperature:.3g}", fontsize=11, weight="bold")
-
-    bars = axes_at(705, 52, 180, 205)
-    order = np.argsort(-numbers.per_channel)
-    bars.fill_between(
-        np.arange(len(order)) + 0.5, numbers.per_channel[order], step="mid", color=style.FAINT, alpha=0.5, linewidth=0
-    )
-    at = int(np.flatnonzero(order == numbers.channel)[0])
-    bars.plot(at + 0.5, numbers.per_channel[numbers.channel], "o", color=style.INK)
-    bars.annotate(
-        f"this one {numbers.per_channel[numbers.channel]:.3g}",
-        (at + 0.5, numbers.per_channel[numbers.channel]),
-        (10, 0),
-        textcoords="offset points",
-        fontsize=9,
-        va="center",
-        ha="left" if at < len(order) * 0.55 else "right",
-    )
-    bars.set_title(f"CWD {numbers.per_channel.mean():.3g}", fontsize=10)
-    bars.set_xlabel(f"{len(order)} channels, sorted", fontsize=9)
-    bars.set(xlim=(0, len(order)), ylim=(0, max(1.15 * numbers.per_channel.max(), 1e-9)))
-
-    places = np.arange(len(numbers.class_names))
-    for number, (kind, what) in enumerate(KINDS.items()):
-        axes = axes_at(64 + 446 * number, 370, 375, 155)
-        for shift, label, colour, values in (
-            (-0.2, "teacher", TEACHER, numbers.teacher),
-            (0.2, "student", STUDENT, numbers.student),
-        ):
-            axes.bar(places + shift, values[kind], 0.38, color=colour, label=label)
-        axes.set_xticks(places, numbers.class_names)
-        axes.set_title(f"{what}: KL {numbers.response[kind]:.3g}", fontsize=10)
-        axes.set_ylim(0, 1.04)
-        axes.grid(axis="x", visible=False)
-        if not number:
-            axes.set_ylabel("probability", labelpad=3)
-            figure.legend(*axes.get_legend_handles_labels(), loc="center right", bbox_to_anchor=(0.99, 0.43), ncols=2)
+    _draw_channels(axes_at(705, 52, 180, 205), numbers)
+    answers = [axes_at(left, 370, 375, 155) for left in (64, 510)]
+    for axes, kind in zip(answers, KINDS, strict=True):
+        _draw_answers(axes, numbers, kind)
+    answers[0].set_ylabel("probability", labelpad=3)
+    handles = answers[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="center right", bbox_to_anchor=(0.99, 0.43), ncols=2)
     moved = f", the student's logits {numbers.shift:+g}" if numbers.shift else ""
     figure.text(0.011, 0.42, f"classes at the framed position{moved}", fontsize=11, weight="bold")
     return figure
 
 
-class DistillationLens(Panel):
-    """Sliders for all that `draw_distillation` shows; `numbers` is a `LensNumbers`.
+def _draw_picture(axes, numbers: DistillationNumbers, picture: np.ndarray) -> None:
+    drawing.ground(axes, picture, interpolation="nearest")
+    drawing.frame(axes, _framed(numbers, picture), style.PAPER)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title("picture", fontsize=10)
 
-    Arguments as `TeacherAnswers` takes them.
+
+def _draw_map(axes, numbers: DistillationNumbers, picture: np.ndarray, shown: np.ndarray, most: float) -> None:
+    """The softmax of a channel over the area of the picture."""
+    high, wide = picture.shape[:2]
+    drawing.ground(axes, None)
+    axes.imshow(shown, style.HEAT, vmin=0, vmax=most, extent=(0, wide, high, 0), interpolation="nearest")
+    drawing.frame(axes, _framed(numbers, picture), style.INK, linewidth=3.6)
+    drawing.frame(axes, _framed(numbers, picture), style.PAPER)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel(f"peak {shown.max():.3f}, evenly spread {1 / shown.size:.3f}", fontsize=8)
+
+
+def _framed(numbers: DistillationNumbers, picture: np.ndarray) -> tuple[float, float, float, float]:
+    """The chosen position as a box in pixels of the picture."""
+    stride = picture.shape[1] / numbers.teacher_map.shape[1]
+    row, column = numbers.position
+    return column * stride, row * stride, (column + 1) * stride, (row + 1) * stride
+
+
+def _draw_channels(axes, numbers: DistillationNumbers) -> None:
+    """The loss of every channel, sorted, with the chosen one marked."""
+    order, own = np.argsort(-numbers.per_channel), numbers.per_channel[numbers.channel]
+    at = np.arange(len(order)) + 0.5
+    axes.fill_between(at, numbers.per_channel[order], step="mid", color=style.FAINT, alpha=0.5, linewidth=0)
+    place = int(np.flatnonzero(order == numbers.channel)[0]) + 0.5
+    axes.plot(place, own, "o", color=style.INK)
+    align = "left" if place < len(order) * 0.55 else "right"
+    look = dict(textcoords="offset points", fontsize=9, va="center", ha=align)
+    axes.annotate(f"this one {own:.3g}", (place, own), (10, 0), **look)
+    axes.set_title(f"CWD {numbers.per_channel.mean():.3g}", fontsize=10)
+    axes.set_xlabel(f"{len(order)} channels, sorted", fontsize=9)
+    axes.set(xlim=(0, len(order)), ylim=(0, max(1.15 * numbers.per_channel.max(), 1e-9)))
+
+
+def _draw_answers(axes, numbers: DistillationNumbers, kind: str) -> None:
+    """The probabilities of both at the framed position, class by class."""
+    places = np.arange(len(numbers.class_names))
+    sides = (-0.2, "teacher", TEACHER, numbers.teacher), (0.2, "student", STUDENT, numbers.student)
+    for shift, label, colour, values in sides:
+        axes.bar(places + shift, values[kind], 0.38, color=colour, label=label)
+    axes.set_xticks(places, numbers.class_names)
+    axes.set_title(f"{KINDS[kind]}: KL {numbers.response[kind]:.3g}", fontsize=10)
+    axes.set_ylim(0, 1.04)
+    axes.grid(axis="x", visible=False)
+
+
+class DistillationLens(Panel):
+    """A widget: sliders for everything that `draw_distillation` shows.
+
+    `numbers` is a `DistillationNumbers`.
+
+    Args:
+        student, teacher, images, class_names, distill: as in `TeacherAnswers`.
+        temperature: first value of its slider.
     """
 
     def __init__(
@@ -250,7 +193,7 @@ class DistillationLens(Panel):
         teacher,
         images: Sequence[np.ndarray],
         class_names: Sequence[str],
-        distill=None,
+        distill: ModuleType | None = None,
         temperature: float = 1.0,
     ):
         import ipywidgets as widgets
@@ -274,8 +217,10 @@ class DistillationLens(Panel):
         self._begin([widgets.HBox(row) for row in rows], controls)
 
     def _settle(self) -> None:
-        """The place where the teacher is surest and the channel with the largest loss, of the
-        picture and level that are chosen now.
+        """Set row, column and channel for the picture and level that are chosen now.
+
+        They become the position of the teacher's highest class score, and the channel with the
+        largest loss.
         """
         image, level = self.image.value, self.level.value
         shape = self.answers.features[level][0].shape[1:]
@@ -290,7 +235,7 @@ class DistillationLens(Panel):
 
     def _look(self):
         where = (self.row.value, self.column.value)
-        figure, numbers = draw_distillation(
+        figure = draw_distillation(
             self.answers,
             self.image.value,
             self.level.value,
@@ -299,4 +244,4 @@ class DistillationLens(Panel):
             where,
             self.shift.value,
         )
-        return numbers, figure
+        return figure.numbers, figure

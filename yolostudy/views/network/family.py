@@ -1,4 +1,4 @@
-"""The five sizes of the network side by side: how each is scaled, what it holds, what it costs.
+"""The five sizes of the network side by side: how each is scaled, and what it costs.
 
 Nothing is computed with real numbers: on torch's meta device a network has shapes and no values, so
 the largest one takes a tenth of a second and no memory.
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...canvas import drawing, style
 
-OTHER = "Ultralytics"  # whose figures stand beside ours
+OTHER = "Ultralytics"  # whose figures are shown beside ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Member:
     Attributes:
         width, ratio, depth: w, r and n, its scaling.
         channels: of P2 … P5.
-        bottlenecks: how many of them stand in all its rows together.
-        parameters: how many numbers training can change.
+        bottlenecks: their number in the whole network.
+        parameters: number of values that training can change.
         gflops: billions of floating-point operations for one image; a multiplication and an
             addition count as two.
-        their_parameters, their_gflops: what Ultralytics says about the same size, or None.
+        their_parameters, their_gflops: Ultralytics' figures for the same size, or None.
     """
 
     size: str
@@ -43,20 +43,20 @@ class Member:
     their_gflops: float | None = None
 
 
-def members(
+def family_members(
     num_classes: int = 80,
     image_size: int = 640,
     theirs: Mapping[str, tuple[int | None, float | None]] | None = None,
     network: ModuleType | None = None,
 ) -> list[Member]:
-    """Count every size of the family.
+    """Count parameters and operations of every size of the family.
 
     Args:
         num_classes: C; 80 for the published figures.
         image_size: pixels of the square image that the operations are counted for.
-        theirs: size -> (parameters, GFLOPs) from Ultralytics, to stand beside ours.
-        network: the module that has YOLO and SIZES; `yolostudy.network` of the edition in use where
-            none is given.
+        theirs: size -> (parameters, GFLOPs) from Ultralytics, to show beside ours.
+        network: the module that has YOLO and SIZES; by default `yolostudy.network` of the edition
+            in use.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -86,10 +86,10 @@ def members(
     return found
 
 
-class Table:
-    """The family as a table:
+class FamilyTable:
+    """The family as a table: HTML in a notebook, plain text elsewhere.
 
-    HTML in a notebook, plain text elsewhere. `rows` holds what it shows, as text.
+    `header` and `rows` hold what it shows, as text.
     """
 
     def __init__(self, family: Sequence[Member]):
@@ -124,15 +124,13 @@ class Table:
         return drawing.table(self.header, self.rows)
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    return "–" if value is None else f"{value:{form}}"
+def _or_dash(value: float | None, spec: str) -> str:
+    return "–" if value is None else f"{value:{spec}}"
 
 
 @style.house()
 def draw_family(family: Sequence[Member]) -> style.StudyFigure:
-    """Parameters and operations of every size as bars, with Ultralytics' figures as diamonds on
-    them.
-    """
+    """Parameters and operations of every size as bars, with Ultralytics' figures as diamonds."""
     figure, axes = style.figure(1, 2, height=3.4)
     at = np.arange(len(family))
     panels = (
@@ -164,4 +162,4 @@ def draw_family(family: Sequence[Member]) -> style.StudyFigure:
             ylim=(0, max(own) * 1.15),
         )
         axis.grid(axis="x", visible=False)
-    return figure
+    return figure.with_numbers(family)

@@ -1,8 +1,7 @@
-"""What fits on a card: batch × image size × size of the model as a table, each cell measured or
-predicted.
+"""What fits on a card: batch × image size × size of the model, each cell measured or predicted.
 
-What no prediction knows (see `memory`: workspaces, the CUDA context, memory in pieces) gets
-`reserve_gb`, which is an assumption.
+No prediction knows workspaces, the CUDA context and fragmented memory (see `lens.modules.memory`).
+`reserve_gb` is held back for them, which is an assumption.
 """
 
 from __future__ import annotations
@@ -20,8 +19,12 @@ from ...lens.modules.memory import PHASES, measure_memory, predict_memory
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row of the table: a network's size, a side in pixels, a batch; bytes at the peak, whether
-    measured, and whether it fits.
+    """One combination of the table, its memory, and whether it fits.
+
+    Attributes:
+        size: of the network. side: of the image, in pixels. batch: number of images.
+        bytes: at the peak of a training step.
+        measured: False where `bytes` is a prediction.
     """
 
     size: str
@@ -34,9 +37,9 @@ class Cell:
 
 
 class WhatFits:
-    """The table; text and HTML.
+    """The table, as text and as HTML.
 
-    `cells` holds every combination, `limit` and `reserve` are bytes.
+    `cells` holds every combination; `limit` and `reserve` are bytes.
     """
 
     def __init__(self, cells: Sequence[Cell], limit: int, reserve: int):
@@ -49,7 +52,7 @@ class WhatFits:
         return self._by_key[size, side, precision, batch]
 
     def largest(self, size: str, side: int, precision: str) -> int:
-        """The largest batch of the table that fits; 0 where none does."""
+        """The largest batch of the table that fits, or 0."""
         return max(
             (c.batch for c in self.cells if (c.size, c.side, c.precision) == (size, side, precision) and c.fits),
             default=0,
@@ -102,27 +105,27 @@ def what_fits(
     measure: bool | None = None,
     build: Callable | None = None,
 ) -> WhatFits:
-    """Which batch fits for which image and which size of the course's detector, its loss and the
-    average of its weights included.
+    """Which batch of training fits, for each image size and each size of the course's detector.
 
-    Two predictions are made for each size and precision, of a few seconds each; all else follows,
-    because memory grows in proportion to batch × pixels.
+    The loss and the average of the weights are included. Two predictions of a few seconds each are
+    made for each size and precision; the rest follows, because memory grows in proportion to
+    batch × pixels.
 
     Args:
-        limit_gb: the card's memory in GiB. reserve_gb: of it, held back for what no figure here
-            contains; a measured cell fits if its step ran in the rest. One that did not has no
-            measured bytes: its figure is the prediction.
-        boxes: objects in each image; the assigner's share grows with them.
-        measure: measure the cells that may fit, on the CUDA card and under the limit. Where there
-            is a card, if not said otherwise.
-        build: size -> (model, loss), where loss takes (outputs, batch=, side=); the course's
-            detector where none is given.
+        limit_gb: the card's memory in GiB. reserve_gb: the part of it that is held back for what no
+            prediction contains. A measured cell fits if its step ran in the rest; where it did not,
+            nothing was measured and the cell shows the prediction.
+        boxes: objects in each image; the assigner needs memory in proportion.
+        measure: measure the cells that may fit, on the CUDA card and under the limit. By default
+            where there is a card.
+        build: size -> (model, loss), where loss takes (outputs, batch=, side=); by default the
+            course's detector of the edition in use.
     """
     import torch
 
     limit, reserve = int(limit_gb * 2**30), int(reserve_gb * 2**30)
     measure = torch.cuda.is_available() if measure is None else measure
-    build = build or (lambda size: _detector(size, num_classes, boxes))
+    build = build or (lambda size: course_detector(size, num_classes, boxes))
     cells = []
     for size in sizes:
         for precision in precisions:
@@ -139,9 +142,7 @@ def what_fits(
 
 
 def _line(build: Callable, size: str, precision: str, optimizer: str, side: int = 192) -> list[tuple[float, float]]:
-    """Fixed bytes and bytes for each pixel of the batch, phase by phase, from two small
-    predictions.
-    """
+    """Fixed bytes and bytes for each pixel, phase by phase, from two small predictions."""
     import torch
 
     found = []
@@ -158,7 +159,7 @@ def _line(build: Callable, size: str, precision: str, optimizer: str, side: int 
 def _measured_cell(
     build: Callable, size: str, side: int, batch: int, precision: str, optimizer: str, limit: int
 ) -> int | None:
-    """Bytes at the peak on the card, under the limit; None where the memory runs out."""
+    """Bytes at the peak on the card, under the limit, or None where the memory runs out."""
     import torch
 
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
@@ -178,7 +179,7 @@ def _measured_cell(
         torch.cuda.empty_cache()
 
 
-def _detector(size: str, num_classes: int, boxes: int) -> tuple:
+def course_detector(size: str, num_classes: int, boxes: int) -> tuple:
     """The course's detector of the edition in use, and its loss over random boxes."""
     import torch
 
@@ -201,8 +202,9 @@ def _detector(size: str, num_classes: int, boxes: int) -> tuple:
 
 @style.house()
 def draw_what_fits(table: WhatFits) -> style.StudyFigure:
-    """One field for each network, side and batch: green fits, orange does not; hatched is measured,
-    plain is predicted.
+    """One field for each network, side and batch.
+
+    Green fits, orange does not; hatched is measured, plain is predicted.
     """
     rows = list(dict.fromkeys((cell.size, cell.side) for cell in table.cells))
     figure, axes = style.figure(1, len(table.precisions), height=1.4 + 0.27 * len(rows), sharey=True, squeeze=False)
@@ -223,4 +225,4 @@ def draw_what_fits(table: WhatFits) -> style.StudyFigure:
     origin = "predicted" if not measured else "measured where hatched, else predicted"
     room = f"{table.limit / 2**30:.3g} GiB with {table.reserve / 2**30:.2g} GiB to spare"
     figure.suptitle(f"GiB at the peak of a training step, {origin}; green fits in {room}", fontsize=10)
-    return figure
+    return figure.with_numbers(table.cells)

@@ -1,7 +1,7 @@
 """Training curves: read back from `results.csv`, or drawn while the training runs.
 
-A row holds some of the columns of COLUMNS; what was not measured in an epoch (mAP, when validation
-is rare) is an empty cell and becomes NaN.
+A row holds some of the columns of COLUMNS. A value that was not measured in an epoch (mAP, when
+validation is rare) is an empty cell and becomes NaN.
 """
 
 from __future__ import annotations
@@ -15,32 +15,19 @@ from matplotlib.ticker import MaxNLocator
 
 from ...canvas import style
 from ...canvas.panel import InPlace
+from ..columns import COLUMNS, LOSS_PARTS, TAUGHT
 
-COLUMNS = (
-    "epoch",
-    "seconds",
-    "images",
-    "lr",
-    "loss",
-    "box",
-    "cls",
-    "dfl",
-    "feature",
-    "response",
-    "map50",
-    "map50_95",
-    "val_seconds",
-)
 AXES = {"epoch": "epoch", "seconds": "seconds of training", "images": "images seen"}
-PARTS = ("box", "cls", "dfl", "feature", "response")
 
 
 def read_results(run: Path | str) -> dict[str, np.ndarray]:
-    """The columns of a run's `results.csv`, given the file or the run's folder. Every column of
-    COLUMNS is there, NaN where empty.
+    """The columns of a run's `results.csv`; every column of COLUMNS is there, NaN where empty.
 
-    Errors: ValueError that names file and line for a missing file, an empty one, or a cell that is
-    no number.
+    Args:
+        run: the file, or the run's folder.
+
+    Errors: ValueError, with file and line, for a missing file, an empty one, or a cell that is no
+    number.
     """
     path = Path(run)
     path = path / "results.csv" if path.is_dir() else path
@@ -63,28 +50,27 @@ def read_results(run: Path | str) -> dict[str, np.ndarray]:
     return _columns(rows)
 
 
-def plot_runs(runs: Path | str | Mapping[str, Path | str], x: str = "epoch") -> tuple[style.StudyFigure, dict]:
+def plot_runs(runs: Path | str | Mapping[str, Path | str], x: str = "epoch") -> style.StudyFigure:
     """Loss, learning rate and mAP of one run, or of several by name.
 
-    Args:
-        runs: a run folder or results.csv, or a dictionary label → one of these.
-        x: "epoch", "seconds" or "images".
+    Its numbers: label -> epochs, seconds, last_loss, best_map50, best_map50_95, best_epoch (None
+    where nothing was measured); the label of a single run is "".
 
-    Returns:
-        the figure, and per run: epochs, seconds, last_loss, best_map50, best_map50_95, best_epoch
-            (None where nothing was measured).
+    Args:
+        runs: a run folder or results.csv, or a dictionary label -> one of these.
+        x: "epoch", "seconds" or "images".
     """
     named = (
         {label: read_results(run) for label, run in runs.items()}
         if isinstance(runs, Mapping)
         else {"": read_results(runs)}
     )
-    return draw(named, x)
+    return _draw_columns(named, x)
 
 
 @style.house()
-def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tuple[style.StudyFigure, dict]:
-    """As `plot_runs`, from columns in memory."""
+def _draw_columns(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> style.StudyFigure:
+    """The picture of `plot_runs`, from columns in memory."""
     if x not in AXES:
         raise ValueError(f"plot_runs: unknown x axis {x!r}; known: {', '.join(AXES)}.")
     figure, (losses, rate, quality) = style.figure(1, 3, sharex=True, width_ratios=(1.15, 0.8, 1.15))
@@ -96,7 +82,7 @@ def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tupl
             _line(losses, at, columns["loss"], color=colour, label=label)
         else:
             _line(losses, at, columns["loss"], color=style.INK, label="total")
-            for part, part_colour in zip(PARTS, style.CYCLE, strict=False):
+            for part, part_colour in zip((*LOSS_PARTS, *TAUGHT), style.CYCLE, strict=False):
                 _line(losses, at, columns[part], color=part_colour, label=part)
         _line(rate, at, columns["lr"], color=colour)
         _line(quality, at, columns["map50"], color=colour, label=label if several else "at IoU 0.5")
@@ -127,16 +113,17 @@ def draw(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch") -> tupl
     losses.legend(loc="upper right", ncols=2 if len(losses.lines) > 4 else 1)
     if quality.lines:
         quality.legend(loc="lower right")
-    return figure, {label: _numbers(columns) for label, columns in runs.items()}
+    return figure.with_numbers({label: _numbers(columns) for label, columns in runs.items()})
 
 
 class LiveCurves:
-    """Curves that redraw in place while a notebook trains. In a terminal it draws nothing and only
-    keeps the rows.
+    """Curves that redraw in place while a notebook trains.
+
+    In a terminal nothing is drawn, and the rows are kept all the same.
 
     Args:
         x: the horizontal axis, as in `plot_runs`.
-        pause: least seconds between two drawings; they take a twentieth of the time at most.
+        pause: minimum seconds between two drawings; they take at most a twentieth of the time.
     """
 
     def __init__(self, x: str = "epoch", pause: float = 2.0):
@@ -144,22 +131,19 @@ class LiveCurves:
         self.rows: list[dict] = []
 
     def update(self, row: Mapping) -> None:
-        """Add the numbers of an epoch; keys as in COLUMNS, missing ones and None allowed."""
+        """Add the numbers of an epoch; keys as in COLUMNS, some may be missing or None."""
         self.rows.append({key: value for key, value in row.items() if value is not None})
         if self.place.due:
             self.redraw()
 
     def redraw(self) -> None:
-        """Draw now.
-
-        The trainer's hook calls this once more at the end, so that the last epochs show.
-        """
+        """Draw now; the trainer's hook calls this at the end, so that the last epochs show."""
         if self.rows:
-            self.place.show(lambda: draw({"": _columns(self.rows)}, self.x)[0])
+            self.place.show(lambda: _draw_columns({"": _columns(self.rows)}, self.x))
 
     @property
     def numbers(self) -> dict:
-        """As `plot_runs` gives them for one run; empty before the first row."""
+        """The numbers of `plot_runs` for this run; empty before the first row."""
         return _numbers(_columns(self.rows)) if self.rows else {}
 
 
@@ -172,9 +156,7 @@ def _columns(rows: Iterable[Mapping]) -> dict[str, np.ndarray]:
 
 
 def _line(axes, x: np.ndarray, y: np.ndarray, **options) -> None:
-    """A line through the points that were measured; nothing, not even a legend, when there are
-    none.
-    """
+    """A line through the points that were measured; without any there is no legend either."""
     known = np.isfinite(x) & np.isfinite(y)
     if known.any():
         axes.plot(x[known], y[known], marker="o" if known.sum() < 3 else None, markersize=4, **options)

@@ -1,10 +1,7 @@
-"""Who learns: the gradient norm of every module at every update, and what two states of a network
-differ in.
-"""
+"""Who learns: the gradient norm of every module at every update of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +16,9 @@ class GradientNorms:
     """The norm of each module's gradients at each update of the weights.
 
     Attributes:
-        modules: (M) names. norms: (updates, M); 0 where no gradient came.
-        parameters: (M,) how many numbers each module could learn.
+        modules: (M,) names.
+        norms: (updates, M); 0 where no gradient came.
+        parameters: (M,) number of parameters of each module.
     """
 
     modules: tuple[str, ...]
@@ -34,7 +32,7 @@ class GradientNorms:
 
     @property
     def silent_share(self) -> float:
-        """How much of the network never got a gradient, by parameters."""
+        """The share of the parameters that never got a gradient."""
         quiet = [name in self.silent for name in self.modules]
         return float(self.parameters[quiet].sum() / max(1, self.parameters.sum()))
 
@@ -45,28 +43,26 @@ class GradientNorms:
 
 
 class GradientRecorder:
-    """Writes down gradient norms while it is entered, and is gone afterwards, whatever ended the
-    block.
+    """Records gradient norms inside a `with` block, and leaves nothing behind.
 
         with GradientRecorder(model) as recorder:
             trainer.train()
         draw_gradients(recorder.numbers)
 
-    It listens at the moment before an optimizer changes the weights, so it sees what the update is
-    made of: after clipping, and after a gradient scaler has been taken out. Any optimizer of torch
-    will do, and none has to be named; one that holds no parameter of the model is not looked at.
+    It records just before an optimizer changes the weights: after clipping, and after a gradient
+    scaler has unscaled. It works with any optimizer of torch and need not be told which; optimizers
+    without a parameter of the model are ignored.
 
     Args:
         model: whose modules are watched.
-        depth: how many parts of a parameter's name make a module: 1 gives backbone, neck, head; 2
-            gives backbone.stem and so on.
+        depth: parts of a parameter's name that make a module: 1 gives backbone, neck, head; 2 gives
+            backbone.stem and so on.
     """
 
     def __init__(self, model, depth: int = 2):
         groups: dict[str, list] = {}
         for name, parameter in model.named_parameters():
-            path = name.split(".")[:-1][:depth]
-            groups.setdefault(".".join(path) or "(the model)", []).append(parameter)
+            groups.setdefault(module_of(name, depth), []).append(parameter)
         self.groups, self.rows, self._handle = groups, [], None
 
     def __enter__(self) -> GradientRecorder:
@@ -97,23 +93,26 @@ class GradientRecorder:
             row.append(
                 torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(())
             )
-        self.rows.append([value.detach() for value in row])  # not read here: reading would wait for the device
+        # not converted to numbers here: that would wait for the device
+        self.rows.append([value.detach() for value in row])
 
     @property
     def numbers(self) -> GradientNorms:
-        """What was recorded so far."""
+        """The norms that were recorded so far."""
         norms = np.array([[float(value) for value in row] for row in self.rows], dtype=np.float64)
         norms = norms.reshape(len(self.rows), len(self.groups))
         counts = np.array([sum(parameter.numel() for parameter in group) for group in self.groups.values()])
         return GradientNorms(tuple(self.groups), norms, counts)
 
 
+def module_of(parameter: str, depth: int) -> str:
+    """The module that a parameter is counted to: the first `depth` parts of its name."""
+    return ".".join(parameter.split(".")[:-1][:depth]) or "(the model)"
+
+
 @style.house()
 def draw_gradients(numbers: GradientNorms, title: str = "gradient norm at each update") -> style.StudyFigure:
-    """A strip for each module, over the updates; grey where no gradient came.
-
-    On the right the median.
-    """
+    """A strip for each module over the updates, grey without a gradient; right, the median."""
     count = len(numbers.modules)
     figure, (strips, bars) = style.figure(1, 2, height=1.3 + 0.23 * count, width_ratios=(3, 1), sharey=True)
     known = numbers.norms[np.isfinite(numbers.norms) & (numbers.norms > 0)]
@@ -153,78 +152,4 @@ def draw_gradients(numbers: GradientNorms, title: str = "gradient norm at each u
         bars.set_xscale("log")
         bars.set_xlim(left=float(np.nanmin(typical)) / 3)
     bars.tick_params(labelleft=False)
-    return figure
-
-
-@dataclass(frozen=True, eq=False)
-class Movement:
-    """How far the parts of a network have moved between two states, each relative to the norm that
-    it had before.
-
-    Attributes:
-        modules: (M) names. weights: (M,) parameters. statistics: (M,) floating-point buffers. NaN
-            where a module has none.
-        counters: number of integer buffers that changed.
-    """
-
-    modules: tuple[str, ...]
-    weights: np.ndarray
-    statistics: np.ndarray
-    counters: int
-
-    @property
-    def still(self) -> bool:
-        """Nothing has moved at all."""
-        return not (np.nansum(self.weights) or np.nansum(self.statistics) or self.counters)
-
-
-def what_moved(before: Mapping, model, depth: int = 2) -> Movement:
-    """Compare a model with a copy of its own `state_dict()` that was made before.
-
-    Args:
-        before: name → tensor, copies: `copy.deepcopy(model.state_dict())`.
-        depth: as in `GradientRecorder`.
-    """
-    weights = {name for name, _ in model.named_parameters()}
-    sums: dict[str, np.ndarray] = {}  # squares: weights moved, weights before, statistics moved, statistics before
-    counters = 0
-    for name, now in model.state_dict().items():
-        if name not in before:
-            raise ValueError(f"the state from before has no {name!r}: it is of another network.")
-        then = before[name]
-        group = sums.setdefault(".".join(name.split(".")[:-1][:depth]) or "(the model)", np.zeros(4))
-        if not now.is_floating_point():
-            counters += int(bool((now != then).any()))
-            continue
-        at = 0 if name in weights else 2
-        group[at] += float((now.detach().double() - then.double()).square().sum())
-        group[at + 1] += float(then.double().square().sum())
-
-    def share(at: int) -> np.ndarray:
-        values = [
-            (np.sqrt(row[at] / row[at + 1]) if row[at + 1] else np.inf if row[at] else np.nan) for row in sums.values()
-        ]
-        return np.array(values)
-
-    return Movement(tuple(sums), share(0), share(2), counters)
-
-
-@style.house()
-def draw_movement(numbers: Mapping[str, Movement]) -> style.StudyFigure:
-    """Weights and running statistics of each module, for one training or several, beside one
-    another. No bar: it did not move.
-    """
-    figure, panels = style.figure(
-        1, len(numbers), height=1.4 + 0.23 * max(len(one.modules) for one in numbers.values()), squeeze=False
-    )
-    first = next(iter(numbers.values())).modules
-    for column, (axes, (label, one)) in enumerate(zip(panels[0], numbers.items())):
-        rows = np.arange(len(one.modules))
-        axes.barh(rows - 0.2, one.weights, 0.36, color=style.CYCLE[0], label="weights")
-        axes.barh(rows + 0.2, one.statistics, 0.36, color=style.CYCLE[1], label="running statistics")
-        axes.set_yticks(rows, one.modules, fontsize=9)
-        axes.tick_params(labelleft=column == 0 or one.modules != first)
-        axes.set(ylim=(len(rows) - 0.5, -0.5), title=label, xlabel="moved, share of what it was")
-        axes.set_xlim(left=0)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    return figure
+    return figure.with_numbers(numbers)

@@ -1,6 +1,4 @@
-"""The learning rate as a plan: what a schedule, your `WarmupCosine` or any other, asks of every
-step of a run.
-"""
+"""The learning rate of every step of a run, as a schedule plans it."""
 
 from __future__ import annotations
 
@@ -31,28 +29,28 @@ class RatePlan:
 
     @property
     def largest_rise(self) -> float:
-        """How much the rate grows in one step at most, the first step counted from 0.
+        """The largest increase of the rate in one step; the first step counts from 0.
 
-        A run without a warm-up has its whole peak here.
+        A run without a warm-up rises by its whole peak.
         """
         return float(np.diff(self.rates, prepend=0.0).max())
 
     @property
     def mean_share(self) -> float:
-        """The mean rate over its peak: how much of what the rate allows a run really uses."""
+        """The mean rate over its peak."""
         return float(self.rates.mean() / self.peak) if self.peak else 0.0
 
 
 def plan_rate(schedule: Callable[[int, float], float], steps: int, rate: float = 1.0) -> RatePlan:
-    """Ask a schedule for the factor of every step, as a run of so many steps would.
+    """Ask a schedule for the factor of every step, as a run would.
 
     Args:
         schedule: (steps done so far, share of the run that is done) -> factor, such as a
             `training.WarmupCosine`.
-        rate: what the factor is multiplied with.
+        steps: length of the run.
+        rate: multiplied with the factor.
 
-    Raises:
-        ValueError: the schedule gave something that is no finite number.
+    Errors: ValueError where the schedule gives no finite number.
     """
     factors = [schedule(step, step / steps) for step in range(steps)]
     wrong = next((step for step, factor in enumerate(factors) if not _is_number(factor)), None)
@@ -72,12 +70,11 @@ def _is_number(value: object) -> bool:
 
 @style.house()
 def draw_rates(plans: Mapping[str, RatePlan], unit: str = "step", behind: Sequence[str] = ()) -> style.StudyFigure:
-    """Learning rates over a run, on a linear and on a logarithmic axis: the one shows the warm-up,
-    the other the end.
+    """Learning rates over a run: the linear axis shows the warm-up, the logarithmic one the end.
 
     Args:
-        unit: what the plans have one rate for each of.
-        behind: labels of plans that stand dashed and grey behind the others.
+        unit: of the plans' rates, "step" or "epoch".
+        behind: labels of plans that are drawn dashed and grey behind the others.
     """
     figure, panels = style.figure(1, 2)
     for axes, scale in zip(panels, ("linear", "log")):
@@ -96,19 +93,18 @@ def draw_rates(plans: Mapping[str, RatePlan], unit: str = "step", behind: Sequen
     panels[0].set_ylim(bottom=0)
     panels[0].yaxis.set_major_formatter("{x:g}")
     panels[1].legend(loc="lower left")
-    return figure
+    return figure.with_numbers(plans)
 
 
 class RateDesigner(Panel):
-    """Sliders for the peak, the warm-up, the end and the length of a run, over the plan that comes
-    of them.
+    """A widget: sliders for the peak, the warm-up, the end and the length of a run, over its plan.
 
     `numbers` is the `RatePlan`; the dashed line is the same run without a warm-up.
 
     Args:
         schedule: makes a schedule of (warmup_steps, final); by default the class
             `training.WarmupCosine`.
-        rate, warmup, final, steps: where the sliders stand at first.
+        rate, warmup, final, steps: first values of the sliders.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""The loss of several runs side by side, each over the learning rate that it had.
+"""The loss of several runs side by side, each over its learning rate.
 
-Per epoch, `curves` draws what `results.csv` holds. Here a run is a list of steps, because a short
-run has few epochs and a bad one shows itself within the first of them.
+Here a run is a list of steps, because a short run has few epochs and a bad one shows within the
+first of them. For a whole training, `curves` draws the epochs of `results.csv`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class RunCurve:
 
     @property
     def broken_at(self) -> float | None:
-        """Where the loss is not finite for the first time, in a run that measured it everywhere
-        else.
-        """
+        """The first position at which the loss is not finite, or None."""
         wrong = ~np.isfinite(self.loss)
         return float(self.at[wrong.argmax()]) if wrong.any() else None
 
 
 def smoothed(values: Sequence[float], weight: float) -> np.ndarray:
-    """Exponential average that starts unbiased, as TensorBoard's slider has it: 0 changes nothing,
-    0.9 averages about ten values.
+    """The unbiased exponential average, as TensorBoard's slider shows it.
 
     A value that is not finite is left out of the average, and is NaN in the result.
+
+    Args:
+        weight: 0 changes nothing, 0.9 averages about ten values.
     """
     result, total, norm = np.full(len(values), np.nan), 0.0, 0.0
     for index, value in enumerate(values):
@@ -60,8 +60,8 @@ def compare_runs(runs: Mapping[str, object], smoothing: float = 0.8, x: str = "s
     """The loss of several runs.
 
     Args:
-        runs: label → a `RunTape`, a run folder or its results.csv, or columns by name with at least
-            `x`, "loss" and "lr".
+        runs: label -> a `RunTape`, a run folder or its results.csv, or columns by name with at
+            least `x`, "loss" and "lr".
         smoothing: 0…1, see `smoothed`.
         x: "step", or for runs from a file "epoch", "seconds" or "images".
     """
@@ -80,8 +80,9 @@ def compare_runs(runs: Mapping[str, object], smoothing: float = 0.8, x: str = "s
 
 @style.house()
 def draw_runs(numbers: Mapping[str, RunCurve], x: str = "step", log: bool = False) -> style.StudyFigure:
-    """One column for each run: its loss, pale as measured and full as smoothed, over its learning
-    rate. The others are grey.
+    """One column for each run: its loss over its learning rate, with the other runs in grey.
+
+    The loss is pale as measured and in full colour as smoothed.
     """
     figure, panels = style.figure(
         2, len(numbers), height=4.4, sharex=True, sharey="row", squeeze=False, height_ratios=(2.4, 1)
@@ -109,20 +110,19 @@ def draw_runs(numbers: Mapping[str, RunCurve], x: str = "step", log: bool = Fals
         first.set_ylim(0, 1.08 * top)
     first.set_ylabel("loss")
     panels[1, 0].set_ylabel("learning rate")
-    if (
-        len({curve.rate[np.isfinite(curve.rate)].max() for curve in numbers.values() if np.isfinite(curve.rate).any()})
-        > 1
-    ):
-        panels[1, 0].set_yscale("log")  # runs whose rates lie a factor of a hundred apart would be a line on the floor
+    peaks = {curve.rate[np.isfinite(curve.rate)].max() for curve in numbers.values() if np.isfinite(curve.rate).any()}
+    if len(peaks) > 1:
+        panels[1, 0].set_yscale("log")  # on a linear axis a rate a hundred times smaller would lie on the floor
     else:
         panels[1, 0].set_ylim(bottom=0)
         panels[1, 0].yaxis.set_major_formatter("{x:g}")
-    return figure
+    return figure.with_numbers(numbers)
 
 
 class RunBench(Panel):
-    """A slider for the smoothing and a switch for the axis over several runs; `numbers` as
-    `compare_runs` gives them.
+    """A widget: several runs, with a slider for the smoothing and a switch for the axis.
+
+    `numbers` is what `compare_runs` gives.
     """
 
     def __init__(self, runs: Mapping[str, object], smoothing: float = 0.8, x: str = "step"):
@@ -143,12 +143,13 @@ class RunBench(Panel):
 
 
 class RunTape:
-    """The steps of one run, redrawn in place while it trains, beside runs from before. In a
-    terminal it draws nothing.
+    """The steps of one run, redrawn in place while it trains, beside earlier runs.
+
+    In a terminal it draws nothing.
 
     Args:
-        label: what stands over this run. beside: label → earlier runs, as in `compare_runs`.
-        pause: least seconds between two drawings; they take a twentieth of the time at most.
+        label: the title of this run. beside: label -> earlier runs, as in `compare_runs`.
+        pause: minimum seconds between two drawings; they take at most a twentieth of the time.
     """
 
     def __init__(
@@ -165,7 +166,8 @@ class RunTape:
     def update(self, loss: float, rate: float, last: bool = False) -> None:
         """Add a step: its loss, a number or a tensor of one, and its learning rate.
 
-        `last` draws in any case.
+        Args:
+            last: draw in any case.
         """
         self.rows.append((float(loss), float(rate)))
         if last or self.place.due:

@@ -1,0 +1,15 @@
+"""The names of a training's numbers: the parts of the loss, and the columns of `results.csv`."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+# the fields of `losses.LossParts` behind the total -> how a picture writes them
+LOSS_PARTS = MappingProxyType({"box": "box", "cls": "class", "dfl": "DFL"})
+TAUGHT = ("feature", "response")  # what a teacher adds to the loss
+COLUMNS = (
+    *("epoch", "seconds", "images", "lr", "loss"),
+    *LOSS_PARTS,
+    *TAUGHT,
+    *("map50", "map50_95", "val_seconds"),
+)
