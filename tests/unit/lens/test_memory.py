@@ -337,7 +337,7 @@ def test_a_network_that_breaks_off_says_what_both_sides_expected(code, name, exp
     table = shapes(Breaks(code), torch.zeros(1, 3, 6, 6))
     assert table.broken.name == name and expected in table.broken.expected
     assert sum(row.broke for row in table.rows) == 1 and next(row for row in table.rows if row.broke).name == name
-    assert table.broken.place.startswith("test_lens_memory.py:") and table.broken.error in str(table)
+    assert table.broken.place.startswith("test_memory.py:") and table.broken.error in str(table)
     assert table._repr_html_().count("background") == 1 and str(table).count("\n>") + str(table).startswith(">") == 1
 
 
