@@ -5,7 +5,7 @@ forgets.
 import torch
 from torch import nn
 
-from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.lens import NaNMicroscope
 from yolostudy.study.museum import Room
 
 TEACHER, CHANNELS, RESPONSE, SUM = (

@@ -10,6 +10,7 @@ from tests.recorded import calls, chain_to_the_loss, pose_epoch, profilers
 from yolostudy.canvas import style
 from yolostudy.lens.calls import browser as call_browser
 from yolostudy.lens.calls import tree as call_tree
+from yolostudy.lens.calls.picture import MAX_ROWS, draw_chain, draw_tree
 
 
 @pytest.fixture(autouse=True)
@@ -81,13 +82,12 @@ def test_json_knows_no_nan():
 
 
 def test_the_pictures(pose, chain):
-    figure, numbers = call_tree.draw_tree(pose[0], chain)
-    assert len(numbers["marked"]) == 4 and numbers["rows"] <= call_tree.ROWS
+    whole = draw_tree(pose[0], chain)
+    assert len(whole.numbers["marked"]) == 4 and whole.numbers["rows"] <= MAX_ROWS
+    assert len(style.as_png(whole)) <= style.MAX_BYTES
+    figure = draw_chain(chain)
+    assert figure.numbers["places"][-1].startswith("ultralytics/utils/loss.py:")
     assert len(style.as_png(figure)) <= style.MAX_BYTES
-    figure, numbers = call_tree.draw_chain(chain)
-    assert (
-        numbers["places"][-1].startswith("ultralytics/utils/loss.py:") and len(style.as_png(figure)) <= style.MAX_BYTES
-    )
 
 
 def test_the_source_of_a_call(chain):
@@ -115,12 +115,12 @@ def test_the_browser(pose, chain):
     browser = call_browser.CallTree(tree, chain)
     shown = browser.numbers["visible"]
     assert "v8DetectionLoss.__call__ of v8PoseLoss" in shown and len(shown) < browser.numbers["rows"]
-    browser.search.value = "init_criterion"
+    browser.controls.search.value = "init_criterion"
     assert browser.numbers["matches"] == 2 and browser.numbers["chosen"] == "PoseModel.init_criterion"
-    assert browser.numbers["source_lines"] >= 3 and "def init_criterion" in browser.detail.value
-    browser.search.value = "no such name"
+    assert browser.numbers["source_lines"] >= 3 and "def init_criterion" in browser.controls.detail.value
+    browser.controls.search.value = "no such name"
     assert browser.numbers["visible"] == [] and browser.numbers["chosen"] == ""
-    browser.search.value = ""
+    browser.controls.search.value = ""
     browser.close_all()
     assert browser.numbers["visible"] == ["record", "BaseTrainer.train of PoseTrainer"]
     browser.choose("BaseTrainer.train of PoseTrainer")
@@ -129,7 +129,7 @@ def test_the_browser(pose, chain):
     browser.toggle()
     assert len(browser.numbers["visible"]) == 2
     browser.choose("v8DetectionLoss.__call__ of v8PoseLoss")
-    assert "keypoints" in browser.detail.value
+    assert "keypoints" in browser.controls.detail.value
     assert {"image/png", "text/plain"} <= set(browser._repr_mimebundle_())
     page = call_browser.page(tree, chain=chain)
     assert (
