@@ -9,7 +9,7 @@ import os
 import sys
 
 __version__ = "0.1.0"
-__all__ = ["describe", "use", "using"]
+__all__ = ["describe", "passing", "use", "using"]
 
 
 def __getattr__(name: str):

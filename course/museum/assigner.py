@@ -2,7 +2,7 @@
 
 import torch
 
-from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.lens import NaNMicroscope
 from yolostudy.study.museum import Room
 
 a_float_mask = Room(

@@ -2,8 +2,7 @@
 
 import torch
 
-from yolostudy.lens.modules.divergence import copy_weights, first_divergence
-from yolostudy.lens.modules.shape_table import shapes
+from yolostudy.lens import copy_weights, first_divergence, shapes
 from yolostudy.study.museum import Room, frames
 
 MODULE, SPPF = "blocks.ConvModule", "blocks.SPPF"

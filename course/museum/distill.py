@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.lens import NaNMicroscope
 from yolostudy.study.museum import Room
 
 TEACHER, CHANNELS, RESPONSE, SUM = (

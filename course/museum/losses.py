@@ -2,7 +2,7 @@
 
 import torch
 
-from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.lens import NaNMicroscope
 from yolostudy.study.museum import Room, frames
 
 from ._props import DETECTOR, TARGETS, inside, raw_maps, span, words

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from yolostudy.lens.modules.divergence import copy_weights, first_divergence
+from yolostudy.lens import copy_weights, first_divergence
 from yolostudy.study.museum import Room, frames
 
 fractions = Room(

@@ -26,8 +26,8 @@ yolostudy.use("reference")
 from tests.benchmarks.report import show  # noqa: E402
 from yolostudy.bridge import ultralytics as oracle  # noqa: E402
 from yolostudy.engine import Trainer  # noqa: E402
-from yolostudy.lens.nan.microscope import NaNMicroscope  # noqa: E402
-from yolostudy.lens.nan.trainers import flight_recorder as recorder  # noqa: E402
+from yolostudy.lens import NaNMicroscope  # noqa: E402
+from yolostudy.lens import flight_recorder as recorder  # noqa: E402
 from yolostudy.losses import DetectionLoss  # noqa: E402
 from yolostudy.network import YOLO  # noqa: E402
 from yolostudy.training import Precision, build_optimizer, train_step  # noqa: E402

@@ -84,7 +84,7 @@ def allocator_check(options: argparse.Namespace, precision: str) -> tuple[float,
 
     model = YOLO(20, options.size).train()
     shape = (options.batch, 3, options.side, options.side)
-    step = memory._counted(model, shape, None, precision, "none", False, real=False, block=1)
+    step = memory.count_step(model, shape, None, precision, "none", False, real=False, block=1)
     predicted = step.peak - step.most["weights"] - step.most["buffers"]
 
     def run() -> None:

@@ -1,8 +1,5 @@
-"""The call trace: what it writes down of a real trainer, of ours and of a plain loop, that nothing
-stays behind, its views and exports.
-"""
+"""The call trace: what it writes down of a real trainer, of ours and of a plain loop, and that nothing stays behind."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -15,19 +12,12 @@ import torch
 from torch import nn
 
 from solutions import trace
+from tests.recorded import calls, chain_to_the_loss, pose_epoch, profilers
 from yolostudy.bridge import scenes
-from yolostudy.bridge import ultralytics as bridge
-from yolostudy.canvas import style
 from yolostudy.command import trace as command
-from yolostudy.lens.calls import browser as call_browser
 from yolostudy.lens.calls import tree as call_tree
 
 KEYS = {"batch_idx", "bboxes", "cls", "im_file", "img", "keypoints", "ori_shape", "ratio_pad", "resized_shape"}
-
-
-def profilers() -> int:
-    tools = [sys.monitoring.get_tool(number) for number in range(6)] if hasattr(sys, "monitoring") else []
-    return (sys.getprofile() is not None) + sum(tool is not None for tool in tools)
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +25,6 @@ def _nothing_stays():
     before = profilers()
     yield
     assert profilers() == before
-
-
-def calls(tree) -> int:
-    return 1 + sum(map(calls, tree.calls))
 
 
 def owners(chain) -> list[str]:
@@ -51,17 +37,12 @@ def owners(chain) -> list[str]:
 
 @pytest.fixture(scope="module")
 def pose():
-    """One epoch of the real PoseTrainer, recorded; with the seconds that it took."""
-    bridge.load()
-    started = time.perf_counter()
-    with scenes.trainer("pose") as trainer:
-        tree = trace.record(trainer.train, packages=("ultralytics",))
-    return tree, time.perf_counter() - started
+    return pose_epoch()
 
 
 @pytest.fixture(scope="module")
 def chain(pose):
-    return trace.path_between(pose[0], "BaseTrainer._do_train", "v8PoseLoss.__call__")
+    return chain_to_the_loss(pose[0])
 
 
 def test_the_chain_from_the_training_loop_to_the_loss(pose, chain):
@@ -286,103 +267,6 @@ except ValueError: pass
 tools = [sys.monitoring.get_tool(n) for n in range(6)] if hasattr(sys, "monitoring") else []
 print("left behind", (sys.getprofile() is not None) + sum(t is not None for t in tools))
 """
-
-
-# Views and exports
-# --------------------------------------------------------------------------------------------------
-
-
-def test_repeated_calls_are_one_row():
-    tree = trace.record(boom_in_turn, 4, packages=(__name__,))
-    row = call_tree.fold(tree).children[0]
-    (quiet,) = row.children
-    assert (quiet.name, quiet.count, quiet.children[0].count, quiet.total) == ("boom_quietly", 4, 4, 8)
-    assert quiet.seconds == pytest.approx(sum(call.seconds for call in tree.calls[0].calls))
-    text = call_tree.as_text(tree, times=False)
-    assert text.splitlines() == ["record", "└─ boom_in_turn", "   └─ boom_quietly × 4", "      └─ boom × 4"]
-
-
-def test_exports_hold_every_call(pose, chain):
-    tree, _ = pose
-    nested = json.loads(call_tree.as_json(tree))
-    assert calls_of_json(nested) == calls(tree)
-    events = json.loads(call_tree.as_chrome(tree))["traceEvents"]
-    assert len(events) == calls(tree) and {event["ph"] for event in events} == {"X"}
-    assert all(event["ts"] >= 0 and event["dur"] >= 0 for event in events)
-    assert any(event["name"] == "v8DetectionLoss.__call__ of v8PoseLoss" for event in events)
-    flow = call_tree.as_mermaid(tree, chain=chain).splitlines()
-    assert (
-        flow[0] == "flowchart LR" and len(flow) == 1 + 4 + 3 and "v8PoseLoss<br/>ultralytics/utils/loss.py:" in flow[4]
-    )
-    whole = call_tree.as_mermaid(tree, depth=2).splitlines()
-    assert whole[0] == "flowchart TD" and sum("-->" in line for line in whole) == sum("[" in line for line in whole) - 1
-
-
-def calls_of_json(call) -> int:
-    return 1 + sum(map(calls_of_json, call["calls"]))
-
-
-def test_json_knows_no_nan():
-    tree = trace.record(float, "nan")
-    assert json.loads(call_tree.as_json(tree), parse_constant=pytest.fail)["result"] == "nan"
-
-
-def test_the_pictures(pose, chain):
-    figure, numbers = call_tree.draw_tree(pose[0], chain)
-    assert len(numbers["marked"]) == 4 and numbers["rows"] <= call_tree.ROWS
-    assert len(style.as_png(figure)) <= style.MAX_BYTES
-    figure, numbers = call_tree.draw_chain(chain)
-    assert (
-        numbers["places"][-1].startswith("ultralytics/utils/loss.py:") and len(style.as_png(figure)) <= style.MAX_BYTES
-    )
-
-
-def test_the_source_of_a_call(chain):
-    text = call_tree.source(call_tree.fold(chain[-1]))
-    assert text.startswith("def __call__(") and "parse_output" in text
-    assert call_tree.source(call_tree.fold(trace.Call("record"))) == ""
-
-
-def test_one_word_records_and_browses():
-    from yolostudy import lens
-
-    def outer(number):
-        return inner(number) + 1
-
-    def inner(number):
-        return 2 * number
-
-    browser = lens.trace(outer, 3, packages=(__name__,), between=("outer", "inner"))
-    assert [name.rpartition(".")[2] for name in browser.numbers["visible"]] == ["record", "outer", "inner"]
-    assert [call.arguments["number"] for call in browser.chain] == [3, 3]
-
-
-def test_the_browser(pose, chain):
-    tree, _ = pose
-    browser = call_browser.CallTree(tree, chain)
-    shown = browser.numbers["visible"]
-    assert "v8DetectionLoss.__call__ of v8PoseLoss" in shown and len(shown) < browser.numbers["rows"]
-    browser.search.value = "init_criterion"
-    assert browser.numbers["matches"] == 2 and browser.numbers["chosen"] == "PoseModel.init_criterion"
-    assert browser.numbers["source_lines"] >= 3 and "def init_criterion" in browser.detail.value
-    browser.search.value = "no such name"
-    assert browser.numbers["visible"] == [] and browser.numbers["chosen"] == ""
-    browser.search.value = ""
-    browser.close_all()
-    assert browser.numbers["visible"] == ["record", "BaseTrainer.train of PoseTrainer"]
-    browser.choose("BaseTrainer.train of PoseTrainer")
-    browser.toggle()
-    assert len(browser.numbers["visible"]) > 2
-    browser.toggle()
-    assert len(browser.numbers["visible"]) == 2
-    browser.choose("v8DetectionLoss.__call__ of v8PoseLoss")
-    assert "keypoints" in browser.detail.value
-    assert {"image/png", "text/plain"} <= set(browser._repr_mimebundle_())
-    page = call_browser.page(tree, chain=chain)
-    assert (
-        page.html.count("<details") > 20 and page.numbers["shown"] <= page.numbers["rows"] and len(page.html) < 200_000
-    )
-    assert str(Path.home()) not in page.html
 
 
 # The terminal

@@ -1,5 +1,4 @@
-"""Lenses for any torch code: who called whom, where a NaN was born, in which layer two networks
-part, what memory holds.
+"""Lenses for any torch code: who calls whom, where a NaN was born, where two networks differ, memory.
 
 Nothing is imported until it is asked for, so `import yolostudy.lens` costs nothing.
 """
@@ -9,29 +8,25 @@ from __future__ import annotations
 import importlib
 
 _HOME = {  # public name -> the module that defines it
+    "trace": "calls.browser",
+    "CallTree": "calls.browser",
+    "draw_chain": "calls.picture",
+    "NaNMicroscope": "nan.microscope",
+    "draw_finding": "nan.picture",
+    "flight_recorder": "nan.flight",
+    "Recorder": "nan.recorder",
+    "NonFiniteStep": "nan.recorder",
+    "shapes": "modules.shape_table",
     "record_shapes": "modules.differences",
     "first_difference": "modules.differences",
     "ShapeTable": "modules.differences",
     "compare_maps": "modules.differences",
     "draw_differences": "modules.differences",
-    "draw_tree": "calls.tree",
-    "draw_chain": "calls.tree",
-    "CallTree": "calls.browser",
-    "trace": "calls.browser",
     "first_divergence": "modules.divergence",
-    "draw_divergence": "modules.divergence",
-    "copy_weights": "modules.divergence",
-    "shapes": "modules.shape_table",
+    "draw_divergence": "modules.divergence_picture",
+    "copy_weights": "modules.weights",
     "step_memory": "modules.memory",
-    "predict_memory": "modules.memory",
-    "measure_memory": "modules.memory",
-    "draw_memory": "modules.memory",
-    "NaNMicroscope": "nan.microscope",
-    "Finding": "nan.finding",
-    "draw_finding": "nan.picture",
-    "Recorder": "nan.recorder",
-    "NonFiniteStep": "nan.recorder",
-    "flight_recorder": "nan.trainers",
+    "draw_memory": "modules.memory_picture",
 }
 
 __all__ = list(_HOME)

@@ -1,3 +1,1 @@
-"""What the modules of a network do: their shapes, the first that differs from another network's,
-what memory they hold.
-"""
+"""What the modules of a network do: their shapes, differences and memory."""

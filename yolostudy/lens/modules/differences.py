@@ -1,8 +1,8 @@
-"""Where two networks part: by the shapes of their layers, and by the values of their maps.
+"""Where two networks differ: in the shapes of their layers, and in the values of their maps.
 
-Shapes are the quickest witness of a wrong network: `record_shapes` writes them down layer by layer,
-also of a network that breaks off halfway, and `first_difference` says where two lists of them part.
-Where the shapes agree, `compare_maps` looks at the values.
+A wrong network shows first in its shapes. `record_shapes` writes them down layer by layer, also for
+a network that stops at an error, and `first_difference` says where two such lists differ. Where the
+shapes agree, `compare_maps` compares the values.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ import numpy as np
 
 from ...canvas import drawing, style
 
-MAP_NAMES = ("P2", "P3", "P4", "P5", "C", "X", "Y", "Z")  # of network.YOLO, in the order in which they are computed
-TOLERANCE = 1e-5  # between maps that count as equal
+MAP_NAMES = ("P2", "P3", "P4", "P5", "C", "X", "Y", "Z")  # of network.YOLO, in the order of computation
+TOLERANCE = 1e-5  # maps that differ by less count as equal
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeLog:
-    """What each layer gave, in the order in which they finished, and what stopped the network, if
-    anything did.
+    """The output shape of each layer, in the order in which the layers returned.
 
     Attributes:
-        shapes: (name, shape) of every layer that gave a tensor; a layer that is called twice stands
-            there twice.
-        error: class and first line of the exception, or None.
+        shapes: (name, shape) of every layer that returned one tensor. A layer that is called twice
+            is in it twice.
+        error: class and first line of the exception that stopped the network, or None.
     """
 
     shapes: tuple[tuple[str, Shape], ...]
@@ -41,12 +40,11 @@ class ShapeLog:
 
 
 def record_shapes(model, *inputs, depth: int = 2) -> ShapeLog:
-    """Run a network and write down the shape that each of its layers gives. An exception ends the
-    log and is kept in it.
+    """Run a network and write down the output shape of each layer. An exception ends the log.
 
     Args:
-        model: any nn.Module. Its running statistics do not move: it runs in evaluation mode and
-            goes back to the mode it was in.
+        model: any nn.Module. It runs in evaluation mode, so its running statistics do not move;
+            afterwards its mode is as before.
         inputs: what it is called with.
         depth: how deep to look: 2 gives `backbone.sppf`, not the convolutions in it.
     """
@@ -60,11 +58,12 @@ def record_shapes(model, *inputs, depth: int = 2) -> ShapeLog:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first place where two lists of shapes part. A shape is None where a list has ended.
+    """The first place where two lists of shapes differ.
 
     Attributes:
         index: position in the lists, from 0.
-        name: of the layer, by the first list (by the second where the first has ended).
+        name: of the layer in the first list; in the second where the first has ended.
+        expected, found: the shapes there; None where a list has ended.
     """
 
     index: int
@@ -81,10 +80,9 @@ def _written(shape: Shape | None) -> str:
 
 
 def first_difference(expected, found) -> Difference | None:
-    """Compare two lists of named shapes by their order and give the first place where they differ;
-    None where they agree.
+    """The first place where two lists of named shapes differ; None where they agree.
 
-    Names do not count, so networks whose layers have other names can be compared.
+    They are compared by their order. Names do not count, so layers may have other names.
 
     Args:
         expected, found: a `ShapeLog`, a list of (name, shape), or a dictionary name -> shape or
@@ -104,9 +102,9 @@ def _named(shapes) -> list[tuple[str, Shape]]:
 
 
 class ShapeTable:
-    """Two lists of named shapes side by side, the first difference marked.
+    """Two lists of named shapes side by side, with the first difference marked.
 
-    `numbers`: rows, equal (rows before it), first.
+    `numbers`: rows; equal, how many rows come before it; first, its name, or None.
     """
 
     def __init__(self, expected, found):
@@ -129,12 +127,11 @@ class ShapeTable:
 
 
 def compare_maps(expected: Mapping, found: Mapping) -> dict[str, float]:
-    """How far two networks' named maps lie apart: the largest absolute difference of each, 0 where
-    they agree to the last bit.
+    """The largest absolute difference of each map of two networks; 0 where they agree exactly.
 
     Args:
-        expected, found: what `features` of two networks with the same weights gave on the same
-            image.
+        expected, found: the results of `features` of two networks with the same weights, on the
+            same image.
     """
     differences = {name: _apart(expected[name], found[name]) for name in MAP_NAMES if name in expected}
     for source, left, right in zip("XYZ", expected.get("outputs", ()), found.get("outputs", ()), strict=False):
@@ -145,16 +142,17 @@ def compare_maps(expected: Mapping, found: Mapping) -> dict[str, float]:
 def _apart(left, right) -> float:
     if left.shape != right.shape:
         raise ValueError(
-            f"compare_maps: shapes {tuple(left.shape)} and {tuple(right.shape)}. Compare the shapes first: "
-            "first_difference."
+            f"compare_maps: two maps have the shapes {tuple(left.shape)} and {tuple(right.shape)}. Compare the shapes "
+            "first, with first_difference."
         )
     return float((left.detach() - right.detach()).abs().max())
 
 
 @style.house()
 def draw_differences(differences: Mapping[str, float]) -> style.StudyFigure:
-    """One bar for each map, in the order in which they are computed, on a logarithmic scale; equal
-    ones have none.
+    """A bar for each map, on a logarithmic scale, in the order of computation. Equal maps have none.
+
+    `numbers`: the differences, by name of the map.
     """
     figure, axes = style.figure(height=0.9 + 0.27 * len(differences), width=7.5)
     at = np.arange(len(differences))
@@ -172,4 +170,4 @@ def draw_differences(differences: Mapping[str, float]) -> style.StudyFigure:
     )
     axes.set(yticks=at, yticklabels=list(differences), xlabel="largest absolute difference")
     axes.grid(axis="y", visible=False)
-    return figure
+    return figure.with_numbers(dict(differences))

@@ -1,8 +1,7 @@
-"""The table of shapes, written while a network runs: module by module, what went in and what came
-out.
+"""A table of shapes, written while a network runs: what went into each module and what came out.
 
-A network that breaks off leaves its table behind: the row where it broke is marked, with the
-operation that refused, the line of code that asked for it, and what the two sides expected of each
+A network that stops at an error leaves its table behind. The row where it stopped is marked, with
+the operation that failed, the line of code that called it, and what the two sides expected of each
 other.
 """
 
@@ -16,22 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...canvas import style
-from ..watch import Call, in_mode, watched
+from ..module_calls import ModuleCall, in_mode, watch_modules
 
 Shape = tuple[int, ...]
 
 
 @dataclass(slots=True)
-class Row:
-    """One call of a module.
+class LayerShapes:
+    """The shapes of one call of a module.
 
     Attributes:
-        name, kind: of the module; depth: how deep it lies, 0 for the network itself. leaf: it
-            called no module in turn.
-        given, made: shapes of all tensors in and out; `made` stays None in a call that did not end.
-        parameters: numbers that the module and all in it hold. repeated: it ran before, so they are
-            counted there.
-        broke: the innermost call that an exception ended.
+        name, kind: of the module.
+        depth: how deep the module lies; 0 for the network itself.
+        given, made: shapes of all tensors in and out; `made` is None for a call that did not return.
+        parameters: how many numbers the module and all modules inside it hold.
+        repeated: whether the module ran before; its parameters are counted there.
+        leaf: whether it called no other module.
+        broke: whether it is the innermost call that an exception ended.
     """
 
     name: str
@@ -46,21 +46,21 @@ class Row:
 
     @property
     def output(self) -> Shape | None:
-        """Shape of the first tensor that came out."""
+        """Shape of the first output tensor."""
         return self.made[0] if self.made else None
 
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Where a network broke off.
+    """Where a network stopped at an error.
 
     Attributes:
-        name: of the innermost module that was running. error: class and first line of the
-            exception.
-        operation: the torch function that refused, with the shapes that it was given, or "".
-        place: file and line that called it. source: the text of that line.
-        expected: what the two sides expected, as a sentence, or "" where nothing is known beyond
-            the error.
+        name: of the innermost module that was running.
+        error: class and first line of the exception.
+        operation: the torch function that failed, with the shapes of its arguments, or "".
+        place, source: file and line that called it, and the text of that line.
+        expected: what the two sides expected, as a sentence; "" where nothing is known beyond the
+            error.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Break:
     expected: str
 
     def __str__(self) -> str:
-        where = f"{self.name or 'the network'} broke off: {self.error}"
+        where = f"{self.name or 'the network'} stopped at an error: {self.error}"
         lines = [
             where,
             self.expected,
@@ -82,21 +82,24 @@ class Break:
 
 
 class Shapes:
-    """The table: text and HTML.
+    """The table, as text and as HTML.
 
-    `rows` in the order in which the calls began; `broken` is a `Break`, or None.
+    Attributes:
+        rows: in the order in which the calls began.
+        broken: a `Break`, or None.
+        depth: how deep the table shows.
     """
 
-    def __init__(self, rows: list[Row], broken: Break | None, depth: int):
+    def __init__(self, rows: list[LayerShapes], broken: Break | None, depth: int):
         self.rows, self.broken, self.depth = rows, broken, depth
 
     @property
-    def shown(self) -> list[Row]:
-        """Rows down to the depth asked for, and the one that broke however deep it lies."""
+    def shown(self) -> list[LayerShapes]:
+        """The rows down to `depth`, and the one that broke, however deep it lies."""
         return [row for row in self.rows if row.depth <= self.depth or row.broke]
 
-    def _cells(self, row: Row) -> tuple[str, ...]:
-        made = "broke off here" if row.broke else "did not end" if row.made is None else _written(row.made)
+    def _cells(self, row: LayerShapes) -> tuple[str, ...]:
+        made = "stopped here" if row.broke else "did not return" if row.made is None else _written(row.made)
         count = "as above" if row.repeated and row.parameters else f"{row.parameters:,}" if row.parameters else ""
         return (row.name or "(network)", row.kind, _written(row.given), made, count)
 
@@ -124,39 +127,38 @@ class Shapes:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def shapes(model, *inputs, depth: int = 2, watch: Callable[[Row], None] | None = None) -> Shapes:
-    """Run a network and write down the shapes of every module. An exception ends the table and is
-    kept in it.
+def shapes(model, *inputs, depth: int = 2, watch: Callable[[LayerShapes], None] | None = None) -> Shapes:
+    """Run a network and write down the shapes of every module. An exception ends the table.
 
     Args:
-        model: any `nn.Module`. It runs in evaluation mode, without gradients, and goes back to the
-            mode it was in.
+        model: any `nn.Module`. It runs in evaluation mode, without gradients; afterwards its mode
+            is as before.
         inputs: what it is called with.
-        depth: how deep the table shows: 2 gives `backbone.sppf`, not the convolutions in it. `rows`
+        depth: how deep the table shows: 2 shows `backbone.sppf`, not the convolutions in it. `rows`
             has them all.
-        watch: called with each row as its call ends, for a table that grows while a slow network
-            runs.
+        watch: called with each row when its call returns, for a table that grows while a slow
+            network runs.
     """
     import torch
 
-    rows: dict[Call, Row] = {}
+    rows: dict[ModuleCall, LayerShapes] = {}
     counted: set = set()
 
-    def enter(call: Call, given) -> None:
+    def enter(call: ModuleCall, given) -> None:
         module, depth = call.module, 0
         if call.parent is not None:
             rows[call.parent].leaf, depth = False, rows[call.parent].depth + 1
         count = sum(parameter.numel() for parameter in module.parameters())
-        rows[call] = Row(call.name, type(module).__name__, depth, _shapes(given), count, module in counted)
+        rows[call] = LayerShapes(call.name, type(module).__name__, depth, _shapes(given), count, module in counted)
         counted.add(module)
 
-    def leave(call: Call, output) -> None:
+    def leave(call: ModuleCall, output) -> None:
         rows[call].made = _shapes(output)
         if watch is not None:
             watch(rows[call])
 
     broken, refused = None, []
-    with in_mode(model, False), watched(model, enter, leave) as calls:
+    with in_mode(model, False), watch_modules(model, enter, leave) as calls:
         try:
             with torch.no_grad(), _refusals(refused):
                 model(*inputs)
@@ -168,10 +170,7 @@ def shapes(model, *inputs, depth: int = 2, watch: Callable[[Row], None] | None =
 
 
 def _refusals(refused: list):
-    """A mode that keeps the torch function that raised, with what it was given.
-
-    The innermost comes first.
-    """
+    """A mode that keeps the torch functions that raised, with their arguments, innermost first."""
     from torch.overrides import TorchFunctionMode
 
     class Refusals(TorchFunctionMode):
@@ -185,7 +184,7 @@ def _refusals(refused: list):
     return Refusals()
 
 
-# Why it broke
+# Why it stopped
 # --------------------------------------------------------------------------------------------------
 
 
@@ -200,7 +199,7 @@ def _explained(error: Exception, name: str, refused: list) -> Break:
         given = _shapes((args, kwargs))
         operation = f"{word}({', '.join(_one(shape) for shape in given)})"
         with contextlib.suppress(Exception):  # an explanation must not hide the error
-            expected = _sides(word, args, kwargs, given)
+            expected = _expectation(word, args, kwargs, given)
     inside = str(Path(torch.__file__).parent)
     frames = [
         frame
@@ -213,7 +212,7 @@ def _explained(error: Exception, name: str, refused: list) -> Break:
     return Break(name, text, operation, place, source, expected)
 
 
-def _sides(word: str, args: tuple, kwargs: Mapping, given: tuple[Shape, ...]) -> str:
+def _expectation(word: str, args: tuple, kwargs: Mapping, given: tuple[Shape, ...]) -> str:
     if word.startswith("conv") and len(given) > 1:
         groups = kwargs.get("groups", args[6] if len(args) > 6 else 1)
         wanted, found = given[1][1] * groups, given[0][-len(given[1]) + 1]
@@ -239,7 +238,7 @@ def _sides(word: str, args: tuple, kwargs: Mapping, given: tuple[Shape, ...]) ->
             if apart:
                 sides = f"dimension {apart[0]}: tensor 1 is {_one(given[0])}, tensor {number} is {_one(shape)}"
                 return (
-                    f"All must agree except in dimension {dim}, but part in {sides}."
+                    f"All must agree except in dimension {dim}, but differ in {sides}."
                     if word != "stack"
                     else f"All must agree: {sides}."
                 )

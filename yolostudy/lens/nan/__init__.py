@@ -1,1 +1,1 @@
-"""Where a NaN or an infinity was born: the microscope, the flight recorder, and what they say."""
+"""Where a NaN or an infinity was born: the microscope, the flight recorder, and their findings."""

@@ -1,6 +1,4 @@
-"""What the NaN microscope notes down: operations that gave something non-finite, where they stand,
-and what came of which.
-"""
+"""Records of the NaN microscope: operations with a non-finite result, and which led to which."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ BIRTH, SPREAD, CONSTANT, OUTSIDE, UNINITIALISED = "birth", "spread", "constant",
 class Place:
     """A line of source.
 
-    `columns` mark the operation in it, from and to, (0, 0) where it is not known; `module` is "name
-    (class)" or "".
+    Attributes:
+        columns: where the operation begins and ends in `source`; (0, 0) where that is not known.
+        module: "name (class)" of the module that was running, or "".
     """
 
     file: str
@@ -41,19 +40,19 @@ class Place:
 
     @property
     def short(self) -> str:
-        """File and line, as far as a person needs them."""
+        """The last folder, file and line: "nan/events.py:12"."""
         path = Path(self.file)
         return f"{'cell' if 'ipykernel_' in self.file else '/'.join(path.parts[-2:])}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One tensor (or number) that went into an operation or came out of it.
+    """One tensor or number, an input or output of an operation.
 
     Attributes:
-        low, high: the range of its finite values; NaN where it has none. nans, infs: how many
-            others it holds.
-        origin: number of the event that made those; -1 where none is known.
+        low, high: the range of its finite values; NaN where it has none.
+        nans, infs: how many values are NaN, how many infinite.
+        origin: number of the event that made the non-finite values; -1 where none is known.
     """
 
     name: str
@@ -80,14 +79,19 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An operation that gave something non-finite.
+    """An operation with a non-finite result.
 
-    `kind` says how it came to: BIRTH, SPREAD, CONSTANT, OUTSIDE or UNINITIALISED.
+    Attributes:
+        kind: how the result became non-finite.
+            BIRTH: all inputs were finite. SPREAD: an input came from an earlier event.
+            CONSTANT: a number in the call was non-finite. UNINITIALISED: memory was read before it
+            was written. OUTSIDE: an input was non-finite that the microscope had not seen before.
+        phase: "backward" for a gradient; "forward" for everything else.
     """
 
     number: int
     kind: str
-    phase: str  # "forward" (everything outside autograd) or "backward"
+    phase: str
     op: str
     place: Place
     inputs: tuple[Value, ...]
@@ -105,15 +109,16 @@ class Event:
     def counts(self) -> bool:
         """Whether it is a cause.
 
-        An infinity that somebody wrote or passed in on purpose, such as a mask of -inf, is none
-        yet.
+        An infinity that was written or passed in on purpose, such as a mask of -inf, is not yet one.
         """
         return self.kind in (BIRTH, UNINITIALISED) or (self.kind in (CONSTANT, OUTSIDE) and self.has_nan)
 
 
 def descendants(events: Sequence[Event], start: int, end: int | None) -> tuple[Event, ...]:
-    """The events that `start` led to, itself first; only those that lead on to `end`, where it is
-    given.
+    """The events that `start` led to, `start` first.
+
+    Args:
+        end: keep only events that lead on to this one; None keeps all.
     """
     reached = {start}
     for event in events[start + 1 :]:
@@ -125,7 +130,7 @@ def descendants(events: Sequence[Event], start: int, end: int | None) -> tuple[E
 
 
 def ancestors(events: Sequence[Event], end: int) -> set[int]:
-    """The numbers of the events that `end` came from, and its own."""
+    """The numbers of `end` and of all events that led to it."""
     found, todo = set(), [end]
     while todo:
         number = todo.pop()
@@ -135,9 +140,10 @@ def ancestors(events: Sequence[Event], end: int) -> set[int]:
     return found
 
 
-def shortest(chain: Sequence[Event]) -> tuple[Event, ...]:
-    """The shortest way from the first event of a chain to its last; where the last does not come
-    from the first, to the farthest.
+def shortest_path(chain: Sequence[Event]) -> tuple[Event, ...]:
+    """The shortest path from the first event of a chain to its last.
+
+    Where the last does not come from the first, the path goes to the event that lies deepest.
     """
     before: dict[int, int] = {chain[0].number: -1}
     depth = {chain[0].number: 0}
@@ -148,8 +154,8 @@ def shortest(chain: Sequence[Event]) -> tuple[Event, ...]:
             best = min(known, key=depth.__getitem__)
             before[event.number], depth[event.number] = best, depth[best] + 1
     at = chain[-1].number if chain[-1].number in depth else max(depth, key=depth.__getitem__)
-    way = []
+    path = []
     while at >= 0:
-        way.append(by_number[at])
+        path.append(by_number[at])
         at = before[at]
-    return tuple(reversed(way))
+    return tuple(reversed(path))

@@ -1,32 +1,30 @@
-"""What the NaN microscope found, as plain numbers and as sentences: where, by which operation, out
-of what, and what became of it.
-"""
+"""The finding of the NaN microscope, as numbers and as sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .events import CONSTANT, OUTSIDE, UNINITIALISED, Event, Value, shortest
+from .events import CONSTANT, OUTSIDE, UNINITIALISED, Event, Value, shortest_path
 from .reasons import reason
 
-SHOWN = 10  # operations of a chain that are written or drawn; the middle of a longer one is folded
+MAX_EVENTS = 10  # of a chain, as text or as picture; the middle of a longer chain is folded
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The first cause.
+    """The first cause of a NaN or an infinity.
 
     Attributes:
-        event: the operation; for OUTSIDE the first one that saw the value, for UNINITIALISED the
-            one that made the buffer.
-        chain: what became non-finite because of it, in order, itself first: up to the loss where
-            that is reached, else all of it.
-        reaches: "the loss", "the gradients", "the weights", "" where no loss was seen, or "neither
-            the loss nor a gradient".
-        infinities: harmless infinities that the operation was given, such as the filling of a mask,
-            by the operation that wrote them.
-        parameters: names of those with a non-finite gradient, in a backward pass.
+        event: the operation. For OUTSIDE it is the first operation that read the value, for
+            UNINITIALISED the one that reserved the memory.
+        chain: `event` and what became non-finite because of it, in order. It ends at the loss where
+            the loss was reached.
+        reaches: "the loss", "the gradients", "the weights", "neither the loss nor a gradient", or
+            "" where no loss was seen.
+        infinities: operations that wrote an infinity on purpose, such as a mask, which then went
+            into `event`.
+        parameters: names of the parameters with a non-finite gradient.
     """
 
     event: Event
@@ -63,8 +61,8 @@ class Finding:
 
     @property
     def path(self) -> tuple[Event, ...]:
-        """The shortest way through the chain from the cause to its end."""
-        return shortest(self.chain)
+        """The shortest path through the chain, from the cause to its end."""
+        return shortest_path(self.chain)
 
     def __str__(self) -> str:
         place = self.event.place
@@ -75,7 +73,7 @@ class Finding:
         lines.append(f"      {place.source}")
         if place.columns[1]:
             lines.append(f"      {' ' * place.columns[0]}{'^' * (place.columns[1] - place.columns[0])}")
-        values = [*shown(self.inputs), *shown(self.event.outputs)]
+        values = [*selected(self.inputs), *selected(self.event.outputs)]
         wide = max([len(value.name) for value in values], default=0)
         lines += [f"  {value.name.ljust(wide)}  {value}" for value in values]
         lines += [
@@ -101,15 +99,13 @@ class Finding:
         return f"Finding({self.headline}; {self.event.place.short})"
 
 
-def shown(values: Sequence[Value], most: int = 6) -> list[Value]:
-    """Those to write down: of a long list, as an optimizer has it, the first few, non-finite ones
-    first.
-    """
+def selected(values: Sequence[Value], most: int = 6) -> list[Value]:
+    """At most `most` values to show. Of a longer list, non-finite values come first."""
     return list(values) if len(values) <= most else sorted(values, key=lambda value: value.finite)[:most]
 
 
-def folded(path: Sequence[Event], most: int = SHOWN) -> list[Event | int]:
-    """A path with its middle, where it is too long, as one negative number: so many are left out."""
+def folded(path: Sequence[Event], most: int = MAX_EVENTS) -> list[Event | int]:
+    """A path whose middle, where it is too long, is one negative number: -n for n events."""
     if len(path) <= most:
         return list(path)
     head, tail = most - most // 3 - 1, most // 3

@@ -1,7 +1,7 @@
-"""Where a gradient turns non-finite: hooks on the nodes of a graph, for one backward pass.
+"""Where a gradient becomes non-finite: hooks on the nodes of a graph during one backward pass.
 
-In the forward pass each operation has left its name and place in the metadata of its node; here a
-node is traced back to them.
+In the forward pass, each operation leaves its name and its place in the metadata of its node. A
+node with a non-finite gradient is traced back to them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from .events import BIRTH, OUTSIDE, SPREAD
-from .places import TORCH, where
+from .places import TORCH, Spot, where
 from .values import is_finite, value_of, with_origin
 
-KEY = "yolostudy.lens.nan.microscope"  # in the metadata of a node of the graph
-# Nodes that only move values about: what they give is not finite only where what they were given
-# was not.
-SHAPES = (
+KEY = "yolostudy.lens.nan.microscope"  # in the metadata of a node: (operation, Spot)
+# Nodes that only move values: their result is non-finite only where their input was.
+MOVES = (
     "View",
     "Reshape",
     "Transpose",
@@ -34,11 +33,15 @@ SHAPES = (
     "Split",
     "Unbind",
 )
-SHAPES += ("UnsafeView", "Unsafe", "Cat", "Stack", "Clone", "Chunk", "AsStrided", "torch::autograd::AccumulateGrad")
+MOVES += ("UnsafeView", "Unsafe", "Cat", "Stack", "Clone", "Chunk", "AsStrided", "torch::autograd::AccumulateGrad")
 
 
 class BackwardWatch:
-    """Hooks on every node of the graph under some losses, for one backward pass."""
+    """Hooks on every node of the graph under some losses, for one backward pass.
+
+    Attributes:
+        leaves: the leaves of the graph: parameters and inputs with a gradient.
+    """
 
     def __init__(self, microscope, roots: list[Tensor]):
         self.microscope = microscope
@@ -46,9 +49,9 @@ class BackwardWatch:
         self.leaves: list[Tensor] = []
         self.event_of: dict[object, int] = {}  # node -> the event of its gradient
         self.consumers: dict[object, list] = {}
-        self._walk([root.grad_fn for root in roots if root.grad_fn is not None])
+        self._hook_all([root.grad_fn for root in roots if root.grad_fn is not None])
 
-    def _walk(self, todo: list) -> None:
+    def _hook_all(self, todo: list) -> None:
         seen = dict.fromkeys(todo)
         owner = {node: node.metadata.get(KEY) for node in todo}
         while todo:
@@ -57,9 +60,9 @@ class BackwardWatch:
             if hasattr(node, "variable"):
                 self.leaves.append(node.variable)
                 continue
-            # A composite function leaves several nodes, of which it names the last: the others have
-            # the place of what used them.
-            mark = node.metadata.get(KEY) or _written(node) or owner[node]
+            # A composite function makes several nodes and marks only the last. The others get the
+            # mark of the node that uses them.
+            mark = node.metadata.get(KEY) or _custom_backward(node) or owner[node]
             self.handles.append(node.register_hook(self._hook(node, name, mark)))
             for following, _ in node.next_functions:
                 if following is None:
@@ -71,7 +74,7 @@ class BackwardWatch:
                     todo.append(following)
 
     def _hook(self, node, name: str, mark):
-        moves = name.removesuffix("0").removesuffix("1").removesuffix("Backward").removeprefix("Unsafe") in SHAPES
+        moves = name.removesuffix("0").removesuffix("1").removesuffix("Backward").removeprefix("Unsafe") in MOVES
 
         def look(given: tuple, received: tuple) -> None:
             if moves and not self.event_of:
@@ -92,18 +95,19 @@ class BackwardWatch:
             if gradient is not None
         ]
         inputs = [value if value.finite or value.origin >= 0 else with_origin(value, origin) for value in inputs]
+        # The result of a backward written in Python: the microscope may have seen where it broke.
         made = [scope._value("what its code gave", gradient) for gradient in given if gradient is not None]
-        inputs += [value for value in made if value.origin >= 0]  # of code in Python, which the microscope has seen
+        inputs += [value for value in made if value.origin >= 0]
         broken = [value for value in inputs if not value.finite]
         inputs += [value_of(label, tensor) for label, tensor in _saved(node)]
         outputs = [
             value_of(f"gradient of input {i}", gradient) for i, gradient in enumerate(given) if gradient is not None
         ]
         kind = BIRTH if not broken else SPREAD if any(value.origin >= 0 for value in broken) else OUTSIDE
-        op, frame = mark or (name, None)
-        frame = frame or where(sys._getframe(1))
+        op, spot = mark or (name, None)
+        spot = spot or where(sys._getframe(1))
         op = f"{op.strip('_')} ({name})"
-        event = scope._add(kind, "backward", op, frame, inputs, [value for value in outputs if not value.finite], ())
+        event = scope._add(kind, "backward", op, spot, inputs, [value for value in outputs if not value.finite], ())
         self.event_of[node] = event.number
 
     def remove(self) -> None:
@@ -112,20 +116,17 @@ class BackwardWatch:
         self.consumers.clear()
 
 
-def _written(node) -> tuple | None:
-    """Name and place of a function that somebody wrote: its own backward.
-
-    No operation of torch has put its mark there.
-    """
+def _custom_backward(node) -> tuple[str, Spot] | None:
+    """The mark of a custom `torch.autograd.Function`: its name, and its own backward as the place."""
     function = getattr(node, "_forward_cls", None)
     code = getattr(getattr(function, "backward", None), "__code__", None)
     if code is None or code.co_filename.startswith(TORCH):
         return None
-    return function.__name__, (code, code.co_firstlineno, 0, None)
+    return function.__name__, Spot(code, code.co_firstlineno, 0, None)
 
 
 def _saved(node) -> Iterator[tuple[str, Tensor]]:
-    """What the forward pass kept for a node, while it is still there."""
+    """The tensors that the forward pass saved for a node, if they are still there."""
     for attribute in dir(node):
         if attribute.startswith("_saved_"):
             try:

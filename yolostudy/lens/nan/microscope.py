@@ -1,19 +1,18 @@
-"""Where a NaN is born: every torch operation is looked at, and the first that makes something
-non-finite out of finite values is named.
+"""The NaN microscope: names the first torch operation that makes a non-finite value.
 
     with NaNMicroscope() as microscope:
         loss = criterion(model(images), targets)
         loss.backward()
     print(microscope.finding)
 
-A function mode sees each call of torch from Python. An output is finite when its sum is, which
-reads it once; only where the sum is not is anything counted. For the backward pass each operation
-leaves its place on its node of the graph, and hooks look at the gradients there.
+A function mode sees each call of torch from Python. A tensor is finite when its sum is, and a sum
+reads it once; values are counted only where the sum is not finite. For the backward pass, each
+operation leaves its place on its node of the graph, and hooks look at the gradients there.
 
-What counts: NaN always. Infinity, unless somebody wrote it on purpose (a mask filled with -inf) or
-it came in from outside; such a one is remembered, and named when a NaN comes of it or when it
-reaches the loss. What only C++ code computes (a fused kernel) is one operation here, a scripted
-function none; what was compiled before runs as it was written.
+A NaN always counts. An infinity does not count while it was written on purpose (a mask filled with
+-inf) or came in from outside; it is remembered, and named when a NaN comes of it or when it reaches
+the loss. C++ code (a fused kernel) counts as one operation; a scripted function is not seen at all.
+Code that was compiled runs uncompiled.
 """
 
 from __future__ import annotations
@@ -24,16 +23,15 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-from ..watch import as_written
+from ..module_calls import uncompiled
 from .events import BIRTH, CONSTANT, OUTSIDE, SPREAD, UNINITIALISED, Event, Place, Value, ancestors, descendants
 from .finding import Finding
 from .gradients import KEY, BackwardWatch
-from .picture import draw_finding
-from .places import root_of, where
+from .places import ModelNames, Spot, where
 from .values import (
     is_finite,
     number_value,
@@ -45,8 +43,6 @@ from .values import (
     value_of,
     with_origin,
 )
-
-__all__ = ["Finding", "NaNMicroscope", "draw_finding"]
 
 EMPTY = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
 QUIET = {
@@ -62,7 +58,7 @@ QUIET = {
     "_set_grad_enabled",
     "share_memory_",
 }
-# Operations that write over their first argument without reading it.
+# Operations that overwrite their first argument without reading it.
 WRITES = set(
     (
         "__setitem__ copy_ fill_ zero_ set_data masked_fill_ masked_scatter_ scatter_ index_fill_ index_copy_ "
@@ -82,36 +78,33 @@ AUGMENTED = {
 }
 
 
-# Calls a function so that the microscope sees what is called within; older versions of torch do not
-# have it.
+# Calls a function so that the microscope sees the calls inside it. Older versions of torch lack it.
 REDISPATCH = getattr(torch.overrides, "redispatch_function", None)
 
 
-class Enough(BaseException):
-    """Ends a replay when all is known, or before an optimizer moves anything.
+class ReplayEnded(BaseException):
+    """Ends a replay: when the cause is known, or before an optimizer moves a weight.
 
-    No `except Exception` on the way stops it.
+    It is no Exception, so that no `except Exception` on the way stops it.
     """
 
 
 class NaNMicroscope(TorchFunctionMode):
-    """Finds the first operation that makes a non-finite value out of finite ones, forward or
-    backward.
+    """Finds the first operation that makes a non-finite value out of finite ones.
+
+    It sees the thread of its `with` block, forward and backward. What other threads compute is not
+    seen, except the gradients of a backward pass.
 
     Args:
-        fill_uninitialised: write NaN into the memory that `torch.empty` gives. A program that
-            writes before it reads never notices.
-        stop_when_found: raise `Enough` after the backward pass that settles the finding; for
-            replays.
+        fill_uninitialised: write NaN into the memory that `torch.empty` reserves. A program that
+            writes before it reads does not notice.
+        stop_when_found: raise `ReplayEnded` after the backward pass that settles the finding.
 
     Attributes:
-        finding: a `Finding`, or None. It is settled by the first non-finite loss or gradient; from
-            then on nothing is looked at any more.
-        events: every operation that gave something non-finite, until then.
-        operations: how many were looked at.
-
-    One block, one thread: what other threads compute is not seen, except the gradients of a
-    backward pass.
+        finding: a `Finding`, or None. The first non-finite loss or gradient settles it; from then
+            on the microscope looks at nothing more.
+        events: every operation with a non-finite result, until then.
+        operations: how many operations were looked at.
     """
 
     def __init__(self, fill_uninitialised: bool = True, stop_when_found: bool = False):
@@ -121,14 +114,12 @@ class NaNMicroscope(TorchFunctionMode):
         self.operations = 0
         self._settled: Finding | None = None
         self._roots: list[Tensor] = []  # of the backward pass that is running
-        self._eager = contextlib.ExitStack()
-        self._losses = 0  # finite ones that a backward pass began from
-        # storage -> the event that last put something non-finite there
-        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._empty: dict[int, tuple[StorageWeakRef, tuple, str]] = {}  # storage -> where it was reserved, and by what
+        self._uncompiled = contextlib.ExitStack()
+        self._losses = 0  # finite losses that a backward pass began from
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}  # storage -> the last event that made it non-finite
+        self._empty: dict[int, tuple[StorageWeakRef, Spot, str]] = {}  # storage -> where it was reserved, and by what
         self._weights: set[int] = set()  # events that wrote to a leaf of the graph
-        self._names: dict[int, str] = {}  # id of a module or a parameter -> its name
-        self._kept: list[nn.Module] = []  # kept, so that no id is used again
+        self._names = ModelNames()
 
     @property
     def finding(self) -> Finding | None:
@@ -143,13 +134,13 @@ class NaNMicroscope(TorchFunctionMode):
         return self._found(first, chain, "neither the loss nor a gradient" if self._losses else "")
 
     def __enter__(self) -> NaNMicroscope:
-        self._eager.enter_context(as_written())
+        self._uncompiled.enter_context(uncompiled())
         return super().__enter__()
 
     def __exit__(self, *error) -> None:
         super().__exit__(*error)
-        self._eager.close()
-        self._made, self._empty, self._names, self._kept = {}, {}, {}, []  # the finding holds no tensor and no module
+        self._uncompiled.close()
+        self._made, self._empty, self._names = {}, {}, ModelNames()  # the finding holds no tensor and no module
 
     # ---- forward ---------------------------------------------------------------------------------
 
@@ -184,40 +175,40 @@ class NaNMicroscope(TorchFunctionMode):
 
     def _look(self, name: str, args: tuple, kwargs: dict, results: Sequence[Tensor], before, in_place: bool) -> None:
         first, base = args[0] if args else None, results[0]._base
-        frame, bad = None, False
+        spot, bad = None, False
         if (
             base is None
             or results[0] is first
             or not isinstance(first, Tensor)
             or not (base is first or base is first._base)
         ):
-            for tensor in results:  # a view of the first argument would hold nothing new
+            for tensor in results:  # a view of the first argument holds nothing new
                 bad = bad or not is_finite(tensor)
         for tensor in results:
             node = tensor.grad_fn
             if node is not None:
-                frame = frame or self._placed(sys._getframe(2))
-                node.metadata.setdefault(KEY, (name, frame))
+                spot = spot or self._names.spot(sys._getframe(2))
+                node.metadata.setdefault(KEY, (name, spot))
                 if in_place and tensor._base is not None and tensor._base.grad_fn is not None:
-                    tensor._base.grad_fn.metadata.setdefault(KEY, (name, frame))
+                    tensor._base.grad_fn.metadata.setdefault(KEY, (name, spot))
         if name in EMPTY:
-            self._reserve(name, results, frame or self._placed(sys._getframe(2)))
+            self._reserve(name, results, spot or self._names.spot(sys._getframe(2)))
         elif bad:
-            self._judge(name, args, kwargs, results, before, in_place, frame or self._placed(sys._getframe(2)))
+            self._judge(name, args, kwargs, results, before, in_place, spot or self._names.spot(sys._getframe(2)))
 
-    def _reserve(self, name: str, results: Sequence[Tensor], frame: tuple) -> None:
+    def _reserve(self, name: str, results: Sequence[Tensor], spot: Spot) -> None:
         if len(self._empty) > 1000:
             self._empty = {key: kept for key, kept in self._empty.items() if not kept[0].expired()}
         for tensor in results:
             if self.fill_uninitialised and (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel():
                 tensor.detach().fill_(math.nan)
                 storage = tensor.untyped_storage()
-                self._empty[storage._cdata] = (StorageWeakRef(storage), frame, name)
+                self._empty[storage._cdata] = (StorageWeakRef(storage), spot, name)
 
     def _judge(
-        self, name: str, args: tuple, kwargs: dict, results: Sequence[Tensor], before, in_place: bool, frame: tuple
+        self, name: str, args: tuple, kwargs: dict, results: Sequence[Tensor], before, in_place: bool, spot: Spot
     ) -> None:
-        """An output is not finite: find out what kind of event that is, and note it."""
+        """An output is non-finite: find out what kind of event that is, and note it."""
         first = args[0] if args else None
         writes, fused = name in WRITES, name.startswith("_fused")
         inputs, numbers = [], []
@@ -238,17 +229,17 @@ class NaNMicroscope(TorchFunctionMode):
         )
         outputs = tuple(value for value in outputs if not value.finite)
         if not outputs:
-            return  # it became finite in between, or the sum alone overflowed
+            return  # it became finite in between, or only the sum overflowed
         broken = [value for value in inputs if not value.finite]
         if writes and not broken and not any(not number.finite for number in numbers):
             old = renamed(before, "", first) if before is not None else None
             if old is None or not old.finite:
-                return  # what is not finite there was there before
+                return  # its non-finite values were there before
         kind = self._kind(inputs, numbers, outputs)
         if kind == OUTSIDE:
             inputs = self._initialised(inputs, args, kwargs)
             kind = SPREAD if any(value.origin >= 0 for value in inputs) else kind
-        self._add(kind, "forward", name, frame, (*inputs, *numbers), outputs, results)
+        self._add(kind, "forward", name, spot, (*inputs, *numbers), outputs, results)
 
     @staticmethod
     def _kind(inputs: list[Value], numbers: list[Value], outputs: tuple[Value, ...]) -> str:
@@ -261,24 +252,21 @@ class NaNMicroscope(TorchFunctionMode):
         return BIRTH
 
     def _initialised(self, inputs: list[Value], args: tuple, kwargs: dict) -> list[Value]:
-        """The same values; where one is memory that nobody wrote to, the event of its reservation
-        is its origin.
-        """
+        """The inputs of an operation, where unwritten memory has its reservation as its origin."""
         found = {}
         for tensor in tensors_in((args, kwargs)):
             key = storage_of(tensor)
             if key in self._empty and not is_finite(tensor):
-                _, frame, name = self._empty.pop(key)
+                _, spot, name = self._empty.pop(key)
                 made = self._value("output", tensor)
-                found[key] = self._add(UNINITIALISED, "forward", name, frame, (), (made,), [tensor]).number
+                found[key] = self._add(UNINITIALISED, "forward", name, spot, (), (made,), [tensor]).number
         if not found:
             return inputs
         origin = next(iter(found.values()))
         return [value if value.finite or value.origin >= 0 else with_origin(value, origin) for value in inputs]
 
-    def _add(self, kind: str, phase: str, op: str, frame: tuple, inputs, outputs, results: Iterable[Tensor]) -> Event:
-        code, line, instruction, module = frame
-        place = Place.of(code, line, instruction, self._module_name(module))
+    def _add(self, kind: str, phase: str, op: str, spot: Spot, inputs, outputs, results: Iterable[Tensor]) -> Event:
+        place = Place.of(spot.code, spot.line, spot.instruction, self._names.of_module(spot.module))
         shown = op.strip("_") if op[:2] == "__" or op in AUGMENTED else op
         shown = "setitem" if op == "__setitem__" else shown
         event = Event(len(self.events), kind, phase, shown, place, tuple(inputs), tuple(outputs))
@@ -294,20 +282,26 @@ class NaNMicroscope(TorchFunctionMode):
     def _value(self, label: str, tensor: Tensor) -> Value:
         return value_of(label, tensor, self._made.get(storage_of(tensor), (None, -1))[1])
 
+    def _named(self, label: str, tensor: Tensor) -> str:
+        name, node = self._names.of(tensor), tensor.grad_fn
+        if node is not None and KEY not in node.metadata:
+            name = f"made unseen by {node.name()}"
+        return f"{label} ({name})" if name else label
+
     # ---- backward --------------------------------------------------------------------------------
 
     def _backward(self, func: Callable, args: tuple, kwargs: dict):
         given = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
         roots, outer = list(tensors_in(given)), self._roots
         if self._settled is not None or [*map(id, roots)] == [*map(id, outer)]:
-            return self._seen_through(func, args, kwargs)
+            return self._call_visibly(func, args, kwargs)
         with torch._C.DisableTorchFunction():
-            if not outer:  # else a part of the graph is computed once more, on the way back
+            if not outer:  # else this is a checkpoint: a part of the graph is computed once more
                 self._settle_by_loss(roots)
             watch = BackwardWatch(self, roots) if self._settled is None else None
         try:
             self._roots, begun = roots, len(self.events)
-            result = self._seen_through(func, args, kwargs)
+            result = self._call_visibly(func, args, kwargs)
         finally:
             self._roots = outer
             if watch is not None:
@@ -316,12 +310,13 @@ class NaNMicroscope(TorchFunctionMode):
             self._losses += 1
             self._settle_by_gradient(watch, begun)
         if self.stop_when_found and self._settled is not None and not outer:
-            raise Enough
+            raise ReplayEnded
         return result
 
-    def _seen_through(self, func: Callable, args: tuple, kwargs: dict):
-        """Call it and look at what Python code computes within: the backward pass of a custom
-        function, a hook, a checkpoint.
+    def _call_visibly(self, func: Callable, args: tuple, kwargs: dict):
+        """Call a function and look at what Python computes inside it.
+
+        That is the backward of a custom function, a hook, a checkpoint.
         """
         if REDISPATCH is None:
             return func(*args, **kwargs)
@@ -336,7 +331,7 @@ class NaNMicroscope(TorchFunctionMode):
             if is_finite(root):
                 continue
             last = self._made.get(storage_of(root), (None, -1))[1]
-            if last < 0:  # made where the microscope did not look
+            if last < 0:  # the microscope did not see how it was made
                 value = self._value("the loss", root)
                 last = self._add(
                     OUTSIDE, "forward", "backward", where(sys._getframe(1)), (value,), (value,), [root]
@@ -346,7 +341,7 @@ class NaNMicroscope(TorchFunctionMode):
             return
 
     def _cause(self, end: int) -> Event:
-        """The first event that counts of those that `end` came from."""
+        """The first event that counts among those that led to `end`."""
         before = sorted(ancestors(self.events, end))
         return self.events[next((number for number in before if self.events[number].counts), before[0])]
 
@@ -356,7 +351,7 @@ class NaNMicroscope(TorchFunctionMode):
             first = self._cause(bad.number)
             chain = descendants(self.events, first.number, None)
             names = tuple(
-                self._names.get(id(leaf), "a parameter")
+                self._names.of(leaf) or "a parameter"
                 for leaf in watch.leaves
                 if leaf.grad is not None and not is_finite(leaf.grad)
             )
@@ -368,39 +363,3 @@ class NaNMicroscope(TorchFunctionMode):
             self.events[number] for number in sorted(harmless) if self.events[number].kind in (CONSTANT, OUTSIDE)
         )
         return Finding(event, chain, reaches, wrote, parameters)
-
-    # ---- names -----------------------------------------------------------------------------------
-
-    def _named(self, label: str, tensor: Tensor) -> str:
-        self._learn_names()
-        name, node = self._names.get(id(tensor), ""), tensor.grad_fn
-        if node is not None and KEY not in node.metadata:
-            name = f"made unseen by {node.name()}"
-        return f"{label} ({name})" if name else label
-
-    def _placed(self, frame) -> tuple:
-        """As `where`. The first module seen at work says which model it is."""
-        placed = where(frame)
-        if placed[3] is not None and not self._kept and (root := root_of(frame)) is not None:
-            self._kept.append(root)
-        return placed
-
-    def _module_name(self, module: nn.Module | None) -> str:
-        if module is None:
-            return ""
-        self._learn_names(module)
-        name = self._names.get(id(module), "")
-        return f"{name} ({type(module).__name__})" if name else type(module).__name__
-
-    def _learn_names(self, module: nn.Module | None = None) -> None:
-        """Of all that the model holds, when they are first wanted; and of another one when one of
-        its modules turns up.
-        """
-        if module is not None and self._names and id(module) not in self._names:
-            root = root_of(sys._getframe(1))
-            self._kept += [module] if root is None else [module, root]
-        elif self._names:
-            return
-        for root in self._kept:
-            for name, part in [*root.named_modules(), *root.named_parameters(), *root.named_buffers()]:
-                self._names[id(part)] = name

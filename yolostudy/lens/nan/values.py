@@ -1,6 +1,6 @@
-"""Whether a tensor is finite, as cheaply as can be, and between which values it lies.
+"""Whether a tensor is finite, at the lowest cost, and the range of its values.
 
-To be called under DisableTorchFunction.
+Call these functions under DisableTorchFunction.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from .events import Value
 
 
 def tensors_in(value) -> Iterator[Tensor]:
-    """The tensors in an argument or a result, in order: itself, or those in its lists, tuples,
-    mappings and dataclasses.
+    """The tensors in an argument or a result, in order.
+
+    It looks into lists, tuples, mappings and dataclasses.
     """
     if isinstance(value, Tensor):
         yield value
@@ -33,9 +34,7 @@ def tensors_in(value) -> Iterator[Tensor]:
 
 
 def numbers_in(value, most: int = 8) -> list[float]:
-    """The floats in an argument: of a long list or an array its ends and what is not finite, at
-    most `most`.
-    """
+    """The floats in an argument. Of a list or an array: at most `most` non-finite ones, else two."""
     if isinstance(value, bool | Tensor | str) or value is None:
         return []
     if isinstance(value, int | float | np.number):
@@ -51,10 +50,10 @@ def numbers_in(value, most: int = 8) -> list[float]:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether nothing in it is NaN or infinite.
+    """Whether no value is NaN or infinite.
 
-    A sum is finite only where all its terms are, and takes a hundredth of the time that `isfinite`
-    does. Where it is not, it may have overflowed by itself, so the second look is a thorough one.
+    A sum is finite only where all its terms are, and takes a hundredth of the time of `isfinite`.
+    A sum may also overflow by itself, so where it is not finite, `isfinite` decides.
     """
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return True
@@ -65,20 +64,21 @@ def is_finite(tensor: Tensor) -> bool:
         if tensor.dtype == torch.float16 and math.isfinite(tensor.sum(dtype=torch.float32).item()):
             return True
         return bool(torch.isfinite(tensor).all())
-    except Exception:  # a tensor without readable values: meta, fake, batched by vmap, a format that cannot be summed
+    except Exception:  # a tensor without readable values: meta, fake, batched by vmap, a layout without a sum
         return True
 
 
 def quick_range(tensor: Tensor) -> tuple[float, float] | None:
-    """The lowest and the highest value; None where one is not finite. (NaN, NaN) for a tensor that
-    has no such thing.
+    """The lowest and the highest value; None where one of them is not finite.
+
+    (NaN, NaN) for a tensor without a range: empty, of integers, or unreadable.
     """
     if not tensor.is_floating_point() or not tensor.numel():
         return math.nan, math.nan
     try:
         flat = tensor.detach()
         if flat.ndim == 4 and not flat.is_contiguous() and flat.is_contiguous(memory_format=torch.channels_last):
-            flat = flat.permute(0, 2, 3, 1)  # as it lies in memory: 30 times faster
+            flat = flat.permute(0, 2, 3, 1)  # in the order of memory: 30 times faster
         low, high = (value.item() for value in flat.aminmax())
     except Exception:  # see is_finite
         return math.nan, math.nan
@@ -87,7 +87,7 @@ def quick_range(tensor: Tensor) -> tuple[float, float] | None:
 
 @torch.no_grad()
 def value_of(name: str, tensor: Tensor, origin: int = -1) -> Value:
-    """Its shape, its range and how many of its values are not finite."""
+    """Shape, range and count of the non-finite values of a tensor."""
     shape, dtype, device = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), str(tensor.device)
     try:
         flat = tensor.detach()

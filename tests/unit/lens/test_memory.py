@@ -1,20 +1,18 @@
-"""Memory and shapes: what a step needs, predicted without computing, against storages counted one
-by one; tables that survive errors.
-"""
+"""Memory of a training step: predicted without computing, against storages counted one by one."""
 
 import contextlib
 import dataclasses
 import random
-from collections import Counter
 
 import pytest
 import torch
 from torch import nn
 
+from tests.unit.lens.test_shapes import Breaks
 from yolostudy import losses, network
 from yolostudy.canvas import style
 from yolostudy.lens.modules import memory
-from yolostudy.lens.modules.differences import record_shapes
+from yolostudy.lens.modules.memory_picture import draw_memory
 from yolostudy.lens.modules.shape_table import shapes
 from yolostudy.views.network import memory_table
 
@@ -48,7 +46,7 @@ def test_predicted_activations_are_the_storages_that_a_real_step_saves(precision
     model = network.YOLO(20).train()
     images = torch.rand(2, 3, 96, 128).to(memory_format=torch.channels_last)
     expected, casts = independent(model, images, precision)
-    step = memory._counted(model, images.shape, None, precision, "adamw", False, real=False, block=1)
+    step = memory.count_step(model, images.shape, None, precision, "adamw", False, real=False, block=1)
     assert step.most["activations"] == pytest.approx(expected, rel=0.01)
     if precision == "bf16":
         assert step.most["cast weights"] == pytest.approx(casts, rel=0.01)
@@ -62,7 +60,7 @@ def test_fake_tensors_and_real_ones_give_the_same_ledger(precision):
     model = network.YOLO(20)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fake, real = (
-        memory._counted(model, (2, 3, 64, 96), None, precision, "sgd", True, real, 1) for real in (False, True)
+        memory.count_step(model, (2, 3, 64, 96), None, precision, "sgd", True, real, 1) for real in (False, True)
     )
     assert fake.peak == pytest.approx(real.peak, rel=0.005)
     assert fake.phases == pytest.approx(real.phases, rel=0.005) and fake.most["weights"] == real.most["weights"]
@@ -86,12 +84,12 @@ def test_the_parts_add_up():
 def test_frozen_weights_have_no_gradients_and_shared_storages_count_once():
     linear = nn.Linear(64, 64, bias=False)
     twice = nn.Sequential(linear, nn.Identity(), linear)  # the same weight, its input kept once for each call
-    step = memory._counted(twice, (8, 64), None, "fp32", "adamw", False, False, 1)
+    step = memory.count_step(twice, (8, 64), None, "fp32", "adamw", False, False, 1)
     assert step.most["weights"] == 64 * 64 * 4 and step.most["gradients"] == 64 * 64 * 4
     assert step.most["activations"] == 8 * 64 * 4, "the first input is the batch, which is no activation"
     frozen = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64)).requires_grad_(False)
     frozen[1].requires_grad_(True)
-    step = memory._counted(frozen, (8, 64), None, "fp32", "adamw", False, False, 1)
+    step = memory.count_step(frozen, (8, 64), None, "fp32", "adamw", False, False, 1)
     assert step.most["gradients"] == (64 * 64 + 64) * 4 and step.most["optimizer"] == 2 * (64 * 64 + 64) * 4
 
 
@@ -106,7 +104,7 @@ def test_one_activation_in_many_places_is_charged_where_it_is_called():
 
     act = nn.SiLU()  # as Ultralytics does
     model = nn.Sequential(Pair(act), Pair(act))
-    step = memory._counted(model, (2, 3, 8, 8), None, "fp32", "none", False, False, 1)
+    step = memory.count_step(model, (2, 3, 8, 8), None, "fp32", "none", False, False, 1)
     one = 2 * 3 * 8 * 8 * 4
     assert {m.name: m.activations for m in step.modules if m.activations} == {"0.act": one, "1.conv": one, "1.act": one}
     assert [row.name for row in shapes(model, torch.zeros(2, 3, 8, 8)).rows if row.kind == "SiLU"] == ["0.act", "1.act"]
@@ -156,7 +154,7 @@ def test_outputs_in_a_dataclass_take_part_in_loss_and_backward():
     one = memory.predict_memory(Wrapped(lambda y: Out([y])), (8, 64), lambda out: out.maps[0].square().sum())
     two = memory.predict_memory(Wrapped(lambda y: [y]), (8, 64), lambda maps: maps[0].square().sum())
     assert one.phases == two.phases and one.phases["loss"] > one.phases["forward"] and one.most["gradients"] > 0
-    with pytest.raises(ValueError, match="nothing that the model gives depends on a weight that learns"):
+    with pytest.raises(ValueError, match="nothing in the model's output depends on a weight that learns"):
         memory.predict_memory(nn.Linear(4, 4).requires_grad_(False), (2, 4))
 
 
@@ -172,7 +170,7 @@ def test_a_call_that_raises_is_not_charged_with_what_follows():
             except KeyError:
                 return self.last(self.right(x).sigmoid())
 
-    step = memory._counted(Catches(), (8, 4), None, "fp32", "none", False, False, 1)
+    step = memory.count_step(Catches(), (8, 4), None, "fp32", "none", False, False, 1)
     assert {m.name: m.activations for m in step.modules if m.activations} == {"": 8 * 4 * 4}, (
         "the sigmoid is code of the whole"
     )
@@ -188,48 +186,12 @@ def test_the_loss_leaves_chance_as_it_was():
     assert step.phases["loss"] > 0 and before[0] == random.getstate() and torch.equal(before[1], torch.get_rng_state())
 
 
-def test_what_fits_follows_from_two_small_predictions():
-    table = memory_table.what_fits(0.5, "n", (160, 320), (1, 4, 16), ("fp32", "bf16"), reserve_gb=0.1, measure=False)
-    assert len(table.cells) == 12 and not any(cell.measured for cell in table.cells)
-    model, loss = memory_table.course_detector("n", 20, 20)
-    for precision in ("fp32", "bf16"):
-        direct = memory.predict_memory(
-            model, (16, 3, 160, 160), lambda maps: loss(maps, 16, 160), precision, "adamw", True
-        )
-        assert table.cell("n", 160, 16, precision).bytes == pytest.approx(direct.peak, rel=0.02)
-    sizes = [cell.bytes for cell in table.cells[:3]]
-    assert sizes == sorted(sizes) and [cell.fits for cell in table.cells[:3]] == [
-        size + 0.1 * 2**30 <= 0.5 * 2**30 for size in sizes
-    ]
-    assert table.largest("n", 320, "bf16") >= table.largest("n", 320, "fp32")
-    assert "0 cells measured, 12 predicted" in str(table) and table._repr_html_().count("<tr>") == 5
-    assert len(style.as_png(memory_table.draw_what_fits(table))) <= style.MAX_BYTES
-
-
-def test_cells_say_whether_they_were_measured_and_a_full_card_does_not_fit(monkeypatch):
-    """The card is played; what it would say is not tested here."""
-    seen = []
-
-    def card(build, size, side, batch, precision, optimizer, limit):
-        seen.append((batch, limit))
-        return 7 * 2**20 if batch == 1 else None
-
-    def build(size):
-        return nn.Conv2d(3, 8, 3, padding=1), lambda maps, batch, side: maps.float().square().mean()
-
-    monkeypatch.setattr(memory_table, "_measured_cell", card)
-    table = memory_table.what_fits(
-        0.01, "n", (64,), (1, 4, 400), ("fp32",), reserve_gb=0.002, measure=True, build=build
-    )
-    assert [batch for batch, _ in seen] == [1, 4] and seen[0][1] == pytest.approx(0.008 * 2**30, rel=1e-6)
-    assert [(cell.measured, cell.fits) for cell in table.cells] == [(True, True), (True, False), (False, False)]
-    assert table.cells[0].bytes == 7 * 2**20 and table.largest("n", 64, "fp32") == 1
-    assert len(style.as_png(memory_table.draw_what_fits(table))) <= style.MAX_BYTES
-
-
 def test_pictures_and_messages():
     step = memory.step_memory(network.YOLO(20), (1, 3, 64, 64), precision="bf16")
-    assert len(style.as_png(memory.draw_memory(step))) <= style.MAX_BYTES
+    picture = draw_memory(step)
+    assert len(style.as_png(picture)) <= style.MAX_BYTES
+    assert picture.numbers["peak"] == step.peak == sum(picture.numbers["at_peak"].values())
+    assert picture.numbers["parts"].items() <= step.parts().items()
     with pytest.raises(ValueError, match="unknown precision 'half'; choose fp32, bf16 or fp16"):
         memory.step_memory(network.YOLO(20), (1, 3, 64, 64), precision="half")
     with pytest.raises(ValueError, match="lies on cpu; predict_memory needs no card"):
@@ -240,7 +202,7 @@ def test_pictures_and_messages():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", ["n", "s"])
 def test_prediction_against_the_card(size, precision):
-    model, loss = memory_table.course_detector(size, 20, 20)
+    model, loss = memory_table._detector(size, 20, 20)
     arguments = ((16, 3, 640, 640), lambda maps: loss(maps, 16, 640), precision, "adamw", True)
     predicted = memory.predict_memory(model, *arguments)
     measured = memory.measure_memory(model.cuda().to(memory_format=torch.channels_last), *arguments)
@@ -279,86 +241,3 @@ def test_an_exception_leaves_nothing_behind(stop, where):
     x = torch.ones(3, requires_grad=True)
     x.exp().sum().backward()  # no hook on saved tensors is left either
     assert type(x.grad) is torch.Tensor
-
-
-# ------------------------------------------------------------------------------------------- shapes
-
-
-def test_the_table_agrees_with_the_log_and_counts_parameters():
-    model, picture = network.YOLO(20), torch.zeros(1, 3, 64, 96)
-    table = shapes(model, picture)
-    log = record_shapes(model, picture, depth=2)
-    mine = [(row.name, row.output) for row in table.rows]
-    assert not Counter(log.shapes) - Counter(mine), "all that the older log has"
-    assert (
-        table.rows[0].parameters
-        == sum(p.numel() for p in model.parameters())
-        == sum(r.parameters for r in table.rows if r.depth == 1)
-    )
-    assert [row.repeated for row in table.rows if row.name == "neck.up"] == [False, True]
-    head = next(row for row in table.rows if row.name == "head")
-    assert head.given == ((1, 64, 8, 12), (1, 128, 4, 6), (1, 256, 2, 3)) and head.made[2] == (1, 84, 2, 3)
-    assert table.broken is None and table.rows[-1].leaf and len(table.shown) < len(table.rows)
-    seen = []
-    shapes(model, picture, watch=seen.append)
-    assert [row.name for row in seen][-1] == "" and len(seen) == len(table.rows)
-
-
-class Breaks(nn.Module):
-    def __init__(self, code):
-        super().__init__()
-        self.conv, self.linear, self.norm, self.code = nn.Conv2d(3, 8, 1), nn.Linear(10, 2), nn.BatchNorm2d(4), code
-
-    def forward(self, x):
-        return self.code(self, x)
-
-
-@pytest.mark.parametrize(
-    "code, name, expected",
-    [
-        (
-            lambda m, x: m.conv(m.conv(x)),
-            "conv",
-            "The weight 8 × 3 × 1 × 1 takes 3 channels, the input 1 × 8 × 6 × 6 has 8.",
-        ),
-        (lambda m, x: m.norm(m.conv(x)), "norm", "The normalisation holds 4 channels, the input 1 × 8 × 6 × 6 has 8."),
-        (lambda m, x: m.linear(x), "linear", "The weight 2 × 10 takes 10 features, the input 1 × 3 × 6 × 6 has 6."),
-        (
-            lambda m, x: torch.cat((m.conv(x), x[..., 1:]), dim=1),
-            "",
-            "part in dimension 3: tensor 1 is 1 × 8 × 6 × 6, tensor 2 is 1 × 3 × 6 × 5",
-        ),
-        (lambda m, x: m.conv(x) + x, "", "dimension -3 is 8 on the left, 3 on the right"),
-        (lambda m, x: x.view(5, -1), "", "1 × 3 × 6 × 6 holds 108 values, which do not fit into (5, -1)"),
-        (lambda m, x: x[0, 0] @ torch.ones(5, 2), "", "The left side 6 × 6 ends in 6, the right side 5 × 2 takes 5."),
-        (lambda m, x: {}["map"], "", ""),
-    ],
-)
-def test_a_network_that_breaks_off_says_what_both_sides_expected(code, name, expected):
-    table = shapes(Breaks(code), torch.zeros(1, 3, 6, 6))
-    assert table.broken.name == name and expected in table.broken.expected
-    assert sum(row.broke for row in table.rows) == 1 and next(row for row in table.rows if row.broke).name == name
-    assert table.broken.place.startswith("test_lens_memory.py:") and table.broken.error in str(table)
-    assert table._repr_html_().count("background") == 1 and str(table).count("\n>") + str(table).startswith(">") == 1
-
-
-def test_1152_channels_where_384_were_expected():
-    class Loose(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.pool = nn.MaxPool2d(5, 1, 2)
-
-        def forward(self, x):
-            maps = [x]
-            for _ in range(3):
-                maps.append(self.pool(maps[-1]))
-            return torch.cat(maps, 1)
-
-    model = network.YOLO(3)
-    model.backbone.sppf = Loose()
-    table = shapes(model, torch.zeros(1, 3, 64, 64))
-    assert (
-        table.broken.name == "neck.csp_c.cv1.conv"
-        and "takes 384 channels, the input 1 × 1152 × 4 × 4 has 1152" in str(table)
-    )
-    assert table.shown[-1].broke and table.shown[-1].depth > 2, "shown although it lies deeper than the rest"

@@ -15,6 +15,9 @@ from yolostudy import hooks, network, weights
 from yolostudy.bridge import ultralytics as oracle
 from yolostudy.canvas import style
 from yolostudy.lens.modules import divergence
+from yolostudy.lens.modules.divergence_picture import draw_divergence
+from yolostudy.lens.modules.pairing import renaming
+from yolostudy.lens.modules.weights import copy_weights
 
 PICTURE = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 NAMES = {name: f"model.{number}" for number, name in weights.LAYERS.items()}
@@ -30,7 +33,7 @@ def ours():
 @pytest.fixture(scope="module")
 def theirs(ours):
     model = oracle.build("n", 20, seed=0)
-    divergence.copy_weights(ours, model)
+    copy_weights(ours, model)
     return model
 
 
@@ -76,7 +79,7 @@ def test_every_layer_of_nano_in_turn(ours):
 def test_a_difference_against_ultralytics(ours, theirs, name, names):
     result = divergence.first_divergence(planted(ours, name), theirs, PICTURE, names=names)
     assert result.first.name == name and not result.first.input_differs
-    mapped = divergence._renamed(NAMES)(name)
+    mapped = renaming(NAMES)(name)
     assert name in ("backbone.sppf.pool", "neck.up") or result.first.other == mapped
 
 
@@ -87,7 +90,7 @@ def test_ours_and_ultralytics_agree_layer_by_layer(ours, theirs):
     assert result.only_b == ("model.11", "model.14", "model.17", "model.20", "model.22.dfl.conv"), (
         "what we do without a module"
     )
-    rename = divergence._renamed(NAMES)
+    rename = renaming(NAMES)
     assert all(
         row.other == rename(row.name) for row in result.leaves if row.name not in ("backbone.sppf.pool", "neck.up")
     )
@@ -162,7 +165,7 @@ def test_shapes_that_part_are_found_where_they_part(ours):
     wide = network.YOLO(20).eval()
     wide.backbone.sppf = nn.Conv2d(256, 300, 1)
     result = divergence.first_divergence(wide, network.YOLO(20).eval(), PICTURE)
-    assert "RuntimeError in neck.csp_c.cv1.conv" in result.errors[0] and "a broke off" in str(result)
+    assert "RuntimeError in neck.csp_c.cv1.conv" in result.errors[0] and "a stopped at an error" in str(result)
     narrow = copy.deepcopy(ours)
     narrow.head.cls[0][2] = nn.Conv2d(64, 19, 1)
     result = divergence.first_divergence(narrow, ours, PICTURE)
@@ -316,9 +319,9 @@ def test_what_is_compiled_is_looked_into_and_what_is_scripted_is_refused():
 
 
 def test_names_may_map_the_whole_of_a_network():
-    inside = divergence._renamed({"": "module"})
+    inside = renaming({"": "module"})
     assert (inside(""), inside("0.conv")) == ("module", "module.0.conv")
-    outside = divergence._renamed({"module": ""})
+    outside = renaming({"module": ""})
     assert (outside("module"), outside("module.0.conv"), outside("modules")) == ("", "0.conv", None)
 
 
@@ -332,18 +335,18 @@ def test_weights_are_copied_past_what_is_no_tensor():
 
         def set_extra_state(self, state): ...
 
-    assert divergence.copy_weights(Extra(2, 2), Extra(2, 2)) == [("weight", "weight"), ("bias", "bias")]
+    assert copy_weights(Extra(2, 2), Extra(2, 2)) == [("weight", "weight"), ("bias", "bias")]
 
 
 def test_weights_are_copied_by_order_and_by_name(theirs, ours):
     for names in (None, {f"model.{number}": name for number, name in weights.LAYERS.items()}):
         mine = network.YOLO(20)
-        assert len(divergence.copy_weights(theirs, mine, names)) == 354
+        assert len(copy_weights(theirs, mine, names)) == 354
         assert all(torch.equal(value, ours.state_dict()[name]) for name, value in mine.state_dict().items())
     small = network.YOLO(20, "s")
     before = copy.deepcopy(small.state_dict())
     with pytest.raises(ValueError, match=r"find no source; the first is backbone\.stem\.conv\.weight, \(32, 3, 3, 3\)"):
-        divergence.copy_weights(theirs, small)
+        copy_weights(theirs, small)
     assert all(torch.equal(value, small.state_dict()[name]) for name, value in before.items())
 
 
@@ -372,6 +375,13 @@ def test_nothing_is_left_behind(ours, training, stop):
 
 
 def test_the_strip_is_drawn_for_every_outcome(ours):
-    for other in (ours, planted(ours, "neck.up"), planted(ours, "backbone.stem.conv")):
-        picture = style.as_png(divergence.draw_divergence(divergence.first_divergence(other, ours, PICTURE)))
-        assert len(picture) <= style.MAX_BYTES
+    for name in (None, "neck.up", "backbone.stem.conv"):
+        other = ours if name is None else planted(ours, name)
+        result = divergence.first_divergence(other, ours, PICTURE)
+        picture = draw_divergence(result)
+        assert len(style.as_png(picture)) <= style.MAX_BYTES
+        numbers = picture.numbers
+        assert numbers["first"] == (result.first and result.first.name)
+        assert numbers["agree"] <= numbers["layers"] == len(result.leaves) and (name is None) == (
+            numbers["agree"] == numbers["layers"]
+        )

@@ -1,5 +1,4 @@
-"""The calls of modules while a network runs: what shape table, first divergence and memory have in
-common.
+"""Calls of modules while a network runs: hooks for shape table, first divergence and memory.
 
 Importing this file needs no torch.
 """
@@ -13,39 +12,46 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """One call of a module:
+class ModuleCall:
+    """One call of a module.
 
-    `name` as its caller knows it, `parent` the call that it happened in. `leaf`: it called no
-    module in turn.
+    Attributes:
+        name: the module's name, as seen from the module that calls it.
+        module: the module itself.
+        parent: the call that this one happened in, or None.
+        handled: the exception that was being handled when the call began, or None.
+        leaf: whether the module called no other module.
     """
 
     name: str
     module: object
-    parent: Call | None
-    handled: BaseException | None  # the exception that was being dealt with when it began
+    parent: ModuleCall | None
+    handled: BaseException | None
     leaf: bool = True
 
 
-class Calls:
-    """The calls that are `running`, outermost first; and `broken`, the innermost one that the last
-    exception ended.
+class CallStack:
+    """The calls that are running now.
+
+    Attributes:
+        running: the open calls, outermost first.
+        broken: the innermost call that the last exception ended, or None.
     """
 
     def __init__(self):
-        self.running: list[Call] = []
-        self.broken: Call | None = None
+        self.running: list[ModuleCall] = []
+        self.broken: ModuleCall | None = None
         self._error: BaseException | None = None
 
     @property
     def name(self) -> str:
-        """Of the module at work; "" where none is."""
+        """Name of the module that is running; "" where none is."""
         return self.running[-1].name if self.running else ""
 
-    def _ended(self, call: Call) -> bool:
-        """Whether a call came to its end.
+    def _ended_well(self, call: ModuleCall) -> bool:
+        """Whether a call returned. A call that an exception left is noted as broken.
 
-        One that an exception left is noted, for the forward of a caller may catch it and go on.
+        The exception may be caught by the forward of a caller, so each new one is noted.
         """
         error = sys.exc_info()[1]
         if error is call.handled:
@@ -55,10 +61,11 @@ class Calls:
         return False
 
 
-class _Names:
-    """What the modules of a network are called.
+class _ModuleNames:
+    """The names of a network's modules.
 
-    One activation may serve many places; each time it goes by its caller's name for it.
+    One module may have several names: an activation that serves many layers. Each call then gets
+    the name that lies under its caller.
     """
 
     def __init__(self, model):
@@ -74,22 +81,24 @@ class _Names:
         return own or next((name for name in known if name.startswith(caller)), known[0])
 
 
-def as_written() -> contextlib.AbstractContextManager:
-    """While it lasts, what `torch.compile` has made runs as the Python code that it was made from."""
+def uncompiled() -> contextlib.AbstractContextManager:
+    """A block in which code compiled by `torch.compile` runs as the Python it was made from."""
     import torch
 
-    # Where nothing has loaded it nothing can be compiled, and loading it takes seconds.
+    # Unless torch._dynamo is loaded, nothing can be compiled; loading it takes seconds.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def watched(model, enter: Callable | None = None, leave: Callable | None = None) -> Iterator[Calls]:
-    """Hooks on every module: `enter(call, (args, kwargs))` as a call begins, `leave(call, output)`
-    as it ends, not where it raises.
+def watch_modules(model, enter: Callable | None = None, leave: Callable | None = None) -> Iterator[CallStack]:
+    """Hook every module of a network while the block runs. Compiled code runs uncompiled.
 
-    What is compiled runs as it was written meanwhile. Errors: TypeError for a scripted model, which
-    has no calls that could be seen; a scripted module within a model counts as a part of its
-    caller.
+    Args:
+        model: any `nn.Module`. A scripted module inside it counts as a part of its caller.
+        enter: called as `enter(call, (args, kwargs))` when a call begins.
+        leave: called as `leave(call, output)` when a call returns, not when it raises.
+
+    Errors: TypeError for a scripted model, whose modules cannot be hooked.
     """
     import torch
 
@@ -97,13 +106,13 @@ def watched(model, enter: Callable | None = None, leave: Callable | None = None)
         raise TypeError(
             "a scripted or traced model does not show the calls of its modules; give the model that it was made from"
         )
-    names, calls = _Names(model), Calls()
+    names, calls = _ModuleNames(model), CallStack()
 
     def before(module, args, kwargs) -> None:
         parent = calls.running[-1] if calls.running else None
         if parent is not None:
             parent.leaf = False
-        call = Call(names.of(module, parent and parent.name), module, parent, sys.exc_info()[1])
+        call = ModuleCall(names.of(module, parent and parent.name), module, parent, sys.exc_info()[1])
         calls.running.append(call)
         if enter is not None:
             enter(call, (args, kwargs))
@@ -112,10 +121,10 @@ def watched(model, enter: Callable | None = None, leave: Callable | None = None)
         if not calls.running or calls.running[-1].module is not module:
             return  # another hook raised before ours had seen this call
         call = calls.running.pop()
-        if calls._ended(call) and leave is not None:
+        if calls._ended_well(call) and leave is not None:
             leave(call, output)
 
-    with as_written(), contextlib.ExitStack() as stack:
+    with uncompiled(), contextlib.ExitStack() as stack:
         for module in names.all:
             if not isinstance(module, torch.jit.ScriptModule):
                 stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -125,8 +134,10 @@ def watched(model, enter: Callable | None = None, leave: Callable | None = None)
 
 @contextlib.contextmanager
 def in_mode(model, training: bool) -> Iterator[None]:
-    """The model in one mode; afterwards modes and buffers as before, also those that the forward
-    pass put others in the place of.
+    """Put a model in training or evaluation mode while the block runs.
+
+    Afterwards its modes and buffers are as before, also where the forward pass put another tensor
+    in a buffer's place.
     """
     import torch
     from torch.nn.parameter import is_lazy

@@ -193,7 +193,7 @@ def test_import_asks_nobody_and_leaves_the_process_alone():
     """In a fresh process, since an import happens once."""
     program = """
 import socket
-from tests.unit.test_bridge import bridge, process_state
+from tests.unit.bridge.test_ultralytics import bridge, process_state
 def refuse(*arguments, **keywords):
     raise SystemExit(f"asked the network for {arguments}")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse

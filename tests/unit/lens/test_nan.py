@@ -1,12 +1,10 @@
-"""The NaN microscope names the line, cries no wolf and leaves nothing behind; the recorder replays
-the very step.
+"""The NaN microscope names the line, cries no wolf and leaves nothing behind.
 
 Each scene is a small program; the comment BORN stands on the line that the microscope has to name.
 """
 
 import inspect
 import math
-import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,19 +17,13 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack as modes
 from torch.utils.checkpoint import checkpoint
 
-from tests import tiny
-from yolostudy import data
-from yolostudy.bridge import ultralytics
 from yolostudy.canvas import style
-from yolostudy.engine import Hook, Trainer
-from yolostudy.hooks import NaNGuard, NonFiniteLoss
 from yolostudy.lens.nan import gradients as nan_gradients
 from yolostudy.lens.nan import microscope as nan_microscope
 from yolostudy.lens.nan.finding import folded
-from yolostudy.lens.nan.microscope import NaNMicroscope, draw_finding
-from yolostudy.lens.nan.recorder import NonFiniteStep, Recorder
-from yolostudy.lens.nan.trainers import flight_recorder as recorder
-from yolostudy.losses import DetectionLoss, LossParts
+from yolostudy.lens.nan.microscope import NaNMicroscope
+from yolostudy.lens.nan.picture import draw_finding
+from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
 from yolostudy.training import Precision, build_optimizer, train_step
 
@@ -509,6 +501,14 @@ def test_the_line_is_named(name):
     assert str(finding).count("\n") >= 3
     made = draw_finding(finding)
     assert finding.event.place.short in {text.get_text().split("  ")[0] for text in made.axes[0].texts}
+    numbers = made.numbers
+    assert (numbers["kind"], numbers["op"], numbers["line"], numbers["reaches"]) == (
+        kind,
+        finding.op,
+        marked(function),
+        reaches,
+    )
+    assert numbers["rows"] >= 1 and (numbers["folded"] == 0 or len(finding.chain) > 10)
 
 
 @pytest.mark.parametrize("name", ["softmax_of_minus_infinity", "in_a_module_of_a_model"])
@@ -676,6 +676,17 @@ def test_what_came_from_outside_says_so():
     assert [value.nans for value in finding.inputs] == [0, 1]
 
 
+def test_a_loss_that_was_made_unseen_is_placed_in_the_users_code():
+    loss = leaf(-1.0).log().sum()
+    with NaNMicroscope() as microscope:
+        loss.backward()  # BORN
+    finding = microscope.finding
+    assert finding.kind == "outside" and (Path(finding.file), finding.line) == (
+        HERE,
+        marked(test_a_loss_that_was_made_unseen_is_placed_in_the_users_code),
+    )
+
+
 def test_an_in_place_operation_keeps_the_range_that_it_was_given():
     finding = watched(in_place_on_a_view).finding
     assert (finding.inputs[0].low, finding.inputs[0].high, finding.inputs[0].finite) == (0.0, 2.0, True)
@@ -835,372 +846,3 @@ def test_other_modes_go_on_working():
     with torch.device("meta"), NaNMicroscope() as microscope:
         assert torch.ones(3).log().device.type == "meta"
     assert microscope.finding is None and not modes()
-
-
-# ---- recorder ------------------------------------------------------------------------------------
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.norm = nn.Linear(3, 4), nn.BatchNorm1d(4)
-
-    def forward(self, x):
-        return self.norm(self.layer(x))
-
-
-class Loss(nn.Module):
-    def forward(self, maps, targets):
-        loss = ((maps.mean(1) - targets).square() + 1e-3).log().mean()
-        return LossParts(loss, loss, loss, loss)
-
-
-def step(model, loss, batch, optimizer, precision=None, step=0):
-    parts = loss(model(batch["x"]), batch["y"])
-    parts.total.backward()
-    optimizer.step()  # MOVES
-    optimizer.zero_grad()
-    return LossParts(*(part.detach() for part in parts))
-
-
-def batches(count=6):
-    generator = torch.Generator().manual_seed(1)
-    return [{"x": torch.rand(4, 3, generator=generator), "y": torch.rand(4, generator=generator)} for _ in range(count)]
-
-
-def a_trainer(data, loss=None, hooks=(), step=step, rate=0.1):
-    torch.manual_seed(0)
-    model = Model()
-    return Trainer(model, loss or Loss(), data, torch.optim.SGD(model.parameters(), rate), step, hooks=hooks, epochs=2)
-
-
-def state(trainer):
-    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
-
-
-def test_the_recorder_finds_the_broken_batch():
-    data = batches()
-    data[3]["y"][1] = math.nan
-    trainer, texts = a_trainer(data), []
-    with recorder(trainer, show=texts.append) as flight:
-        trainer.train()
-    finding = flight.finding
-    assert (flight.step, flight.batch) == (4, data[3])
-    assert finding.kind == "outside" and "maps.mean(1) - targets" in finding.source and finding.reaches == "the loss"
-    assert texts == [flight.report] and flight.report.startswith("Step 4: the loss is nan.")
-    assert not trainer.hooks and not trainer.loss._forward_hooks and not modes()
-
-
-def test_the_weights_are_those_before_the_bad_step():
-    class Keep(Hook):
-        def __init__(self):
-            self.states = []
-
-        def before_step(self, trainer):
-            self.states.append(state(trainer))
-
-    data, keep = batches(), Keep()
-    data[3]["y"][1] = math.nan
-    trainer = a_trainer(data, hooks=[keep])
-    with recorder(trainer, show=None):
-        trainer.train()
-    assert len(keep.states) == 4
-    assert all(torch.equal(value, keep.states[-1][name]) for name, value in state(trainer).items())
-    assert all(parameter.grad is None for parameter in trainer.model.parameters())
-    assert trainer.hooks == [keep]
-
-
-def test_without_stop_the_training_is_as_it_would_be():
-    def run(recorded: bool):
-        data = batches()
-        data[3]["x"][1] = 1e30
-        trainer = a_trainer(data)
-        with recorder(trainer, stop=False, show=None) if recorded else torch.enable_grad() as flight:
-            trainer.train()
-        return state(trainer), torch.rand(1), trainer.steps, flight
-
-    (bare, chance, steps, _), (same, equal_chance, equal_steps, flight) = run(False), run(True)
-    assert steps == equal_steps == 12 and torch.equal(chance, equal_chance)
-    assert all(torch.equal(bare[name].nan_to_num(), same[name].nan_to_num()) for name in bare)
-    assert flight.step == 4 or flight.report == ""
-
-
-def test_the_step_before_is_replayed_where_its_gradient_broke_the_weights():
-    class Rooted(nn.Module):
-        def forward(self, maps, targets):
-            loss = (maps.mean(1) * targets).square().sum()
-            loss = loss.sqrt()  # BORN
-            return LossParts(loss, loss, loss, loss)
-
-    data = batches()
-    data[2]["y"].zero_()
-    trainer = a_trainer(data, Rooted())
-    with recorder(trainer, show=None) as flight:
-        trainer.train()
-    assert flight.step == 4 and flight.batch is data[2]
-    assert flight.finding.phase == "backward" and flight.finding.line == marked(Rooted)
-    assert "layer.weight" in flight.finding.parameters
-    assert "so step 3 was replayed" in flight.report
-
-
-def test_chance_is_repeated():
-    class Noisy(nn.Module):
-        def forward(self, maps, targets):
-            chance = torch.rand(()) + random.random() / 10 + np.random.rand() / 10
-            loss = (chance - 0.75).sqrt() + maps.mean()  # BORN
-            return LossParts(loss, loss, loss, loss)
-
-    random.seed(3)
-    np.random.seed(3)
-    finding = None
-    for seed in range(3):
-        trainer = a_trainer(batches(40), Noisy())
-        torch.manual_seed(seed)
-        with recorder(trainer, show=None) as flight:
-            trainer.train()
-        finding = flight.finding
-        assert finding.line == marked(Noisy) and finding.op == "sqrt", flight.report
-    assert finding.inputs[0].high < 0
-
-
-def test_an_update_that_overflows_is_told_from_a_gradient():
-    def huge(model, loss, batch, optimizer, precision=None, step=0):
-        parts = loss(model(batch["x"]), batch["y"])
-        parts.total.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = math.inf if step == 2 else 0.1
-        optimizer.step()  # MOVES
-        optimizer.zero_grad()
-        return LossParts(*(part.detach() for part in parts))
-
-    trainer = a_trainer(batches(), step=huge)
-    with recorder(trainer, show=None) as flight:
-        trainer.train()
-    finding = flight.finding
-    assert (flight.step, finding.op, finding.reaches, finding.line) == (
-        4,
-        "the optimizer's step",
-        "the weights",
-        marked(huge, "# MOVES"),
-    )
-    assert all(value.finite for value in finding.inputs) and not finding.event.outputs[0].finite
-    assert len(style.as_png(draw_finding(finding))) < style.MAX_BYTES
-
-
-def test_it_reports_beside_a_guard_that_stops_first(tmp_path):
-    data = batches()
-    data[1]["y"][0] = math.inf
-    guarded = [SimpleNamespace(images=batch["x"], targets=batch["y"], records=[], **batch) for batch in data]
-    trainer = a_trainer(guarded, hooks=[NaNGuard(tmp_path)], step=lambda m, l, b, o, **k: step(m, l, vars(b), o, **k))
-    with pytest.raises(NonFiniteLoss) as caught, recorder(trainer, show=None) as flight:
-        trainer.train()
-    assert flight.step == 2 and flight.finding.reaches in ("the loss", "") and "targets" in flight.finding.source
-    assert "Step 2" in "".join(caught.value.__notes__)
-    assert [type(hook) for hook in trainer.hooks] == [NaNGuard] and not trainer.loss._forward_hooks
-
-
-def test_scaled_gradients_and_accumulation_are_left_alone():
-    data = batches()
-    data[4]["y"][1] = math.nan
-    boxed = [SimpleNamespace(images=(255 * batch["x"]).byte().view(4, 3, 1, 1), targets=batch["y"]) for batch in data]
-
-    class Flat(Model):
-        def forward(self, x):
-            return super().forward(x.flatten(1))
-
-    torch.manual_seed(0)
-    model = Flat()
-
-    def accumulated(*args, **kwargs):
-        return train_step(*args, **kwargs, accumulate=4)
-
-    trainer = Trainer(
-        model, Loss(), boxed, torch.optim.AdamW(model.parameters()), accumulated, Precision("cpu", "bf16"), epochs=1
-    )
-    with recorder(trainer, show=None) as flight:
-        trainer.train()
-    assert flight.step == 5 and flight.finding.reaches == "the loss"
-    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_the_recorder_goes_when_training_breaks_off(error):
-    class Stops(Hook):
-        def after_step(self, trainer):
-            raise error
-
-    stops = Stops()
-    trainer = a_trainer(batches(), hooks=[stops])
-    with pytest.raises(error), recorder(trainer) as flight:
-        trainer.train()
-    assert trainer.hooks == [stops] and not trainer.loss._forward_hooks and not modes() and flight.finding is None
-
-
-def test_a_loop_of_ones_own():
-    torch.manual_seed(0)
-    model = Model()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    flight = Recorder([model], show=None)
-    data = batches()
-    data[2]["x"][0, 0] = math.inf
-    with pytest.raises(NonFiniteStep) as caught:
-        for batch in data:
-
-            def forward(batch=batch):
-                loss = (model(batch["x"]).mean(1) - batch["y"]).square().mean()
-                loss.backward()
-                return loss
-
-            flight.begin(forward, batch)
-            loss = forward()
-            optimizer.step()
-            optimizer.zero_grad()
-            flight.end(loss)
-    assert caught.value.finding is flight.finding and flight.step == 3
-    assert torch.isfinite(model.layer.weight).all()
-
-
-def test_a_replay_that_stays_finite_says_so():
-    flight = Recorder([Model()], stop=False, show=None)
-    flight.begin(lambda: None)
-    flight.end(torch.tensor(math.nan))
-    assert flight.finding is None and "The replay stayed finite" in flight.report
-
-
-def test_what_is_kept_is_let_go():
-    flight = Recorder([Model()])
-    x = torch.rand(3, requires_grad=True)
-    with flight:
-        flight.begin(lambda: None, [x])
-        flight.end(x.sum())
-        assert flight._kept
-    assert not flight._kept and not flight._batches
-
-
-def test_something_else_is_no_trainer():
-    with pytest.raises(TypeError, match="a Linear is no trainer"):
-        recorder(nn.Linear(1, 1))
-
-
-# ---- Ultralytics ---------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parity
-def test_one_line_puts_it_into_ultralytics_own_trainer(tmp_path):
-    folder = str(tiny.make(tmp_path / "tiny"))
-    sets = [data.open_set(folder, split) for split in ("train", "validation")]
-    written = data.write(sets, tmp_path / "yolo", "yolo")
-    model = ultralytics.load().YOLO("yolov8n.yaml")
-    flight = recorder(model, show=None).attach()
-
-    def spoil(trainer):
-        spoil.calls += 1
-        if spoil.calls == 3:
-            trainer.model.model[4].register_forward_hook(lambda module, inputs, out: (out - 9).log())  # BORN
-
-    spoil.calls = 0
-    model.add_callback("on_train_batch_start", spoil)
-    settings = dict(
-        epochs=1, imgsz=64, batch=4, device="cpu", workers=0, amp=False, plots=False, pretrained=False, verbose=False
-    )
-    with pytest.raises(NonFiniteStep, match="Step 3: the loss is nan"):
-        model.train(data=str(written), optimizer="SGD", mosaic=0.0, project=str(tmp_path / "runs"), **settings)
-    finding = flight.finding
-    line = inspect.getsourcelines(test_one_line_puts_it_into_ultralytics_own_trainer)
-    assert (Path(finding.file), finding.line) == (
-        HERE,
-        line[1] + next(n for n, text in enumerate(line[0]) if "# BORN" in text),
-    )
-    assert finding.reaches == "the loss" and len(finding.chain) > 50
-    assert len(style.as_png(draw_finding(finding))) < style.MAX_BYTES
-    trainer = flight.trainer
-    flight.detach()
-    assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks and not modes()
-    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
-    assert not any(
-        function in registered for function in flight.callbacks.values() for registered in trainer.callbacks.values()
-    )
-
-
-def test_a_change_in_place_of_the_loaders_batch_is_seen():
-    """It has slots and no __dict__: its tensors must be watched all the same."""
-    import dataclasses
-
-    from yolostudy.data.loader import Batch
-
-    for batch in (
-        Batch(**{field.name: torch.zeros(1) for field in dataclasses.fields(Batch)}),
-        SimpleNamespace(images=torch.zeros(1)),
-    ):
-        flight = Recorder([Model()], stop=False, show=None)
-        flight.begin(lambda: None, batch)
-        batch.images += 1
-        flight.end(torch.tensor(math.nan))
-        assert flight.batch is batch and "changed its batch in place" in flight.report
-
-
-def test_attached_twice_is_attached_once():
-    trainer = a_trainer(batches())
-    with recorder(trainer, show=None).attach() as flight:
-        assert len(trainer.hooks) == 1 and len(trainer.loss._forward_hooks) == 1
-        trainer.train()
-    assert not trainer.hooks and not trainer.loss._forward_hooks and flight.report == ""
-
-
-def test_the_replay_has_the_mode_and_the_weights_that_the_model_holds_now():
-    """Weights and buffers that were put in another's place after the recorder began are the ones
-    that it copies and puts back.
-    """
-
-    class Average(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(2, 2)
-            self.register_buffer("mean", torch.zeros(2))
-
-        def forward(self, x):
-            self.mean = 0.5 * self.mean + x.mean(0)  # another tensor each time
-            return (self.layer(x) * (1 if self.training else 0) + self.mean).log().sum()  # BORN
-
-    model = Average()
-    flight = Recorder([model], show=None)
-    model.layer.weight.data = torch.eye(2)
-    model.layer.bias.data = torch.zeros(2)
-    model(torch.ones(3, 2))
-    before, bad = {name: value.clone() for name, value in model.state_dict().items()}, -torch.ones(3, 2)
-    flight.begin(lambda: model(bad), bad)
-    loss = model(bad)
-    with torch.no_grad():
-        model.layer.weight.data = torch.full((2, 2), 7.0)
-    model.eval()
-    with pytest.raises(NonFiniteStep):
-        flight.end(loss)
-    assert flight.finding.line == marked(Average) and flight.finding.inputs[0].high == -1.5
-    assert not model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks():
-    """A gradient penalty and two losses, as in adversarial training: none of the earlier passes
-    ends the replay.
-    """
-    torch.manual_seed(0)
-    model, flight, x = nn.Linear(2, 1), None, torch.zeros(3, 2, requires_grad=True)
-    flight = Recorder([model], show=None)
-
-    def again():
-        out = model(x)
-        (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
-        (slope.norm() - 1).square().backward()
-        last = (model(x) - model.bias - 1).log().sum()  # BORN
-        last.backward()
-        return last
-
-    flight.begin(again, x)
-    with pytest.raises(NonFiniteStep):
-        flight.end(again())
-    lines, first = inspect.getsourcelines(test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks)
-    assert (
-        flight.finding.line == first + next(n for n, text in enumerate(lines) if "# BORN" in text)
-        and flight.finding.op == "log"
-    )

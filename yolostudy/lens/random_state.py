@@ -1,6 +1,4 @@
-"""The random generators of torch, Python and NumPy: what they stand at, and a stretch of program
-that begins from a seed.
-"""
+"""The random generators of torch, Python and NumPy: read and set their state, seed a block."""
 
 from __future__ import annotations
 
@@ -12,13 +10,13 @@ import numpy as np
 import torch
 
 
-def state() -> tuple:
-    """For `put_back`. On CUDA only where a program uses it already."""
+def get_state() -> tuple:
+    """The state of all generators, for `set_state`. CUDA is read only where the program uses it."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return torch.get_rng_state(), cuda, random.getstate(), np.random.get_state()
 
 
-def put_back(state: tuple) -> None:
+def set_state(state: tuple) -> None:
     torch.set_rng_state(state[0])
     torch.cuda.set_rng_state_all(state[1])
     random.setstate(state[2])
@@ -27,8 +25,8 @@ def put_back(state: tuple) -> None:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """From this seed within, and as if nothing had been drawn afterwards."""
-    before = state()
+    """Run the block from this seed; afterwards all generators continue as if it had not run."""
+    before = get_state()
     try:
         torch.default_generator.manual_seed(seed)
         if before[1]:
@@ -37,4 +35,4 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.seed(seed)
         yield
     finally:
-        put_back(before)
+        set_state(before)
