@@ -11,7 +11,7 @@ from yolostudy.bridge import ultralytics as oracle
 from yolostudy.data.loader import read_image
 from yolostudy.network import SIZES, YOLO
 from yolostudy.runs.detector import SHIPPED, Detector
-from yolostudy.runs.weights_files import bring_in, hand_out
+from yolostudy.runs.weights_files import export_weights, import_weights
 from yolostudy.weights import transfer
 
 IMAGES = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))
@@ -47,7 +47,7 @@ def test_a_file_of_theirs_becomes_ours(tmp_path):
     theirs = Theirs("yolov8n.yaml")
     lively(theirs.model, seed=2)
     theirs.save(tmp_path / "yolov8n.pt")  # in half precision
-    made, report = bring_in(tmp_path / "yolov8n.pt", str(tmp_path / "made.safetensors"))
+    made, report = import_weights(tmp_path / "yolov8n.pt", str(tmp_path / "made.safetensors"))
     assert report.share == 1 and (report.missing, report.unexpected, report.wrong_shape) == ([], [], [])
     ours = YOLO(80).eval()
     transfer(checkpoints.load(made)[0], ours, minimum_share=1.0)
@@ -62,7 +62,7 @@ def test_a_file_of_ours_becomes_theirs(tmp_path):
     from ultralytics import YOLO as Theirs
 
     ours = Detector(SHIPPED / "planes-n-mini.safetensors")
-    theirs = Theirs(hand_out(SHIPPED / "planes-n-mini.safetensors", tmp_path / "planes.pt"))
+    theirs = Theirs(export_weights(SHIPPED / "planes-n-mini.safetensors", tmp_path / "planes.pt"))
     assert (
         theirs.names == dict(enumerate(ours.class_names))
         and theirs.task == "detect"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests import tiny
-from yolostudy import hooks
+from yolostudy import hooks, runs
 from yolostudy.distill import (
     NECK,
     ChannelWiseLoss,
@@ -26,8 +26,7 @@ from yolostudy.distill import (
 )
 from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
-from yolostudy.runs import presets
-from yolostudy.runs import running as train
+from yolostudy.runs import folders, presets
 from yolostudy.training import ExponentialMovingAverage, Precision, build_optimizer, train_step, validate
 
 KINDS = ("bernoulli", "softmax")
@@ -396,7 +395,7 @@ def test_nothing_is_heard_of_an_average_nor_of_a_validation(nano, tiny_data):
     with torch.no_grad():
         average.model(torch.rand(1, 3, 64, 64))
     assert not loss.taps.seen
-    run = train.prepare(preset_for(tiny_data), tiny_data)
+    run = runs.prepare(preset_for(tiny_data), tiny_data)
     validate(student, run.validation.loader)
     assert not loss.taps.seen and student.training
     with pytest.raises(DistillationError, match="has not run in training mode since the last loss"):
@@ -457,11 +456,11 @@ def test_a_resumed_distillation_ends_as_if_it_had_not_stopped(tiny_data, tmp_pat
         distill_final=0.1,
         epochs=3,
     )
-    whole = train.train(preset, tmp_path / "whole")
+    whole = runs.train(preset, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train.train(preset, tmp_path / "broken", [Interrupt()])
+        runs.train(preset, tmp_path / "broken", [Interrupt()])
     torch.manual_seed(99)  # what the process did in between must not matter
-    resumed = train.train(train.read_preset(tmp_path / "broken"), tmp_path / "broken")
+    resumed = runs.train(folders.read_preset(tmp_path / "broken"), tmp_path / "broken")
     assert resumed.trainer.steps == whole.trainer.steps == 12
     assert resumed.trainer.loss.share == whole.trainer.loss.share < 0.2
     for name in ("last.safetensors", "best.safetensors"):
@@ -480,14 +479,14 @@ def test_a_resumed_distillation_ends_as_if_it_had_not_stopped(tiny_data, tmp_pat
     kept = torch.load(tmp_path / "whole" / "last.pt", weights_only=True)
     assert kept["model"].keys() == YOLO(2, "n").state_dict().keys()
     teacher.unlink()
-    assert train.val(preset_for(tiny_data, weights=str(tmp_path / "whole" / "best.safetensors")))[0] is not None
+    assert runs.val(preset_for(tiny_data, weights=str(tmp_path / "whole" / "best.safetensors")))[0] is not None
 
 
 def test_a_preset_says_which_maps_are_compared(tiny_data, tmp_path):
     teacher = write_teacher(tmp_path / "teacher.safetensors")
     preset = preset_for(tiny_data, teacher=str(teacher), feature="cwd", layers=("backbone.sppf", "neck.csp_z"))
-    student = YOLO(2).train()
-    loss = train.build_loss(preset, student, ("square", "bar"))
+    trainer = runs.prepare(preset, tmp_path / "run").trainer
+    student, loss = trainer.model.train(), trainer.loss
     compared = []
     loss.feature = lambda mine, wanted: compared.append([tuple(own.shape) for own in (*mine, *wanted)]) or mine[0].sum()
     loss(student(torch.rand(1, 3, 64, 64)), torch.empty(0, 6))
@@ -529,7 +528,7 @@ def test_a_teacher_that_cannot_teach_is_told_in_a_sentence(tiny_data, tmp_path, 
     teacher = make(tmp_path / "teacher.safetensors")
     preset = preset_for(tiny_data, teacher=str(teacher), **{"feature": "cwd", "response": "bernoulli", **overrides})
     with pytest.raises(error, match=words) as caught:
-        train.prepare(preset, tmp_path / "run")
+        runs.prepare(preset, tmp_path / "run")
     assert "\n" not in str(caught.value)
 
 
@@ -549,10 +548,10 @@ def test_a_teacher_of_another_size_is_told_in_a_sentence(tiny_data, tmp_path):
         DistillationError,
         match=r"the student's map is .*take a teacher of the student's size, or the response loss alone",
     ):
-        train.train(preset_for(tiny_data, feature="cwd", **chosen), tmp_path / "cwd")
-    assert train.train(preset_for(tiny_data, response="bernoulli", **chosen), tmp_path / "kl").trainer.steps == 4
+        runs.train(preset_for(tiny_data, feature="cwd", **chosen), tmp_path / "cwd")
+    assert runs.train(preset_for(tiny_data, response="bernoulli", **chosen), tmp_path / "kl").trainer.steps == 4
 
 
 def test_distillation_without_a_teacher_is_told_in_a_sentence(tiny_data, tmp_path):
     with pytest.raises(presets.PresetError, match="distillation needs a teacher: add teacher=FILE"):
-        train.prepare(preset_for(tiny_data, feature="cwd"), tmp_path)
+        runs.prepare(preset_for(tiny_data, feature="cwd"), tmp_path)

@@ -16,6 +16,7 @@ from tests.recorded import calls, chain_to_the_loss, pose_epoch, profilers
 from yolostudy.bridge import scenes
 from yolostudy.command import trace as command
 from yolostudy.lens.calls import tree as call_tree
+from yolostudy.runs import sample
 
 KEYS = {"batch_idx", "bboxes", "cls", "im_file", "img", "keypoints", "ori_shape", "ratio_pad", "resized_shape"}
 
@@ -110,7 +111,7 @@ def test_one_epoch_of_the_real_detector():
 
 
 def test_our_trainer():
-    trainer = command.our_trainer(images=2, side=32)
+    trainer = sample.trainer(images=2, side=32)
     tree = trace.record(trainer.train, packages=("yolostudy",))
     found = trace.path_between(tree, "Trainer.train", "DetectionLoss.forward")
     assert [call.function for call in found][:3] == ["Trainer.train", "Trainer.run_step", "train_step"]
@@ -308,7 +309,7 @@ def test_the_command_shows_what_there_is_of_a_program_that_fails(capsys):
         ("no_such_module:main", {}, "there is no module"),
         ("json:no_such", {}, "json has no no_such"),
         ("json:__doc__", {}, "cannot be called"),
-        ("json:dumps", {"colour": "red"}, "'colour' is unknown"),
+        ("json:dumps", {"colour": "red"}, "unknown key 'colour'"),
         ("json:dumps", {"from": "a"}, "belong together"),
         ("json:dumps", {"out": "tree.png"}, "must end in one of"),
     ],

@@ -1,7 +1,7 @@
-"""`yolostudy doctor`: what is installed, what this machine has, what will run where, and each
-problem with its remedy.
+"""`yolostudy doctor`: what is installed, what this machine has, what will run where, what is wrong.
 
-It needs none of what it looks for: without torch it says that torch is missing.
+Each problem comes with its remedy. The doctor needs nothing of what it looks for: without torch it
+says that torch is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
-from ..data import DATASETS
 from ..data.machine import available_cores
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +44,8 @@ LEAST_SHARED = GB // 4  # Docker gives 64 MB, which loader workers fill at once
 
 
 @dataclass(frozen=True)
-class Row:
-    """One thing that was looked at; a problem is a sentence, and so is its remedy."""
+class Finding:
+    """One thing that the doctor looked at. A problem is a sentence, and so is its remedy."""
 
     name: str
     value: str
@@ -55,9 +54,12 @@ class Row:
 
 
 def report(file: TextIO | None = None) -> int:
-    """Print what there is to `file` (standard output), problems last.
+    """Print all findings, then the problems with their remedies.
 
-    Returns the exit status: 0 when there is no problem.
+    Args:
+        file: where to print; by default standard output.
+
+    Returns the exit status: 0 without a problem.
     """
     file = file or sys.stdout
     try:
@@ -66,14 +68,14 @@ def report(file: TextIO | None = None) -> int:
         from rich.table import Table
     except ImportError:
         print(
-            f"{sys.executable} has not the packages of this course. Run `make setup`, then `.venv/bin/yolostudy "
-            "doctor`.",
+            f"{sys.executable} does not have the packages of this course. Run `make setup`, then "
+            "`.venv/bin/yolostudy doctor`.",
             file=file,
         )
         return 1
 
     console = Console(file=file, highlight=False, emoji=False)
-    problems: list[Row] = []
+    problems: list[Finding] = []
     for title, rows in (
         ("Versions", versions()),
         ("Machine", machine()),
@@ -103,10 +105,8 @@ def report(file: TextIO | None = None) -> int:
 # --------------------------------------------------------------------------------------------------
 
 
-def versions() -> Iterator[Row]:
-    """Python and the packages that matter, each with what requirements.lock names where that
-    differs.
-    """
+def versions() -> Iterator[Finding]:
+    """Python and the packages that matter, and where requirements.lock names another version."""
     here = sys.version_info[:2]
     first, last = f"{PYTHONS[0][0]}.{PYTHONS[0][1]}", f"{PYTHONS[1][0]}.{PYTHONS[1][1] - 1}"
     wrong = (
@@ -114,32 +114,32 @@ def versions() -> Iterator[Row]:
         if PYTHONS[0] <= here < PYTHONS[1]
         else f"This is Python {platform.python_version()}, and the course needs {first} to {last}."
     )
-    yield Row(
+    yield Finding(
         "python",
         f"{platform.python_version()}  {sys.executable}",
         wrong,
-        "Run `make setup PYTHON=python3.12`, or name another one you have.",
+        "Run `make setup PYTHON=python3.12`, or name another version that you have.",
     )
     locked = locked_versions()
     for name in [*RUNTIME, *COURSE, *OPTIONAL]:
         found, pinned = installed(name), locked.get(name, [])
         if found is None:
             need = f"{name} is not installed." if name not in OPTIONAL else ""
-            yield Row(
+            yield Finding(
                 name, "missing" + (f" (for {OPTIONAL[name]})" if name in OPTIONAL else ""), need, "Run `make setup`."
             )
         elif name == EXACT and pinned and found not in pinned:
-            what = f"{name} is {found}, and the course equals {pinned[0]}: other versions compute something else."
-            yield Row(name, f"{found}, locked is {pinned[0]}", what, "Run `make setup`.")
+            what = f"{name} is {found}, and the course needs {pinned[0]}: other versions compute other numbers."
+            yield Finding(name, f"{found}, locked is {pinned[0]}", what, "Run `make setup`.")
         else:
-            yield Row(name, found if not pinned or found in pinned else f"{found}, locked is {' or '.join(pinned)}")
+            yield Finding(name, found if not pinned or found in pinned else f"{found}, locked is {' or '.join(pinned)}")
     if installed("yolostudy") is None:
         what = "yolostudy itself is not installed in this Python, so a notebook's kernel may not find it."
-        yield Row("yolostudy", "not installed", what, "Run `make setup`, and use .venv/bin/yolostudy.")
+        yield Finding("yolostudy", "not installed", what, "Run `make setup`, and use .venv/bin/yolostudy.")
 
 
 def installed(name: str) -> str | None:
-    """The version of a distribution, without looking into it."""
+    """The version of an installed package, without importing it; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -147,9 +147,7 @@ def installed(name: str) -> str | None:
 
 
 def locked_versions(lock: Path = ROOT / "requirements.lock") -> dict[str, list[str]]:
-    """Package -> the versions that the lock names for it: more than one where they depend on
-    Python.
-    """
+    """Package -> the versions that the lock names; several where they depend on Python."""
     table: dict[str, list[str]] = {}
     for name, version in re.findall(
         r"(?m)^([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", lock.read_text("utf-8") if lock.exists() else ""
@@ -162,9 +160,9 @@ def locked_versions(lock: Path = ROOT / "requirements.lock") -> dict[str, list[s
 # --------------------------------------------------------------------------------------------------
 
 
-def machine() -> Iterator[Row]:
+def machine() -> Iterator[Finding]:
     cores, units = available_cores(), bf16_units()
-    yield Row(
+    yield Finding(
         "processor",
         f"{processor()}, {cores} core{'s' if cores > 1 else ''}, "
         f"{f'bf16 units ({units})' if units else 'no bf16 units'}",
@@ -172,14 +170,14 @@ def machine() -> Iterator[Row]:
     yield from accelerator()
     for name, package in (("opencv", "cv2"), ("torchvision", "torchvision")):
         _, failure = attempt(package)
-        if failure and installed({"cv2": "opencv-python"}.get(package, package)):  # what is missing has been said
+        if failure and installed({"cv2": "opencv-python"}.get(package, package)):  # `versions` reports what is missing
             missing = re.search(r"(lib\S+\.so\S*?):", failure)
             remedy = (
                 f"Install the system library {missing[1]} (Debian: apt install libgl1 libglib2.0-0)."
                 if missing
                 else "Run `make setup`."
             )
-            yield Row(name, "does not import", f"{name} does not import: {failure}.", remedy)
+            yield Finding(name, "does not import", f"{name} does not import: {failure}.", remedy)
     psutil, failure = attempt("psutil")
     if not failure:
         memory = psutil.virtual_memory()
@@ -189,11 +187,13 @@ def machine() -> Iterator[Row]:
             else ""
         )
         value = f"{memory.total / GB:.1f} GB, {memory.available / GB:.1f} GB of it available"
-        yield Row("memory", value, little, "Train with batch@4 and workers=0 cache=none, and close other programs.")
+        yield Finding(
+            "memory", value, little, "Train with the tag batch@4 and workers=0 cache=none, and close other programs."
+        )
     shared = Path("/dev/shm")
     if shared.exists() and (size := shutil.disk_usage(shared).total) < LEAST_SHARED:
         what = f"Shared memory (/dev/shm) is {size / GB * 1024:.0f} MB, and loader workers crash when it is full."
-        yield Row(
+        yield Finding(
             "shared memory",
             f"{size / GB * 1024:.0f} MB",
             what,
@@ -202,18 +202,20 @@ def machine() -> Iterator[Row]:
     yield home()
 
 
-def home() -> Row:
-    """Where run folders go, and whether they fit."""
-    runs = (Path(os.environ.get("YOLOSTUDY_HOME", ".")) / "runs").absolute()
+def home() -> Finding:
+    """Where run folders go, and whether there is room for them."""
+    from ..runs.folders import runs_folder
+
+    runs = runs_folder().absolute()
     existing = next(folder for folder in (runs, *runs.parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     problem = ""
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         problem = f"Nothing can be written to {existing}, where runs would go."
     elif free < LEAST_FREE_DISK:
-        problem = f"Only {free / GB:.1f} GB are free where runs go ({existing}); {LEAST_FREE_DISK / GB:.0f} are wanted."
+        problem = f"Only {free / GB:.1f} GB are free where runs go ({existing}); {LEAST_FREE_DISK / GB:.0f} are needed."
     value = f"{runs} ({free / GB:.0f} GB free)"
-    return Row("run folder", value, problem, "Set YOLOSTUDY_HOME to a folder with room that you may write to.")
+    return Finding("run folder", value, problem, "Set YOLOSTUDY_HOME to a folder with room that you may write to.")
 
 
 def attempt(name: str) -> tuple[ModuleType | None, str]:
@@ -237,14 +239,14 @@ def processor() -> str:
 
 
 def bf16_units() -> str:
-    """The processor's instructions for bf16, as the kernel names them."""
+    """The processor's bf16 instructions, as the system names them; empty if it has none."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return ", ".join(sorted(flags & {"avx512_bf16", "amx_bf16", "bf16"}))
 
 
 def said(*command: str) -> str:
-    """The first line that a command printed; nothing where there is no such command or it fails."""
+    """The first line that a command printed; empty if there is no such command or it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -252,11 +254,12 @@ def said(*command: str) -> str:
     return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
 
 
-def accelerator() -> Iterator[Row]:
+def accelerator() -> Iterator[Finding]:
+    """The graphics cards, and whether torch can use them."""
     torch, failure = attempt("torch")
     if failure:
-        if installed("torch"):  # that it is missing has been said
-            yield Row(
+        if installed("torch"):  # `versions` reports a torch that is missing
+            yield Finding(
                 "torch", "does not import", f"torch does not import: {failure}.", "Remove .venv and run `make setup`."
             )
         return
@@ -268,7 +271,7 @@ def accelerator() -> Iterator[Row]:
                 f"{card.name}, {card.total_memory / GB:.1f} GB, CUDA {torch.version.cuda}, driver "
                 f"{driver.rpartition(', ')[2] or 'unknown'}"
             )
-            yield Row(f"cuda:{index}", value)
+            yield Finding(f"cuda:{index}", value)
     elif driver:
         what = f"There is an NVIDIA card ({driver}), but torch {torch.__version__} cannot use it."
         remedy = (
@@ -276,24 +279,24 @@ def accelerator() -> Iterator[Row]:
             if torch.version.cuda
             else "This torch is built for the CPU: `make setup`."
         )
-        yield Row("cuda", f"not usable: {driver}", what, remedy + " Until then everything runs on the CPU.")
+        yield Finding("cuda", f"not usable: {driver}", what, remedy + " Until then everything runs on the CPU.")
     else:
-        yield Row("cuda", "no card; the CPU does the work")
+        yield Finding("cuda", "no card; the CPU does the work")
     if torch.backends.mps.is_available():
-        yield Row("mps", "Apple's GPU is there; device=mps asks for it (nothing was measured on one)")
+        yield Finding("mps", "Apple's GPU is there; device=mps asks for it (nothing was measured on one)")
 
 
 # What will run where
 # --------------------------------------------------------------------------------------------------
 
 
-def plans() -> Iterator[Row]:
-    """What `auto` comes to on this machine."""
+def plans() -> Iterator[Finding]:
+    """What `auto` means on this machine."""
     from ..runs import presets
 
     torch, failure = attempt("torch")
     if failure:
-        yield Row("nothing yet", "torch is needed for everything")
+        yield Finding("nothing yet", "torch is needed for everything")
         return
     preset = presets.load("planes.nano")
     card = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
@@ -305,46 +308,46 @@ def plans() -> Iterator[Row]:
     small = ""
     if card and preset.profile == "laptop" and card.total_memory < CARD_FOR_LAPTOP:
         has, wanted = f"{card.total_memory / GB:.1f} GB", f"{CARD_FOR_LAPTOP / GB:.0f} GB"
-        small = f"{card.name} has {has}, and {preset.image_size} pixels at batch {preset.batch} want {wanted}."
+        small = f"{card.name} has {has}, and {preset.image_size} pixels at batch {preset.batch} need {wanted}."
     stop = f"{preset.minutes:g} minutes" if preset.minutes else f"{preset.epochs} epochs"
     value = f"profile {preset.profile} {place}: {preset.image_size} px, batch {preset.batch}, {precision}, {stop}"
-    yield Row("train planes.nano", value, small, "Take the tag batch@4, or profile=mini.")
-    yield Row("notebooks", f"profile {preset.profile} {place}")
+    yield Finding("train planes.nano", value, small, "Use the tag batch@4, or profile=mini.")
+    yield Finding("notebooks", f"profile {preset.profile} {place}")
 
 
 # The course
 # --------------------------------------------------------------------------------------------------
 
 
-def course() -> Iterator[Row]:
-    """Which sources are in use, and what of the course is here."""
+def course() -> Iterator[Finding]:
+    """Which edition is in use, and which parts of the course are here."""
     import yolostudy
 
+    from ..data import DATASETS
+    from ..runs.folders import SHIPPED
     from ..study import edition_in_use
 
     here = edition_in_use.course()
     word = os.environ.get(edition_in_use.VARIABLE)
     default = f"{edition_in_use.VARIABLE} is not set: notebooks import mine, the command runs on hybrid"
-    yield Row("edition", yolostudy.describe() if word else default)
+    yield Finding("edition", yolostudy.describe() if word else default)
     if not here.solutions.is_dir():
-        yield Row("solutions/", "absent: only your own modules can be imported")
+        yield Finding("solutions/", "absent: only your own modules can be imported")
     else:
-        yield Row("solutions/", f"{len(here.names)} reference modules")
+        yield Finding("solutions/", f"{len(here.names)} reference modules")
         yield from filled_in(here)
-    weights = sorted((DATASETS / "weights").glob("*.safetensors"))
-    yield Row(
+    weights = sorted(SHIPPED.glob("*.safetensors"))
+    yield Finding(
         "weights", ", ".join(file.stem for file in weights) or "none shipped; `yolostudy train planes.nano` makes some"
     )
     sets = sorted(folder.name for folder in DATASETS.glob("*/") if folder.name != "weights")
-    yield Row("data", ", ".join(sets) or "none yet; planes are made when they are first asked for")
+    yield Finding("data", ", ".join(sets) or "none yet; planes are made when they are first asked for")
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    yield Row("chromium", browser or "absent; only the browser tests need it, and they say that they were skipped")
+    yield Finding("chromium", browser or "absent; only the browser tests need it, and without it they are skipped")
 
 
-def filled_in(here) -> Iterator[Row]:
-    """The learner's own definitions; a file that is missing, or that Python cannot read, is a
-    problem.
-    """
+def filled_in(here) -> Iterator[Finding]:
+    """The learner's own definitions, and each file that is missing or cannot be read."""
     mine: list[str] = []
     missing: list[str] = []
     for name in here.names:
@@ -354,15 +357,18 @@ def filled_in(here) -> Iterator[Row]:
             missing.append(f"yolostudy/{name}.py")
         except SyntaxError as error:
             what = f"yolostudy/{name}.py:{error.lineno}: {error.msg}."
-            yield Row(
+            yield Finding(
                 f"{name}.py",
                 f"line {error.lineno}: {error.msg}",
                 what,
-                "Mend that line; until then the reference stands in.",
+                "Correct that line; until then the reference stands in.",
             )
     if missing:
         files = " ".join(missing)
-        yield Row(
-            "missing", files, f"Missing of your modules: {files}.", f"`git restore {files}` brings the stubs back."
+        yield Finding(
+            "missing",
+            files,
+            f"Some of your modules are missing: {files}.",
+            f"`git restore {files}` brings the stubs back.",
         )
-    yield Row("filled in", ", ".join(mine) or "nothing yet")
+    yield Finding("filled in", ", ".join(mine) or "nothing yet")

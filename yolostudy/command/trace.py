@@ -1,6 +1,4 @@
-"""`yolostudy trace`: run something, and print who called whom in it, or write the tree for another
-program to read.
-"""
+"""`yolostudy trace`: run something, then print or write who called whom in it."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..lens.calls import tree as call_tree
+from .settings import number, refuse_unknown
 
 KINDS = {
     ".txt": call_tree.as_text,
@@ -19,54 +18,35 @@ KINDS = {
     ".mmd": call_tree.as_mermaid,
     ".trace": call_tree.as_chrome,
 }
-KEYS = "packages=torch.nn,mine depth=4 from=NAME to=NAME find=TEXT out=FILE" + "".join(f"|{kind}" for kind in KINDS)
+KEYS = ("packages=torch.nn,mine", "depth=4", "from=NAME", "to=NAME", "find=TEXT", f"out=FILE{'|'.join(KINDS)}")
 SCENES = {"ultralytics-pose": "pose", "ultralytics-detect": "detect"}
 
 
 @contextmanager
 def scene(what: str) -> Iterator[tuple[Callable, tuple[str, ...]]]:
-    """What a word names: a callable without arguments, and the packages to watch in it."""
+    """A callable without arguments, and the packages to watch in it."""
     if what in SCENES:
         from ..bridge import scenes
 
         with scenes.trainer(SCENES[what]) as trainer:
             yield trainer.train, ("ultralytics",)
     elif what == "ours":
-        yield our_trainer().train, ("yolostudy",)
+        from ..runs.sample import trainer
+
+        yield trainer().train, ("yolostudy",)
     else:
-        function = named(what)
-        yield function, ()
-
-
-def our_trainer(images: int = 4, side: int = 64):
-    """This course's trainer of one epoch over a handful of the sample, on the CPU."""
-    from dataclasses import replace
-
-    import torch
-
-    from .. import data
-    from ..data.loader import make_loader
-    from ..engine import Trainer
-    from ..losses import DetectionLoss
-    from ..network import YOLO
-    from ..training import build_optimizer, train_step
-
-    found = data.open_set("sample", "train")
-    found = replace(found, records=found.records[:images])
-    torch.manual_seed(0)
-    model = YOLO(len(found.class_names))
-    loader = make_loader(found, side, 4, workers=0)
-    return Trainer(model, DetectionLoss(model), loader, build_optimizer(model), train_step, epochs=1)
+        yield named(what), ()
 
 
 def named(what: str) -> Callable:
-    """`package.module:function` or `package.module:Class.method`; what is in the working directory
-    can be named too.
+    """What `package.module:function` or `package.module:Class.method` names.
+
+    Modules in the working directory are found too.
     """
     module, colon, path = what.partition(":")
     if not colon or not path:
         raise ValueError(
-            f"trace: {what!r} is none of {', '.join(SCENES)}, ours. Of your own code, write MODULE:CALLABLE, such as "
+            f"trace: {what!r} is none of {', '.join(SCENES)}, ours. For your own code write MODULE:CALLABLE, such as "
             "mine:main."
         )
     if os.getcwd() not in sys.path:
@@ -77,35 +57,26 @@ def named(what: str) -> Callable:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise ValueError(
-            f"trace: there is no module {module!r}. It is looked for where Python imports from, and in this folder."
+            f"trace: there is no module {module!r}. It is searched where Python imports from, and in this folder."
         ) from None
     for name in path.split("."):
         if not hasattr(found, name):
             raise ValueError(f"trace: {module} has no {path}.")
         found = getattr(found, name)
     if not callable(found):
-        raise ValueError(f"trace: {what} cannot be called.")
+        raise ValueError(f"trace: {what} cannot be called. Name a function, a method or a class.")
     return found
 
 
 def run(what: str, settings: dict[str, str], rest: Sequence[str] = ()) -> int:
     """Record, print, write.
 
-    An interrupt or an exception ends the recording; what there is so far is shown all the same.
+    An interrupt or an exception ends the recording; what was recorded until then is shown.
     """
     from .. import trace
-    from ..runs.presets import number
 
-    unknown = [*rest, *(settings.keys() - {"packages", "depth", "from", "to", "find", "out"})]
-    if unknown:
-        raise ValueError(f"trace: {unknown[0]!r} is unknown. Known keys: {KEYS}.")
-    if ("from" in settings) != ("to" in settings):
-        raise ValueError(
-            "trace: from= and to= belong together, such as from=BaseTrainer._do_train to=v8PoseLoss.__call__."
-        )
+    check(settings, rest)
     out = Path(settings["out"]) if "out" in settings else None
-    if out and out.suffix not in KINDS:
-        raise ValueError(f"trace: out={out} must end in one of {', '.join(KINDS)}.")
     depth = number("depth", settings.get("depth", "4"), int)
     tree, failed = trace.Call("record"), None
     with scene(what) as (function, packages):
@@ -125,22 +96,34 @@ def run(what: str, settings: dict[str, str], rest: Sequence[str] = ()) -> int:
     return int(failed is not None or ("from" in settings and not chain))
 
 
+def check(settings: dict[str, str], rest: Sequence[str]) -> None:
+    """Refuse wrong settings before anything runs."""
+    if rest:
+        raise ValueError(f"trace: {rest[0]!r} is not key=value. Known keys: {' '.join(KEYS)}.")
+    refuse_unknown("trace", settings, KEYS)
+    if ("from" in settings) != ("to" in settings):
+        raise ValueError(
+            "trace: from= and to= belong together, such as from=BaseTrainer._do_train to=v8PoseLoss.__call__."
+        )
+    if "out" in settings and Path(settings["out"]).suffix not in KINDS:
+        raise ValueError(f"trace: out={settings['out']} must end in one of {', '.join(KINDS)}.")
+
+
 def report(tree, depth: int, settings: dict[str, str], chain: Sequence) -> str:
-    """The chain that is asked for, the rows that are searched for, or the whole tree."""
+    """The chain between `from=` and `to=`, the rows that `find=` finds, or the whole tree."""
     root = call_tree.fold(tree)
-    lines = []
-    for level, call in enumerate(chain):
-        lines.append(f"{'   ' * level}{call_tree.fold(call).name}  {call_tree.place(call)}")
-        lines += [
-            f"{'   ' * level}       {name} = {call_tree.say(value, 400)}" for name, value in call.arguments.items()
-        ]
     if "from" in settings:
+        lines = []
+        for level, call in enumerate(chain):
+            lines.append(f"{'   ' * level}{call_tree.fold(call).name}  {call_tree.place(call)}")
+            lines += [
+                f"{'   ' * level}       {name} = {call_tree.say(value, 400)}" for name, value in call.arguments.items()
+            ]
         return "\n".join(lines) or f"No call of {settings['to']} was made inside a {settings['from']}."
     if "find" in settings:
-        found = call_tree.find(root, settings["find"])
         lines = [
             f"{row.name} × {row.count}  {row.place}\n    below {' > '.join(r.name for r in above[1:])}"
-            for row, above in found
+            for row, above in call_tree.find(root, settings["find"])
         ]
         return "\n".join(lines) or f"No call has {settings['find']!r} in its name or place."
     return f"{call_tree.as_text(root, depth)}\n{root.total - 1} calls"

@@ -1,5 +1,6 @@
-"""`yolostudy predict`: a trained detector at work on images, with the truth beside it where there
-is one.
+"""A trained detector: detect in one image, and paint the detections of many.
+
+Where a data set has annotations, the truth is painted beside the detections.
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from ..data.check import IMAGE_SUFFIXES
 from ..data.letterbox import letterbox
 from ..data.loader import read_image
 from ..data.records import DataError, Record
-from ..views.detections import painter
 from ..network import YOLO
 from ..training import Precision, to_unit
+from ..views.detections import painter
 from ..weights import transfer
-from .running import runs_folder
-
-SHIPPED = data.DATASETS / "weights"
+from .folders import SHIPPED
 
 
 class Detector:
-    """A network with weights, class names and an image size: images in, detections in pixels of
-    those images out.
+    """A network with weights, class names and image size, which detects in images of any size.
 
     Args:
-        weights: a file that `yolostudy train` or Ultralytics wrote; it says which network, classes
-            and image size.
-        image_size: pixels of the letterbox; the size it was trained at where none is given.
+        weights: a file that `yolostudy train` or Ultralytics wrote. It says which network, classes
+            and image size belong to it.
+        image_size: pixels of the letterbox; by default the size that the network was trained at.
     """
 
-    def __init__(self, weights: str | Path, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"):
+    def __init__(
+        self, weights: str | Path, image_size: int | None = None, device: str = "cpu", precision: str = "fp32"
+    ):
         state, card = checkpoints.load(weights)
         if not card.get("classes"):
-            raise ValueError(f"{weights}: its classes are not known. Use a file that `yolostudy train` or Ultralytics "
-                             "wrote.")
+            raise ValueError(
+                f"{weights}: this file does not say its classes. Use one that `yolostudy train` or Ultralytics wrote."
+            )
         self.card, self.class_names = card, tuple(card["classes"])
         self.image_size = image_size or card["preset"]["image_size"]
         self.precision = Precision(device, precision)
@@ -53,7 +54,9 @@ class Detector:
         """(H, W, 3) uint8 RGB -> (n, 6) x1 y1 x2 y2 score class, best score first."""
         boxed, placement = letterbox(image, self.image_size)
         with self.precision.autocast():
-            maps = self.model(to_unit(torch.from_numpy(boxed).permute(2, 0, 1)[None], next(self.model.parameters()).device))
+            maps = self.model(
+                to_unit(torch.from_numpy(boxed).permute(2, 0, 1)[None], next(self.model.parameters()).device)
+            )
         found = placement.to_original(predict_boxes(maps, score_threshold, iou_threshold)[0].float().cpu().numpy())
         found[:, :4] = found[:, :4].clip(0, np.float32([image.shape[1], image.shape[0]] * 2))
         return found
@@ -64,45 +67,40 @@ def default_weights() -> Path:
     shipped = SHIPPED / "planes-n-mini.safetensors"
     if not shipped.is_file():
         raise FileNotFoundError(
-            f"{SHIPPED}: no weights are shipped here. Train some with `yolostudy train planes.nano` and give "
-            "weights=FILE."
+            f"{shipped}: this file is shipped with the course and is missing. Train a detector with `yolostudy train "
+            "planes.nano`, then give weights=FILE."
         )
     return shipped
 
 
-def new_folder(asked: str | None) -> Path:
-    """Where to paint to: the folder asked for, or the first free `predict-N` among the runs."""
-    if asked:
-        return Path(asked)
-    number = 1
-    while (folder := runs_folder() / f"predict-{number}").exists():
-        number += 1
-    return folder
-
-
 def find_images(places: Sequence[str]) -> list[Path]:
-    """The images that files and folders name, in order; folders give what lies in them, or in their
-    `images`.
+    """The images that `places` name, in order.
+
+    A place is an image, or a folder: the images in it and in its `images`.
     """
     found: list[Path] = []
     for place in map(Path, places):
         if place.is_dir():
-            inside = [path for folder in (place, place / "images") if folder.is_dir() for path in sorted(folder.iterdir())]
+            inside = [
+                path for folder in (place, place / "images") if folder.is_dir() for path in sorted(folder.iterdir())
+            ]
             images = [path for path in inside if path.suffix.lower() in IMAGE_SUFFIXES]
             if not images:
-                raise DataError(f"{place}: there is no image in this folder. Images end in "
-                                f"{', '.join(IMAGE_SUFFIXES)}.")
+                raise DataError(
+                    f"{place}: there is no image in this folder. Images end in {', '.join(IMAGE_SUFFIXES)}."
+                )
             found += images
         elif place.is_file():
             found.append(place)
         else:
-            raise DataError(f"{place}: there is no such image or folder. Check the path; relative ones start at "
-                            f"{Path.cwd()}.")
+            raise DataError(
+                f"{place}: there is no such image or folder. Check the path; relative ones start at {Path.cwd()}."
+            )
     return found
 
 
 def truth_of(images: Sequence[Path]) -> dict[Path, tuple[Record, tuple[str, ...]]]:
-    """The records of those images that lie in a data set with annotations beside `images`."""
+    """Record and class names of each image that lies in a data set with annotations (VOC)."""
     known: dict[Path, tuple[Record, tuple[str, ...]]] = {}
     for root in {image.resolve().parent.parent for image in images if image.parent.name == "images"}:
         if (root / "annotations").is_dir() and (root / "splits").is_dir():
@@ -112,8 +110,10 @@ def truth_of(images: Sequence[Path]) -> dict[Path, tuple[Record, tuple[str, ...]
     return known
 
 
-def predict(detector: Detector, images: Sequence[Path], score_threshold: float = 0.25) -> Iterator[tuple[str, painter.Painted]]:
-    """Paint one image after the other; nothing is held longer than its turn."""
+def predict(
+    detector: Detector, images: Sequence[Path], score_threshold: float = 0.25
+) -> Iterator[tuple[str, painter.Painted]]:
+    """Detect in each image and paint it. Only one image at a time is in memory."""
     known = truth_of(images)
     for path in images:
         image = read_image(path)
@@ -122,4 +122,7 @@ def predict(detector: Detector, images: Sequence[Path], score_threshold: float =
             renumber = [detector.class_names.index(name) if name in detector.class_names else -1 for name in record[1]]
             truth = np.column_stack([np.array(renumber)[record[0].classes], record[0].boxes])
         found = detector(image, score_threshold)
-        yield path.name, painter.paint(image, found, truth, detector.class_names, score_threshold=score_threshold, legend=True)
+        yield (
+            path.name,
+            painter.paint(image, found, truth, detector.class_names, score_threshold=score_threshold, legend=True),
+        )

@@ -1,8 +1,8 @@
-"""What to train, as a dataclass put together from tags: `planes.nano.pretrained.cuda@0.batch@16`.
+"""What to train: a dataclass from dotted tags, such as `planes.nano.pretrained.cuda@0.batch@16`.
 
-The first tag names the data; every other sets one thing; `key=value` has the last word. An unknown
-tag or key is an error that lists the known ones. The idea of dotted tags is the founding
-assignment's.
+The first tag names the data, and each other tag sets one thing. `key=value` overrides tags. An
+unknown tag or key is an error that lists the known ones. The founding assignment had dotted tags
+already.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 import ast
 import difflib
 from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..data.augment import Augmentation
 
 from ..data.planes import BASE, NOVEL
 
 PROFILES = {
-    # 160-pixel images for a processor with two cores; seen from above a plane has no up, so quarter
-    # turns and flips are all it needs
+    # 160-pixel images, for a processor with two cores. Seen from above a plane has no upright side,
+    # so quarter turns and flips are augmentation enough.
     "mini": {
         "image_size": 160,
         "batch": 16,
@@ -23,13 +27,13 @@ PROFILES = {
         "quarter_turns": True,
         "flip_ud": 0.5,
         "rate": 3e-3,
-        "cls_gain": 2.0,  # boxes are learned in seconds there, twenty shapes are not
-        "ema": 0.99,  # of about 2,000 steps in five minutes; an average over 1,000 would lag behind
+        "cls_gain": 2.0,  # at this size boxes are learned in seconds, twenty classes are not
+        "ema": 0.99,  # five minutes are about 2,000 steps; an average over 1,000 of them would lag behind
         "ema_ramp": 50.0,
         "validate_seconds": 25.0,
         "save_seconds": 10.0,
     },
-    # 640-pixel images for a graphics card with 8 GB; the founding assignment's sizes
+    # 640-pixel images, for a graphics card with 8 GB; the sizes of the founding assignment
     "laptop": {
         "image_size": 640,
         "batch": 16,
@@ -64,44 +68,52 @@ TAGS = {
     "distillation": {"split": "small", "feature": "cwd", "response": "bernoulli"},
     "cpu": {"device": "cpu"},
 }
-TAGS_WITH_VALUE = {"cuda": ("device", "cuda:{}"), "batch": ("batch", "{}"), "size": ("image_size", "{}"), "seed": ("seed", "{}")}
+TAGS_WITH_VALUE = {
+    "cuda": ("device", "cuda:{}"),
+    "batch": ("batch", "{}"),
+    "size": ("image_size", "{}"),
+    "seed": ("seed", "{}"),
+}
 
 
 class PresetError(ValueError):
-    """A tag, key or value that no preset knows; the message lists what there is."""
+    """A tag, key or value that no preset knows, or a combination that cannot be trained."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything a run depends on.
+    """Everything that a run depends on.
 
     Attributes:
         data: "planes", "mar20", or a path: a folder, a description, a COCO json, a YOLO data.yaml.
-        profile: "mini", "laptop", or "auto": laptop where there is a CUDA card, else mini.
-        split: of the training images. classes: names to keep; none keeps all. on_bad: "fail" or
-            "skip" bad entries.
-        size: n, s, m, l or x. image_size, batch: pixels, images a step. accumulate: steps an
-            update.
-        epochs, minutes: when to stop; minutes, if given, decide, and the schedule follows the
+        profile: "mini", "laptop", or "auto", which is laptop with a CUDA card and mini without.
+        split: of the training images. classes: names of the classes to keep; empty keeps all.
+            on_bad: "fail" or "skip" bad entries.
+        size: of the network: n, s, m, l or x. image_size: in pixels. batch: images per step.
+            accumulate: steps per update.
+        epochs, minutes: when to stop. If minutes is given it decides, and the schedule follows the
             clock.
-        optimizer, rate, weight_decay, warmup, final, clip, cls_gain: the recipe; warmup in steps,
-            final as a share of the rate, the gain of the class loss.
-        schedule: "cosine" or "plateau". ema, ema_ramp: decay of the averaged weights, 0 for none.
-        patience: epochs without a better mAP50-95 before an early stop; 0 for never.
+        optimizer, rate, weight_decay, clip: of the update. cls_gain: gain of the class loss.
+        schedule: "cosine" or "plateau". warmup: in steps. final: the last learning rate, as a
+            fraction of `rate`.
+        ema, ema_ramp: decay of the averaged weights and its ramp in updates; 0 for no average.
+        patience: epochs without a better mAP50-95 before training stops early; 0 for never.
         precision: auto, fp32, bf16 or fp16. device: auto, cpu, cuda:0 ….
-        weights: a file to start from. part: all of it, or the backbone. freeze_epochs: for how long
-            the backbone stays frozen.
-        teacher: a file with the weights of a teacher, which the student also starts from, unless
-            `weights` says otherwise.
+        weights: a file to start from. part: "all" of it, or its "backbone". freeze_epochs: for so
+            many epochs the backbone does not learn.
+        teacher: a file with a teacher's weights. The student starts from them too, unless `weights`
+            names others.
         feature: loss on maps of the network: "cwd", "attention", or "" for none. feature_gain,
-            feature_temperature: its weight and τ.
+            feature_temperature: its gain and τ.
         layers: the submodules whose maps the feature loss compares.
-        response: loss on the class logits: "bernoulli", "softmax", or "" for none. response_gain,
-            response_temperature: its weight and τ.
-        distill_final: share of both at the end of training, reached along half a cosine; 1 keeps
-            them.
-        validate_seconds, save_seconds: at least that long between two validations, two checkpoints.
-            workers, cache: of the loader.
+        response: loss on class logits: "bernoulli", "softmax", or "" for none. response_gain,
+            response_temperature: its gain and τ.
+        distill_final: the factor on both gains at the end of training, reached along half a
+            cosine; 1 keeps them.
+        validate_seconds, save_seconds: the least time between two validations, two checkpoints.
+        workers, cache: of the loader; see `data.loader.make_loader`.
+        flip_lr … hsv_v: of the augmentation; see `data.augment.Augmentation`.
+        tensorboard: whether to write TensorBoard's files. name: of the run's folder.
     """
 
     data: str = "planes"
@@ -159,8 +171,22 @@ class Preset:
     name: str = ""
 
     @property
+    def data_name(self) -> str:
+        """What `data.open_set` opens: the procedural planes are one data set per profile."""
+        return f"planes-{self.profile}" if self.data == "planes" else self.data
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training images are changed."""
+        from ..data.augment import Augmentation  # imports OpenCV
+
+        hsv = (self.hsv_h, self.hsv_s, self.hsv_v)
+        plain = ("mosaic", "flip_lr", "flip_ud", "quarter_turns", "degrees", "scale", "translate")
+        return Augmentation(**{key: getattr(self, key) for key in plain}, hsv=hsv)
+
+    @property
     def run_name(self) -> str:
-        """The name of the run's folder where none is given."""
+        """The name of the run's folder: `name`, or one made from data, size, profile and seed."""
         data = self.data if self.data in ("planes", "mar20") else "own"
         role = "-distilled" if self.teacher else "-base" if self.classes == BASE else ""
         return self.name or f"{data}-{self.size}-{self.profile}{role}-s{self.seed}"
@@ -170,13 +196,13 @@ KEYS = {field.name: field for field in fields(Preset)}
 
 
 def load(tags: str = "planes.nano", **overrides) -> Preset:
-    """A preset from dotted tags and keys.
+    """Compose a preset from dotted tags and keys.
 
     Args:
         tags: such as `planes.nano.batch@8`.
-        overrides: values by key, as Python values or as text from the command line.
+        overrides: keys with Python values, or with text as somebody typed it.
 
-    Errors: PresetError, listing the known tags, keys or values.
+    Errors: PresetError for an unknown tag, key or value; it lists the known ones.
     """
     chosen: dict = {}
     for tag in tags.split("."):
@@ -200,12 +226,12 @@ def load(tags: str = "planes.nano", **overrides) -> Preset:
         raise PresetError(f"unknown profile {profile!r}. Known profiles: auto, {', '.join(PROFILES)}.")
     settings = {**PROFILES[profile], **chosen, "profile": profile}
     if "epochs" in chosen and "minutes" not in chosen:
-        settings["minutes"] = 0.0  # who asks for epochs means epochs
+        settings["minutes"] = 0.0  # the profile's minutes must not end a run for which somebody asked epochs
     return replace(Preset(), **settings)
 
 
 def parse(key: str, text: str):
-    """A value for a key from what was typed; the error says which kind of value it takes."""
+    """Read the value of a key from text; the error says which kind of value the key takes."""
     kind = type(KEYS[key].default)
     try:
         if kind is tuple:
@@ -215,27 +241,34 @@ def parse(key: str, text: str):
         if kind is str:
             return text
         value = ast.literal_eval(text)
-        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)) or value < 0:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or (kind is int and value != int(value))
+            or value < 0
+        ):
             raise ValueError
         return kind(value)
-    except (ValueError, KeyError, SyntaxError):
-        kinds = {tuple: "names with commas between", bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
+    except (ValueError, KeyError, OverflowError, SyntaxError):
+        kinds = {
+            tuple: "names with commas between",
+            bool: "true or false",
+            int: "a whole number from 0",
+            float: "a number from 0",
+        }
         raise PresetError(f"{key}={text}: this takes {kinds[kind]}.") from None
-
-
-def number(key: str, text: str, kind: type):
-    """A number that was typed for a key of a command."""
-    try:
-        return kind(text)
-    except ValueError:
-        raise PresetError(f"{key}={text}: this takes a {'whole ' if kind is int else ''}number.") from None
 
 
 def listing() -> str:
     """All tags, profiles and keys with their defaults, for `yolostudy train --list`."""
-    tags = [f"  {name:<12} {', '.join(f'{key}={value}' for key, value in values.items())}" for name, values in TAGS.items()]
+
+    def lines(table: dict[str, dict]) -> list[str]:
+        return [
+            f"  {name:<12} {', '.join(f'{key}={value}' for key, value in row.items())}" for name, row in table.items()
+        ]
+
+    tags, profiles = lines(TAGS), lines(PROFILES)
     tags += [f"  {name + '@…':<12} {key}={pattern.format('…')}" for name, (key, pattern) in TAGS_WITH_VALUE.items()]
-    profiles = [f"  {name:<12} {', '.join(f'{key}={value}' for key, value in values.items())}" for name, values in PROFILES.items()]
     keys = [f"  {name:<17} {field.default if field.default not in ('', ()) else '-'}" for name, field in KEYS.items()]
     return "\n".join(["tags", *tags, "", "profiles", *profiles, "", "keys and their defaults", *keys])
 
@@ -256,7 +289,7 @@ def cuda_is_there(device: str) -> bool:
 
 
 def to_dict(preset: Preset) -> dict:
-    """Plain values, for a run's `preset.json` and for the card of its weights."""
+    """The preset as plain values, for a run's `preset.json` and the card of its weights."""
     return asdict(preset)
 
 

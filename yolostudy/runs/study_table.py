@@ -1,8 +1,7 @@
-"""`yolostudy study-table planes`: the runs that this course leads up to, over several seeds, in one
-table.
+"""The study: every training that this course leads up to, over several seeds, in one table.
 
-Each run has a process of its own, for its peak memory, and a folder of its own with the answer in
-`result.json`. What is there already is not run again, and a run that was interrupted goes on. The
+Each run has a process of its own, because its peak memory is measured, and a folder of its own with
+its figures in `result.json`. A finished run is not run again, and an interrupted one continues. The
 table is written anew after each run.
 """
 
@@ -16,7 +15,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,22 +23,26 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from . import presets
+from .folders import SHIPPED, read_preset, runs_folder
 from .presets import BASE, NOVEL, Preset, PresetError
 
+DATA = ("planes", "mar20")
 GROUPS = {"base": BASE, "novel": NOVEL, "all": BASE + NOVEL}
 COLUMNS = [f"{figure} {group}" for figure in ("mAP50", "mAP50-95") for group in GROUPS] + ["minutes", "GiB"]
 
+# What is compared
+# --------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table.
+class Experiment:
+    """One way to train, run once per seed; a line of the table.
 
     Attributes:
-        name: in the table, and of the folders.
+        name: in the table and of the folders.
         tags: of its preset, after data and size. overrides: its other settings.
-        length: which number of epochs it has, "full", "teacher" or "student".
-        teacher: "" for none; "start" from the weights of the seed's teacher; "learn" from it as
-            well.
+        length: which number of epochs it trains, "full", "teacher" or "student"; see EPOCHS.
+        teacher: "" for none; "start" from the weights of the seed's teacher; "learn" from it too.
     """
 
     name: str
@@ -49,120 +52,149 @@ class Row:
     teacher: str = ""
 
 
-ROWS = (
-    Row("from scratch", "", {}, "full"),
-    Row("pretrained", "pretrained", {}, "full"),
-    Row("teacher", "teacher", {}, "teacher"),
-    Row("fine-tuned", "fewshot", {}, "student", "start"),
-    Row("CWD", "distillation", {"response": ""}, "student", "learn"),
-    Row("KL", "distillation", {"feature": ""}, "student", "learn"),
-    Row("KL softmax", "distillation", {"feature": "", "response": "softmax"}, "student", "learn"),
-    Row("CWD + KL", "distillation", {}, "student", "learn"),
-    Row("CWD + KL without EMA", "distillation", {"ema": 0.0}, "student", "learn"),
+TEACHER = Experiment("teacher", "teacher", {}, "teacher")
+EXPERIMENTS = (
+    Experiment("from scratch", "", {}, "full"),
+    Experiment("pretrained", "pretrained", {}, "full"),
+    TEACHER,
+    Experiment("fine-tuned", "fewshot", {}, "student", "start"),
+    Experiment("CWD", "distillation", {"response": ""}, "student", "learn"),
+    Experiment("KL", "distillation", {"feature": ""}, "student", "learn"),
+    Experiment("KL softmax", "distillation", {"feature": "", "response": "softmax"}, "student", "learn"),
+    Experiment("CWD + KL", "distillation", {}, "student", "learn"),
+    Experiment("CWD + KL without EMA", "distillation", {"ema": 0.0}, "student", "learn"),
 )
-# of the laptop profile the founding assignment's; but from scratch has the 120 of pretrained, not
-# its 200, for equal epochs
+# The laptop profile has the founding assignment's epochs, with one exception: from scratch trains
+# for the 120 epochs of pretrained instead of 200, so that the two can be compared.
 EPOCHS = {
     "mini": {"full": 8, "teacher": 16, "student": 60},
     "laptop": {"full": 120, "teacher": 150, "student": 150},
 }
 
 
-def preset_of(row: Row, data: str, seed: int, teacher: Path, backbone: str, settings: dict[str, str]) -> Preset:
-    """What a row means, as `yolostudy train` would load it; `settings` have the last word."""
-    tags = ".".join(part for part in (data, "nano", row.tags) if part)
-    chosen = {"seed": seed, "tensorboard": False, "validate_seconds": 1e9, **row.overrides}  # measured at the end alone
-    if row.teacher:
-        chosen["teacher" if row.teacher == "learn" else "weights"] = str(teacher)
-    if row.name == "pretrained":
+def preset_of(
+    experiment: Experiment, data: str, seed: int, teacher: Path, backbone: str, settings: Mapping[str, str]
+) -> Preset:
+    """The preset of one run, as `yolostudy train` would load it; `settings` override all else."""
+    tags = ".".join(part for part in (data, "nano", experiment.tags) if part)
+    chosen = {
+        "seed": seed,
+        "tensorboard": False,
+        "validate_seconds": 1e9,
+        **experiment.overrides,
+    }  # validate at the end
+    if experiment.teacher:
+        chosen["teacher" if experiment.teacher == "learn" else "weights"] = str(teacher)
+    if experiment.name == "pretrained":
         chosen["weights"] = backbone
     preset = presets.load(tags, **(chosen | settings))
     if "epochs" in settings or "minutes" in settings:
         return preset
-    return replace(preset, epochs=EPOCHS[preset.profile][row.length], minutes=0.0)
+    return replace(preset, epochs=EPOCHS[preset.profile][experiment.length], minutes=0.0)
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One run of the table."""
+class PlannedRun:
+    """An experiment with one seed."""
 
-    row: Row
+    experiment: Experiment
     folder: Path
     preset: Preset
 
 
-def plan(data: str, seeds: Sequence[int], rows: Sequence[Row], out: Path, backbone: str, settings: dict[str, str]) -> list[Planned]:
-    """Every run, teachers first, because students need them."""
-    teacher = next(row for row in ROWS if row.name == "teacher")
-    if teacher not in rows and any(row.teacher for row in rows):
-        rows = [teacher, *rows]
-    runs = []
-    for row in sorted(rows, key=lambda row: bool(row.teacher)):
+def plan(
+    data: str,
+    seeds: Sequence[int],
+    experiments: Sequence[Experiment],
+    out: Path,
+    backbone: str,
+    settings: Mapping[str, str],
+) -> list[PlannedRun]:
+    """Every run of the study. Teachers come first, because students need their weights."""
+    if TEACHER not in experiments and any(experiment.teacher for experiment in experiments):
+        experiments = [TEACHER, *experiments]
+    planned = []
+    for experiment in sorted(experiments, key=lambda experiment: bool(experiment.teacher)):
         for seed in seeds:
-            folder = out / f"{re.sub('[^A-Za-z]+', '-', row.name)}-s{seed}"
-            preset = preset_of(row, data, seed, out / f"{teacher.name}-s{seed}" / "last.safetensors", backbone, settings)
-            runs.append(Planned(row, folder, replace(preset, name=folder.name)))
-    return runs
+            folder = out / f"{re.sub('[^A-Za-z]+', '-', experiment.name)}-s{seed}"
+            teacher = out / f"{TEACHER.name}-s{seed}" / "last.safetensors"
+            preset = preset_of(experiment, data, seed, teacher, backbone, settings)
+            planned.append(PlannedRun(experiment, folder, replace(preset, name=folder.name)))
+    return planned
+
+
+# One run
+# --------------------------------------------------------------------------------------------------
 
 
 def result(folder: Path) -> dict | None:
-    """What a finished run came to."""
+    """The figures of a finished run."""
     path = folder / "result.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def execute(folder: Path, preset: Preset, threads: int | None) -> None:
-    """One run in a process of its own, which goes on where an earlier one stopped.
+def execute(folder: Path, preset: Preset, threads: int = 0) -> None:
+    """Run in a process of its own, which continues an interrupted run.
 
-    Errors: PresetError where the folder holds a run with other settings, or the run failed, with
-    its last words.
+    Args:
+        threads: that torch may use; 0 leaves it to torch.
+
+    Errors: PresetError where the folder holds a run with other settings, or where the run failed,
+    with the last line that it printed.
     """
-    described = folder / "preset.json"
-    if described.is_file():
-        there = presets.from_dict(json.loads(described.read_text(encoding="utf-8")))
+    if (folder / "preset.json").is_file():
+        there = read_preset(folder)
         if changed := [key for key in presets.KEYS if getattr(there, key) != getattr(preset, key)]:
             what = ", ".join(f"{key}={getattr(there, key)} instead of {getattr(preset, key)}" for key in changed)
-            raise PresetError(f"{folder}: holds a run with {what}. Give another folder by out=, or delete this one.")
+            raise PresetError(f"{folder}: holds a run with {what}. Name another folder by out=, or delete this one.")
         if result(folder):
             return
     environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    command = [sys.executable, "-m", f"{__package__}.table", str(folder), json.dumps(presets.to_dict(preset))]
+    command = [sys.executable, "-m", __spec__.name, str(folder), json.dumps(presets.to_dict(preset))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise PresetError(f"{folder.name} did not finish: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise PresetError(f"{folder.name} did not finish: {last}")
 
 
 def run_here(folder: Path, preset: Preset) -> None:
-    """Train, and leave the figures in the folder."""
-    import torch
-
+    """Train in this process, and write the figures into the folder."""
     from .. import hooks
-    from . import running as train
+    from .builders import choose_device
+    from .running import train
 
-    run = train.train(preset, folder)
+    run = train(preset, folder)
     found = {
         "per_class": {c.name: [c.ap50, c.ap50_95] for c in run.evaluation.per_class},
         "minutes": run.trainer.seconds / 60,
-        "GiB": peak_memory(torch.device(train.device_of(preset))) / 2**30,
+        "GiB": peak_memory(choose_device(preset.device)) / 2**30,
     }
-    hooks.replace_file(folder / "result.json", lambda draft: draft.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
+    text = json.dumps(found, indent=1) + "\n"
+    hooks.replace_file(folder / "result.json", lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def peak_memory(device) -> float:
-    """Bytes at most: of tensors on a graphics card, of the whole process on a CPU, where the system
-    tells.
+    """The most bytes in use so far: by tensors on a CUDA card, by the whole process on a CPU.
+
+    NaN where the system does not say it.
     """
     import torch
 
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")  # of Linux; ru_maxrss would begin with the parent's peak
+    status = Path("/proc/self/status")  # of Linux; ru_maxrss would start from the parent's peak
     lines = status.read_text().splitlines() if status.exists() else []
     return 1024.0 * next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
+# The table
+# --------------------------------------------------------------------------------------------------
+
+Table = dict[str, dict[str, list[float]]]  # name of an experiment -> column -> one value per finished run
+
+
 def figures(found: dict) -> dict[str, float]:
-    """The columns of one run; a group of which it knows no class is left out."""
+    """The columns of one run, without the groups of which it does not know every class."""
     row = {key: found[key] for key in ("minutes", "GiB")}
     for place, figure in enumerate(("mAP50", "mAP50-95")):
         for group, classes in GROUPS.items():
@@ -172,48 +204,50 @@ def figures(found: dict) -> dict[str, float]:
     return row
 
 
-def gather(runs: Sequence[Planned]) -> dict[str, dict[str, list[float]]]:
-    """Row name -> column -> one value for each finished run."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for row in ROWS:
-        done = [figures(found) for run in runs if run.row == row and (found := result(run.folder))]
-        if done:
-            table[row.name] = {column: [run[column] for run in done if column in run] for column in COLUMNS}
+def gather(planned: Sequence[PlannedRun]) -> Table:
+    """The figures of every run that has finished so far."""
+    table: Table = {}
+    for experiment in EXPERIMENTS:
+        mine = [run for run in planned if run.experiment == experiment]
+        if done := [figures(found) for run in mine if (found := result(run.folder))]:
+            table[experiment.name] = {column: [run[column] for run in done if column in run] for column in COLUMNS}
     return table
 
 
-def as_text(table: dict[str, dict[str, list[float]]], title: str) -> str:
-    """Mean and standard deviation over the seeds."""
+def as_text(table: Table, title: str) -> str:
+    """The table for people: mean and standard deviation over the seeds."""
     lines = [title, "", f"{'':<22}" + "".join(f"{column:>15}" for column in COLUMNS) + f"{'runs':>6}"]
     for name, columns in table.items():
-        cells = "".join(f"{spread(values):>15}" for values in columns.values())
+        cells = "".join(f"{_mean_and_deviation(values):>15}" for values in columns.values())
         lines.append(f"{name:<22}{cells}{len(columns['minutes']):>6}")
     return "\n".join(lines)
 
 
-def spread(values: Sequence[float]) -> str:
+def _mean_and_deviation(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return f"{statistics.fmean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def as_csv(table: dict[str, dict[str, list[float]]]) -> str:
+def as_csv(table: Table) -> str:
+    """The table for programs; `views.read_study` reads it back."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "runs", *(f"{column} {what}" for column in COLUMNS for what in ("mean", "deviation"))])
     for name, columns in table.items():
         cells = []
         for values in columns.values():
-            cells += [f"{statistics.fmean(values):.4f}" if values else "", f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""]
+            mean = f"{statistics.fmean(values):.4f}" if values else ""
+            cells += [mean, f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""]
         writer.writerow([name, len(columns["minutes"]), *cells])
     return text.getvalue()
 
 
-def write(table: dict[str, dict[str, list[float]]], out: Path, title: str) -> str:
-    """The table as text, which is returned, as CSV, and as a figure."""
+def write(table: Table, out: Path, title: str) -> str:
+    """Write the table as text, as CSV and as a figure. Returns the text."""
+    from ..canvas import style
     from ..hooks import replace_file
     from ..views import draw_study
-    from ..canvas import style
 
     text = as_text(table, title)
     replace_file(out / "table.txt", lambda draft: draft.write_text(text + "\n", encoding="utf-8"))
@@ -223,39 +257,46 @@ def write(table: dict[str, dict[str, list[float]]], out: Path, title: str) -> st
     return text
 
 
-def shipped_backbone() -> Path:
-    from ..data import DATASETS
-
-    return DATASETS / "weights" / "backbone-n-planes.safetensors"
+# The whole study
+# --------------------------------------------------------------------------------------------------
 
 
-def run(data: str, settings: dict[str, str]) -> int:
-    """The whole table.
+def study(
+    data: str,
+    seeds: Sequence[int] = (0, 1, 2),
+    names: Sequence[str] = (),
+    out: str | Path = "",
+    backbone: str = "",
+    jobs: int = 1,
+    threads: int = 0,
+    settings: Mapping[str, str] | None = None,
+) -> tuple[str, Path]:
+    """Run every experiment with every seed.
 
-    `settings`: seeds=, rows=, out=, jobs=, threads=, weights= of the pretrained backbone, and any
-    key of a preset.
+    Returns the table as text, and the folder that holds every run and the table.
+
+    Args:
+        data: "planes" or "mar20".
+        names: of the experiments to run; empty runs all.
+        out: the folder; by default `table-DATA` among the runs.
+        backbone: weights that `pretrained` starts from; by default the shipped ones.
+        jobs: how many runs at a time. threads: of each; 0 leaves it to torch.
+        settings: keys of a preset that override those of every experiment.
     """
-    if data not in ("planes", "mar20"):
-        raise PresetError(f"study-table: unknown data {data!r}; choose planes or mar20.")
-    settings = dict(settings)
-    seeds = [presets.number("seeds", text, int) for text in settings.pop("seeds", "0,1,2").split(",")]
-    names = settings.pop("rows", "").split(",") if settings.get("rows") else [row.name for row in ROWS]
-    known = {row.name: row for row in ROWS}
+    if data not in DATA:
+        raise PresetError(f"study-table: unknown data {data!r}; choose {' or '.join(DATA)}.")
+    known = {experiment.name: experiment for experiment in EXPERIMENTS}
     if unknown := [name for name in names if name not in known]:
         raise PresetError(f"rows={unknown[0]}: there is no such row. Rows: {', '.join(known)}.")
-    backbone = settings.pop("weights", "") or str(shipped_backbone())
-    jobs, threads = (presets.number(key, settings.pop(key, "0"), int) for key in ("jobs", "threads"))
-    from .running import runs_folder
-
-    out = Path(settings.pop("out", runs_folder() / f"table-{data}"))
-    runs = plan(data, seeds, [known[name] for name in names], out, backbone, settings)
-    for folder in {run.folder.parent for run in runs}:
-        folder.mkdir(parents=True, exist_ok=True)
-    title = (f"{data}, {runs[0].preset.profile}, YOLOv8 nano, validation, {len(seeds)} seed(s): mean ± standard "
-            "deviation")
-    with tqdm(total=len(runs), unit="run") as bar:
+    out = Path(out or runs_folder() / f"table-{data}")
+    backbone = backbone or str(SHIPPED / "backbone-n-planes.safetensors")
+    planned = plan(data, seeds, [known[name] for name in names or known], out, backbone, settings or {})
+    out.mkdir(parents=True, exist_ok=True)
+    profile = planned[0].preset.profile
+    title = f"{data}, {profile}, YOLOv8 nano, validation, {len(seeds)} seed(s): mean ± standard deviation"
+    with tqdm(total=len(planned), unit="run") as bar:
         for needs_teacher in (False, True):
-            phase = [run for run in runs if bool(run.row.teacher) == needs_teacher]
+            phase = [run for run in planned if bool(run.experiment.teacher) == needs_teacher]
             with ThreadPoolExecutor(max(1, jobs)) as pool:
                 waiting = {pool.submit(execute, run.folder, run.preset, threads): run for run in phase}
                 try:
@@ -263,13 +304,11 @@ def run(data: str, settings: dict[str, str]) -> int:
                         done.result()
                         bar.update()
                         bar.set_postfix_str(waiting[done].folder.name)
-                        write(gather(runs), out, title)
+                        write(gather(planned), out, title)
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-    print(write(gather(runs), out, title))
-    print(f"\nAlso as {out / 'table.csv'} and {out / 'table.png'}; each run has its curves and weights in {out}.")
-    return 0
+    return write(gather(planned), out, title), out
 
 
 if __name__ == "__main__":

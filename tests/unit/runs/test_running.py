@@ -14,11 +14,11 @@ import torch
 
 from tests import tiny
 from tests.tiny import preset_for
-from yolostudy import data, hooks
+from yolostudy import data, hooks, runs
 from yolostudy.canvas import style
 from yolostudy.hooks import NonFiniteLoss, SaveError, load_weights, replace_file
 from yolostudy.losses import LossParts
-from yolostudy.runs import running as train
+from yolostudy.runs.folders import read_preset
 
 ROOT = data.DATASETS.parent
 
@@ -44,11 +44,11 @@ class Interrupt(hooks.learning.Hook):
 )
 def test_a_resumed_run_ends_with_the_same_weights(tiny_data, tmp_path, overrides):
     preset = preset_for(tiny_data, **overrides)
-    whole = train.train(preset, tmp_path / "whole")
+    whole = runs.train(preset, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train.train(preset, tmp_path / "broken", [Interrupt(epoch=1)])
+        runs.train(preset, tmp_path / "broken", [Interrupt(epoch=1)])
     torch.manual_seed(99)  # what the process did in between must not matter
-    resumed = train.train(preset, tmp_path / "broken")
+    resumed = runs.train(preset, tmp_path / "broken")
     assert resumed.trainer.steps == whole.trainer.steps == 12
     for name in ("last.safetensors", "best.safetensors"):
         first, second = (load_weights(tmp_path / run / name)[0] for run in ("whole", "broken"))
@@ -64,15 +64,15 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_data, tmp_path, overrides
 
 
 def test_a_finished_run_has_its_files_and_its_card(tiny_data, tmp_path):
-    run = train.train(preset_for(tiny_data, epochs=1, ema=0.0, tensorboard=True), tmp_path / "run")
+    run = runs.train(preset_for(tiny_data, epochs=1, ema=0.0, tensorboard=True), tmp_path / "run")
     assert {"best.safetensors", "last.safetensors", "last.pt", "preset.json", "results.csv", "tensorboard"} <= {
         p.name for p in run.folder.iterdir()
     }
     weights, card = load_weights(run.folder / "best.safetensors")
     assert card["classes"] == ["square", "bar"] and card["epoch"] == 1 and 0 <= card["map50"] <= 1
     assert len(weights) == 354
-    assert train.read_preset(run.folder) == run.preset
-    again = train.train(run.preset, run.folder)  # nothing is left to do, and nothing is lost
+    assert read_preset(run.folder) == run.preset
+    again = runs.train(run.preset, run.folder)  # nothing is left to do, and nothing is lost
     assert again.trainer.steps == run.trainer.steps
 
 
@@ -80,7 +80,7 @@ def test_tensorboard_gets_curves_and_pictures(tiny_data, tmp_path):
     from PIL import Image
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = train.train(preset_for(tiny_data, epochs=2, tensorboard=True), tmp_path / "run")
+    run = runs.train(preset_for(tiny_data, epochs=2, tensorboard=True), tmp_path / "run")
     seen = EventAccumulator(str(run.folder / "tensorboard"))
     seen.Reload()
     assert {"epoch/map50", "epoch/loss"} <= set(seen.Tags()["scalars"])
@@ -94,7 +94,7 @@ def test_tensorboard_gets_curves_and_pictures(tiny_data, tmp_path):
 
 
 def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):
-    run = train.train(preset_for(tiny_data, minutes=0.05, epochs=1), tmp_path / "run")
+    run = runs.train(preset_for(tiny_data, minutes=0.05, epochs=1), tmp_path / "run")
     assert run.trainer.progress == 1 and run.trainer.steps > 1
     assert run.trainer.optimizer.param_groups[0]["lr"] < 0.5 * run.preset.rate
     assert "map50" in run.trainer.metrics  # measured at the end, whatever the clock says
@@ -102,11 +102,9 @@ def test_minutes_stop_and_the_schedule_follows_the_clock(tiny_data, tmp_path):
 
 def test_an_early_stop_ends_the_run_after_its_patience_and_says_why(tiny_data, tmp_path):
     """With a learning rate of nothing no epoch is better than the first."""
-    run = train.train(
-        preset_for(tiny_data, rate=0.0, ema=0.0, freeze_epochs=99, patience=2, epochs=9), tmp_path / "run"
-    )
+    run = runs.train(preset_for(tiny_data, rate=0.0, ema=0.0, freeze_epochs=99, patience=2, epochs=9), tmp_path / "run")
     assert run.trainer.epoch < 9 and "no better mAP50-95 than" in run.trainer.stop_reason
-    assert run.trainer.stop_reason in train.summary(run)
+    assert run.trainer.stop_reason in str(run)
 
 
 def test_the_backbone_learns_again_when_its_epochs_are_over(tiny_data, tmp_path):
@@ -116,7 +114,7 @@ def test_the_backbone_learns_again_when_its_epochs_are_over(tiny_data, tmp_path)
         def before_epoch(self, trainer):
             seen.append(all(p.requires_grad for p in trainer.model.backbone.parameters()))
 
-    run = train.prepare(preset_for(tiny_data, freeze_epochs=2), tmp_path)
+    run = runs.prepare(preset_for(tiny_data, freeze_epochs=2), tmp_path)
     run.trainer.hooks.append(Watch())
     run.trainer.train()
     assert seen == [False, False, True]
@@ -126,7 +124,7 @@ def test_the_backbone_learns_again_when_its_epochs_are_over(tiny_data, tmp_path)
 
 
 def test_nan_guard_names_place_part_and_images_and_keeps_the_batch(tiny_data, tmp_path):
-    run = train.prepare(preset_for(tiny_data), tmp_path)
+    run = runs.prepare(preset_for(tiny_data), tmp_path)
     honest = run.trainer.loss.forward
 
     def broken(maps, targets):
@@ -170,13 +168,13 @@ from yolostudy.hooks import SaveError
 import json
 settings = json.loads(sys.argv[2])
 preset = presets.load("planes.nano", **settings)
-class Fill(train.hooks.learning.Hook):
+class Fill(Hook):
     def before_epoch(self, trainer):
         if trainer.epoch == 1:  # from now on no file may grow over 100 kB
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 try:
-    train.train(preset, Path(sys.argv[1]), [Fill()])
+    runs.train(preset, Path(sys.argv[1]), [Fill()])
 except SaveError as error:
     print("SAVE", error)
     sys.exit(7)
@@ -193,7 +191,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(tiny_data, tmp_path):
     assert torch.load(run / "last.pt", weights_only=True)["trainer"]["epoch"] == 1
     assert load_weights(run / "best.safetensors")[1]["epoch"] == 1
     assert not list(run.glob(".*.part"))
-    assert train.train(train.read_preset(run), run).trainer.epoch == 3  # there is space again
+    assert runs.train(read_preset(run), run).trainer.epoch == 3  # there is space again
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -216,9 +214,12 @@ SERVER = """
 import sys, json, os
 from pathlib import Path
 import torch._dynamo  # the optimizer loads it
-from yolostudy.runs import presets, running as train
+from yolostudy import runs
+from yolostudy.engine import Hook
+from yolostudy.runs import presets
+from yolostudy.runs.folders import read_preset
 
-class Tell(train.hooks.learning.Hook):
+class Tell(Hook):
     def before_train(self, trainer):
         print("START", os.getpid(), flush=True)
     def after_step(self, trainer):
@@ -229,10 +230,10 @@ for line in sys.stdin:
     folder = Path(folder)
     if (child := os.fork()) == 0:
         if (folder / "preset.json").exists():
-            preset = train.read_preset(folder)
+            preset = read_preset(folder)
         else:
             preset = presets.load("planes.nano", **settings)
-        run = train.train(preset, folder, [Tell()])
+        run = runs.train(preset, folder, [Tell()])
         print("DONE", run.trainer.epoch, run.trainer.steps, flush=True)
         os._exit(0)
     print("ENDED", os.waitpid(child, 0)[1], flush=True)

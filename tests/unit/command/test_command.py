@@ -15,7 +15,7 @@ from tests import tiny
 from yolostudy import data, hooks
 from yolostudy.command import main
 from yolostudy.runs import presets
-from yolostudy.runs import running as train
+from yolostudy.runs.folders import runs_folder
 
 QUICK = ["profile=mini", "image_size=64", "batch=4", "epochs=1", "tensorboard=false", "precision=fp32"]
 
@@ -107,10 +107,10 @@ def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
         )
         == 0
     )
-    bars = hooks.load_weights(train.runs_folder() / "bars" / "best.safetensors")
+    bars = hooks.load_weights(runs_folder() / "bars" / "best.safetensors")
     assert bars[1]["classes"] == ["bar"] and bars[0]["head.cls.0.2.weight"].shape[0] == 1
     assert main(["val", "planes.nano", "classes=bar", f"weights={run}/best.safetensors", *words]) == 0
-    measured = [f"weights={train.runs_folder()}/bars/best.safetensors", *words]
+    measured = [f"weights={runs_folder()}/bars/best.safetensors", *words]
     assert main(["val", "planes.nano", "classes=bar", *measured]) == 0
     assert main(["val", "planes.nano", *measured]) == 1
     assert "they do not know square. Add classes=bar" in capsys.readouterr().err
@@ -153,7 +153,7 @@ def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
         (["predict", "nothing.jpg"], "nothing.jpg: there is no such image or folder"),
         (["predict", "weight=x", "photo.jpg"], "unknown key 'weight'"),
         (["data", "check", "nowhere"], "nowhere: there is no such set"),
-        (["data", "planes", "profil=mini"], "'profil' is unknown"),
+        (["data", "planes", "profil=mini"], "unknown key 'profil'"),
         (["data", "planes", "seed=one"], "seed=one: this takes a whole number"),
     ],
 )

@@ -7,8 +7,7 @@ import statistics
 import pytest
 
 from yolostudy.command import main
-from yolostudy.runs import presets
-from yolostudy.runs import study_table as table
+from yolostudy.runs import presets, study_table
 from yolostudy.views import draw_study
 
 QUICK = ["data=sample", "image_size=64", "batch=4", "epochs=1", "precision=fp32", "warmup=1", "profile=mini", "seeds=0"]
@@ -40,7 +39,7 @@ def test_students_bring_their_teacher_along(small_table):
 
 
 def test_run_twice_it_only_reads(small_table, capsys, monkeypatch):
-    monkeypatch.setattr(table.subprocess, "run", lambda *a, **k: pytest.fail("a finished run was run again"))
+    monkeypatch.setattr(study_table.subprocess, "run", lambda *a, **k: pytest.fail("a finished run was run again"))
     assert main(["study-table", "planes", "rows=CWD + KL", f"out={small_table}", *QUICK]) == 0
     assert "CWD + KL" in capsys.readouterr().out
 
@@ -67,9 +66,9 @@ def test_wrong_words(words, capsys, tmp_path):
 
 
 def test_the_rows_are_the_founding_comparison(tmp_path):
-    runs = table.plan("mar20", [0, 1], table.ROWS, tmp_path, "coco.pt", {})
-    by_name = {(run.row.name, run.preset.seed): run.preset for run in runs}
-    assert len(runs) == 2 * len(table.ROWS) == len({run.folder for run in runs})
+    planned = study_table.plan("mar20", [0, 1], study_table.EXPERIMENTS, tmp_path, "coco.pt", {})
+    by_name = {(run.experiment.name, run.preset.seed): run.preset for run in planned}
+    assert len(planned) == 2 * len(study_table.EXPERIMENTS) == len({run.folder for run in planned})
     assert {preset.data for preset in by_name.values()} == {"mar20"} and {
         preset.image_size for preset in by_name.values()
     } == {640}
@@ -81,18 +80,18 @@ def test_the_rows_are_the_founding_comparison(tmp_path):
         == str(tmp_path / "teacher-s1" / "last.safetensors")
     )
     assert not by_name["from scratch", 0].weights and by_name["CWD + KL without EMA", 0].ema == 0
-    first_student = next(index for index, run in enumerate(runs) if run.row.teacher)
-    assert all(run.row.teacher for run in runs[first_student:])
+    first_student = next(index for index, run in enumerate(planned) if run.experiment.teacher)
+    assert all(run.experiment.teacher for run in planned[first_student:])
 
 
 def test_mean_deviation_and_picture(tmp_path):
     rows = {"fine-tuned": [0.6, 0.62, 0.67], "KL": [0.7]}
-    filled = {name: {column: values for column in table.COLUMNS} for name, values in rows.items()} | {
-        "teacher": {column: [0.9] if "base" in column else [] for column in table.COLUMNS}
+    filled = {name: {column: values for column in study_table.COLUMNS} for name, values in rows.items()} | {
+        "teacher": {column: [0.9] if "base" in column else [] for column in study_table.COLUMNS}
     }
-    text = table.as_text(filled, "title")
+    text = study_table.as_text(filled, "title")
     assert f"0.630 ± {statistics.stdev([0.6, 0.62, 0.67]):.3f}" in text and "0.700 " in text
-    read = {row["row"]: row for row in csv.DictReader(table.as_csv(filled).splitlines())}
+    read = {row["row"]: row for row in csv.DictReader(study_table.as_csv(filled).splitlines())}
     assert read["fine-tuned"]["mAP50 all deviation"] == "0.0361" and read["KL"]["mAP50 all deviation"] == ""
     assert read["teacher"]["mAP50 novel mean"] == ""
     left = draw_study(filled).axes[0]

@@ -9,7 +9,7 @@ from importlib import metadata
 import pytest
 
 from yolostudy.command import doctor
-from yolostudy.command.doctor import GB, Row
+from yolostudy.command.doctor import GB, Finding
 from yolostudy.study import edition_in_use
 
 
@@ -50,7 +50,7 @@ def test_another_ultralytics_is_a_problem(healthy, monkeypatch):
     status, text = run()
     assert status == 1
     assert (
-        "1 problem 1. ultralytics is 8.3.0, and the course equals 8.4.190: other versions compute something else. "
+        "1 problem 1. ultralytics is 8.3.0, and the course needs 8.4.190: other versions compute other numbers. "
         "Run `make setup`." in text
     )
 
@@ -130,9 +130,12 @@ class Course:
 
 def test_the_learners_files_are_looked_at():
     rows = list(doctor.filled_in(Course()))
-    assert rows[-1] == Row("filled in", "blocks.SPPF")
+    assert rows[-1] == Finding("filled in", "blocks.SPPF")
     problems = [row.problem for row in rows if row.problem]
-    assert problems == ["yolostudy/losses.py:12: '(' was never closed.", "Missing of your modules: yolostudy/boxes.py."]
+    assert problems == [
+        "yolostudy/losses.py:12: '(' was never closed.",
+        "Some of your modules are missing: yolostudy/boxes.py.",
+    ]
 
 
 def test_the_edition_is_named(monkeypatch):

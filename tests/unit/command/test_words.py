@@ -427,7 +427,7 @@ def test_ctrl_c_ends_a_check_says_where_it_was_and_keeps_no_verdict(course):
         in shown
     )
     assert "diagonal" not in shown, "one Ctrl-C ends it all"
-    assert shown.splitlines()[-1] == "interrupted; nothing is left half-written."
+    assert shown.splitlines()[-1] == "interrupted; no file is left half-written."
     fill(course, "shapes", "while True: pass", "return self.side * self.side * unit")
     assert "● shapes.Square" in say(course, "status 1")[0][1]
 

@@ -1,0 +1,99 @@
+"""The learner's words: check, hint, solve, reset, undo, diff, status, watch, use."""
+
+from __future__ import annotations
+
+import argparse
+
+# word -> what it does
+ABOUT = {
+    "check": "judge exercises as they stand in your files",
+    "hint": "show the next hint",
+    "solve": "write the solution into your file; undo takes it back",
+    "reset": "write the stub back into your file; undo takes it back",
+    "undo": "go one version of a definition back; repeat it to go further; for a module, its whole file goes back",
+    "diff": "compare your definition with the reference, once yours passes",
+    "status": "show how far you are",
+}
+
+
+def add_words(words: argparse._SubParsersAction) -> None:
+    actions = {"check": check, "hint": hint, "diff": diff, "status": status}
+    for name, about in ABOUT.items():
+        word = words.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        word.set_defaults(func=actions.get(name, write))
+        word.add_argument(
+            "what",
+            nargs="?" if name in ("check", "status") else None,
+            default="",
+            metavar="EXERCISE|MODULE|STAGE",
+            help="blocks.SPPF, SPPF, blocks or 2",
+        )
+        if name == "diff":
+            word.add_argument(
+                "--against",
+                choices=("reference", "stub", "last"),
+                default="reference",
+                help="what to compare with; last is your version before (default: reference)",
+            )
+        if name == "undo":
+            word.add_argument("--list", action="store_true", help="list every version that there ever was")
+            word.add_argument("--to", type=int, metavar="NUMBER", help="go to that version")
+    about = "check again what you change, at every save"
+    word = words.add_parser("watch", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    word.set_defaults(func=watch)
+    about = "choose the edition that this folder runs on"
+    word = words.add_parser("use", help=about, description=f"{about[0].upper()}{about[1:]}, from now on.")
+    word.add_argument(
+        "edition",
+        nargs="?",
+        default="",
+        metavar="EDITION",
+        help="mine, reference, hybrid, reference:losses,assigner, mine:losses; without one the word tells which it is",
+    )
+    word.set_defaults(func=use)
+
+
+# `study` imports numpy, which takes half a second: too long for --help
+
+
+def check(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.check(options.what)
+
+
+def hint(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.each(options.what, study.learner.hint)
+
+
+def write(options: argparse.Namespace) -> int:
+    """solve, reset and undo."""
+    from . import study
+
+    return study.write(options.word, options.what, getattr(options, "list", False), getattr(options, "to", None))
+
+
+def diff(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.diff(options.what, options.against)
+
+
+def status(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.status(options.what)
+
+
+def use(options: argparse.Namespace) -> int:
+    from . import study
+
+    return study.use(options.edition)
+
+
+def watch(options: argparse.Namespace) -> int:
+    from . import watching
+
+    return watching.watch()
