@@ -7,14 +7,12 @@ flat files is imported.
 import importlib
 import os
 import sys
-<<<<<<< ours
-=======
 
-# torch's threads wait for work in a loop of so many turns, then sleep. Their default is so long that beside two busy
-# processes a training step takes six times as long (tests/benchmarks/busy.py). libgomp reads this as torch is loaded.
+# torch's threads wait for work in a loop of so many turns, then sleep. By default they wait so long
+# that beside two busy processes a training step takes six times as long (tests/benchmarks/busy.py).
+# libgomp reads the variable when torch is loaded.
 if "torch" not in sys.modules:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
->>>>>>> theirs
 
 __version__ = "0.1.0"
 __all__ = ["describe", "passing", "use", "using"]

@@ -246,7 +246,9 @@ def test_nobody_imports_the_command():
         if PACKAGE / "command" not in file.parents:
             assert "command" not in parts_of_the_package(file), file
     for file in [*(ROOT / "course/source").glob("*.md"), *(ROOT / "tests/benchmarks").glob("*.py")]:
-        assert not re.search(r"(from|import) +yolostudy(\.command| +import .*\bcommand\b)", file.read_text("utf-8")), file
+        assert not re.search(r"(from|import) +yolostudy(\.command| +import .*\bcommand\b)", file.read_text("utf-8")), (
+            file
+        )
 
 
 def test_only_the_bridge_knows_ultralytics():

@@ -48,8 +48,7 @@ def planes(options: argparse.Namespace) -> int:
     settings = read_settings("data planes", options.settings, PLANES_KEYS)
     seed = number("seed", settings.get("seed", "0"), int)
     workers = number("workers", settings["workers"], int) if "workers" in settings else None
-    from ..data import planes
-    from ..data import datasets_folder
+    from ..data import datasets_folder, planes
 
     profile = settings.get("profile", "mini")
     folder = planes.make(settings.get("out", datasets_folder() / f"planes-{profile}"), profile, seed, workers)
