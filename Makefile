@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 LAB_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint notebooks release lock clean
+.PHONY: help setup lab test lint notebooks pictures release lock clean
 
 help: ## list these targets
 	@echo "yolostudy: build a YOLOv8-class detector and see inside it. Targets:"
@@ -35,6 +35,9 @@ lint: $(READY) ## check style with ruff
 
 notebooks: $(READY) ## build course/*.ipynb from course/source and run them
 	@$(BIN)/yolostudy author build --execute
+
+pictures: $(READY) ## make the pictures of the README again
+	@$(BIN)/python course/pictures/make.py
 
 release: $(READY) ## write the stubs of solutions/ into yolostudy/
 	@$(BIN)/yolostudy author release

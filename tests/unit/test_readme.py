@@ -116,8 +116,9 @@ images = batch = torch.randn(2, 3, 16, 16)
 def step(batch):
     return (model(batch) - 5).log().mean()
 from yolostudy.bridge import ultralytics
+ultralytics.load()
 from ultralytics import YOLO
-trainer = YOLO(ultralytics.build("n", num_classes=2).yaml)
+trainer = YOLO("yolov8n.yaml", verbose=False)
 """
     said = run(copy, f"{before}\n{code}")
     assert "log" in said and "SiLU" in said
