@@ -202,7 +202,7 @@ def test_pictures_and_messages():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", ["n", "s"])
 def test_prediction_against_the_card(size, precision):
-    model, loss = memory_table._detector(size, 20, 20)
+    model, loss = memory_table.course_detector(size, 20, 20)
     arguments = ((16, 3, 640, 640), lambda maps: loss(maps, 16, 640), precision, "adamw", True)
     predicted = memory.predict_memory(model, *arguments)
     measured = memory.measure_memory(model.cuda().to(memory_format=torch.channels_last), *arguments)

@@ -11,7 +11,7 @@ from yolostudy.views.network import memory_table
 def test_what_fits_follows_from_two_small_predictions():
     table = memory_table.what_fits(0.5, "n", (160, 320), (1, 4, 16), ("fp32", "bf16"), reserve_gb=0.1, measure=False)
     assert len(table.cells) == 12 and not any(cell.measured for cell in table.cells)
-    model, loss = memory_table._detector("n", 20, 20)
+    model, loss = memory_table.course_detector("n", 20, 20)
     for precision in ("fp32", "bf16"):
         direct = memory.predict_memory(
             model, (16, 3, 160, 160), lambda maps: loss(maps, 16, 160), precision, "adamw", True
