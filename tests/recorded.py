@@ -1,4 +1,4 @@
-"""One epoch of the real PoseTrainer, recorded once in a process, for tests of the trace and of the lens on it."""
+"""One epoch of the real PoseTrainer, recorded once a process, for tests of trace and lens."""
 
 import functools
 import sys

@@ -29,7 +29,7 @@ import json, sys, time
 import yolostudy; yolostudy.use("reference")
 from pathlib import Path
 from yolostudy.command import presets, train
-class Clock(train.hooks.learning.Hook):
+class Clock(train.hooks.Hook):
     rates = []
     def before_epoch(self, trainer): self.started, self.images = time.perf_counter(), 0
     def after_step(self, trainer): self.images += len(trainer.batch.images)

@@ -317,7 +317,7 @@ def test_wrong_teachers_get_a_sentence(tmp_path):
 
 
 def test_wrong_lessons_get_a_sentence():
-    with pytest.raises(DistillationError, match="nothing to learn"):
+    with pytest.raises(DistillationError, match="the teacher has no effect"):
         teach(SimpleNamespace(), Teacher(a_detector(), KNOWN), None, None)
     with pytest.raises(DistillationError, match=r"several graphics cards .* give a file"):
         teach(SimpleNamespace(ddp=True), Teacher(a_detector(), KNOWN))

@@ -439,7 +439,7 @@ def write_teacher(path, classes=("bar",), size="n"):
     return path
 
 
-class Interrupt(hooks.learning.Hook):
+class Interrupt(hooks.Hook):
     def after_step(self, trainer):
         if trainer.epoch == 1 and trainer.steps % 4 == 2:
             raise KeyboardInterrupt

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tokenize
 import tomllib
 from pathlib import Path
 
@@ -258,6 +259,25 @@ def test_only_the_bridge_knows_ultralytics():
         if any(module[0] == "ultralytics" for module in imports(file))
     }
     assert users <= {"bridge"}
+
+
+def test_no_identifier_outside_the_bridge_names_ultralytics():
+    named = []
+    for file in PACKAGE.rglob("*.py"):
+        if file.relative_to(PACKAGE).parts[0] != "bridge":
+            with open(file, "rb") as source:
+                tokens = [token for token in tokenize.tokenize(source.readline) if token.type == tokenize.NAME]
+            named += [f"{file.relative_to(ROOT)}:{t.start[0]} {t.string}" for t in tokens if "Ultralytics" in t.string]
+    assert not named
+
+
+def test_every_name_that_the_lens_offers_is_shown_somewhere():
+    """In the README, in a notebook or in the notes for instructors: what nobody needs is not offered."""
+    from yolostudy import lens
+
+    files = [ROOT / "README.md", ROOT / "course" / "INSTRUCTORS.md", *(ROOT / "course" / "source").glob("*.md")]
+    words = set(re.findall(r"\w+", " ".join(file.read_text("utf-8") for file in files)))
+    assert not set(lens.__all__) - words
 
 
 def test_the_import_reader_sees_what_there_is(tmp_path):

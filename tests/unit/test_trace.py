@@ -1,4 +1,4 @@
-"""The call trace: what it writes down of a real trainer, of ours and of a plain loop, and that nothing stays behind."""
+"""The call trace: what it records of real trainers and of a loop, and that nothing stays behind."""
 
 import shutil
 import subprocess
@@ -221,9 +221,7 @@ def boom_in_turn(times):
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_both_ways_of_watching_see_the_same(version, tmp_path):
-    """The module needs nothing but Python, so another one, with sys.monitoring or without, can run
-    it.
-    """
+    """The module needs only Python, so another version can run it, with sys.monitoring or without."""
     places = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")]
     named = f"import sys; sys.exit(sys.version_info[:2] != ({version.replace('.', ', ')}))"
     works = (

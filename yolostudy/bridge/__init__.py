@@ -1,3 +1,4 @@
-"""The one place that knows other frameworks' insides: tests, probes, notebooks and benchmarks use
-it, exercise modules never do.
+"""The one place that knows other frameworks' insides.
+
+Tests, probes, runs and notebooks use it; exercise modules, views and hooks never do.
 """

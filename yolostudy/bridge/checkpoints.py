@@ -1,17 +1,15 @@
-"""Checkpoints of Ultralytics and others: opened without running anything in them, and written so
-that Ultralytics opens them.
+"""Checkpoints of Ultralytics and others: read without running anything in them, and written.
 
-Ultralytics saves the whole network as a pickle: a program that says which classes to make and which
-functions to call, so that opening one runs whatever its author wrote. Torch's `weights_only` reader
-calls nothing that is not on a list. Putting Ultralytics' classes on that list would let their
-`__setstate__` run and would need them installed. Here each class that a network may be made of
-stands for an
-inert record instead: it keeps the state that it is given, no method of it is ever called, and
-nothing is imported. The tensors are then collected from those records. Any other name in the file,
+Ultralytics saves the whole network as a pickle. A pickle is a program: it names classes to make and
+functions to call, so opening one runs whatever its author wrote. Torch's `weights_only` reader
+calls only what is on a list. Ultralytics' classes are not put on that list, because then their
+`__setstate__` would run, and they would have to be installed. Instead, an inert record stands for
+each class of which a network may consist: it keeps its state, none of its methods is called, and
+nothing is imported. The tensors are then collected from the records. Any other name in the file,
 such as `os.system`, is refused before a byte of the pickle is interpreted.
 
-Source: Ultralytics 8.4.190 `nn/tasks.py`, `_SafeLoad` (what its checkpoints name) and
-`load_checkpoint` (what it wants to find); torch `_weights_only_unpickler.py`.
+Source: Ultralytics 8.4.190 `nn/tasks.py`, `_SafeLoad` (the names in its checkpoints) and
+`load_checkpoint` (what it expects to find); torch `_weights_only_unpickler.py`.
 """
 
 from __future__ import annotations
@@ -32,7 +30,8 @@ from ..weights import CONSTANTS, export_key
 class Source(NamedTuple):
     """Where a public checkpoint lies.
 
-    Its SHA-256 in hexadecimal is empty as long as nobody has verified one for this table.
+    Attributes:
+        sha256: in hexadecimal; "" while nobody has verified one for this table.
     """
 
     address: str
@@ -46,14 +45,14 @@ PUBLIC = {name: Source(f"{RELEASE}/{name}.pt", None, "") for name in (f"yolov8{s
 KINDS = {"DetectionModel": "detect", "PoseModel": "pose", "SegmentationModel": "segment", "OBBModel": "obb"}
 KINDS |= {"ClassificationModel": "classify"}
 
-# What checkpoints of Ultralytics name besides torch's own tensors: inert, whatever the name
+# The names in Ultralytics' checkpoints, besides torch's own tensors. An inert record stands for each.
 PACKAGES = ("ultralytics.", "torch.nn.modules.")
 RECORDS = {"types.SimpleNamespace", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
 RECORDS |= {f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")}
 
 
 class Inert:
-    """Stands for an object of any class: keeps its state, does nothing."""
+    """Stands for an object of any class: it keeps its state and does nothing."""
 
     def __new__(cls, *_: object) -> Inert:
         return super().__new__(cls)
@@ -69,7 +68,7 @@ class Inert:
 class InertMethod(Inert):
     """Stands for `getattr(layer, "forward")`, which older checkpoints hold.
 
-    It looks nothing up, and no other use of getattr is real.
+    It looks nothing up, and refuses any other use of getattr.
     """
 
     def __init__(self, owner: object = None, name: object = None, *rest: object):
@@ -82,21 +81,21 @@ class InertMethod(Inert):
 
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and card of any file of weights; nothing in it is executed, and Ultralytics need not
-    be installed.
+    """Weights and card of any file of weights. Nothing in the file is executed.
+
+    Ultralytics need not be installed.
 
     Args:
         path: an Ultralytics checkpoint, a state dict (`.pt`, `.pth`), a `.safetensors`, or a run's
-            `last.pt`. Where there is an average (EMA) of the weights, that is what is read.
+            `last.pt`. Where the file has averaged weights (EMA), those are read.
 
     Returns:
         The tensors under the file's own names, on the CPU, floats as float32; and a card of plain
-        values. Of an Ultralytics checkpoint
-        it has `classes` (names), `kind` (detect, pose …), `num_classes`, `args` (of its training),
-        and `preset` with `size` and
-        `image_size`; of a `.safetensors` what its card says; of the others nothing.
+        values. An Ultralytics checkpoint gives `classes` (names), `kind` (detect, pose …),
+        `num_classes`, `args` (of its training) and `preset` with `size` and `image_size`. A
+        `.safetensors` gives its own card, other files an empty one.
 
-    Errors: FileNotFoundError and ValueError, in one sentence that names what was refused.
+    Errors: FileNotFoundError and ValueError, each with a sentence that names what was refused.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,12 +128,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def _read_pickle(path: Path) -> object:
-    """The content of a file of `torch.save`, every object in it a tensor, a plain value or an
-    `Inert`.
-    """
+    """The content of a file of `torch.save`: tensors, plain values, and an `Inert` for all else."""
     with _only_torchs_own():
         try:
-            # read from the pickle's text; nothing runs
+            # read from the pickle's instructions; nothing runs
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except ValueError as error:
             if "torchscript" in str(error):  # a program, not weights
@@ -152,7 +149,7 @@ def _read_pickle(path: Path) -> object:
 
 
 def _inert(name: str) -> type[Inert] | None:
-    """An inert class of that name, if networks are made of such; None for any other."""
+    """An inert class for the name of a class of which networks consist; None for any other name."""
     if name not in RECORDS and not name.startswith(PACKAGES):
         return None
     return type(name.rpartition(".")[2], (Inert,), {})
@@ -160,9 +157,9 @@ def _inert(name: str) -> type[Inert] | None:
 
 @contextmanager
 def _only_torchs_own() -> Iterator[None]:
-    """Without what others have put on torch's list:
+    """A block in which torch's list of safe classes has only torch's own.
 
-    Ultralytics, for one, leaves its own classes there for the whole process.
+    Others add to it: Ultralytics leaves its own classes there for the whole process.
     """
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -174,8 +171,9 @@ def _only_torchs_own() -> Iterator[None]:
 
 
 def _interpret(content: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Where the weights are in what a file holds: a network, a table around one, a state dict, or a
-    run of this course.
+    """Weights and card from the content of a file.
+
+    It may be a network, a table around one, a state dict, or a run of this course.
     """
     if not isinstance(content, dict):
         content = {"model": content}
@@ -190,9 +188,7 @@ def _interpret(content: object) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _tensors(state: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """What `state_dict` would give, in its order: parameters, then buffers that are saved, then
-    those of the modules inside.
-    """
+    """As `state_dict`: parameters, saved buffers, then those of the modules inside."""
     own = state["_parameters"] | {
         k: v for k, v in state["_buffers"].items() if k not in state.get("_non_persistent_buffers_set", ())
     }
@@ -203,7 +199,7 @@ def _tensors(state: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Ten
 
 
 def _card(network: Inert, content: dict) -> dict[str, Any]:
-    """What a checkpoint of Ultralytics says about its network, as far as it is plain values."""
+    """The plain values that a checkpoint of Ultralytics holds about its network."""
     state = vars(network)
     names, settings, outline = state.get("names"), state.get("args"), state.get("yaml") or {}
     settings = content.get("train_args") or (vars(settings) if isinstance(settings, Inert) else settings) or {}
@@ -218,21 +214,21 @@ def _card(network: Inert, content: dict) -> dict[str, Any]:
 def make(
     weights: dict[str, Tensor], class_names: Sequence[str], size: str = "n", image_size: int = 640
 ) -> dict[str, Any]:
-    """The way back: a checkpoint for `torch.save` that the installed Ultralytics opens with
-    `YOLO(path)`.
+    """A checkpoint for `torch.save` that the installed Ultralytics opens with `YOLO(path)`.
 
     Args:
-        weights: a whole detector's, in this package's names or in Ultralytics'.
-        class_names: one for each class of the class layer.
+        weights: of a whole detector, under this package's names or Ultralytics'.
+        class_names: one for each class.
         size: n, s, m, l or x.
-        image_size: in pixels, that Ultralytics predicts at unless told otherwise.
+        image_size: in pixels; Ultralytics predicts at this size unless told otherwise.
 
-    Errors: ValueError when the weights are not those of such a network; ImportError where
+    Errors: ValueError where the weights are not those of such a network; ImportError where
     Ultralytics is missing.
     """
-    from . import ultralytics as bridge
+    from .framework import VERSION
+    from .networks import build
 
-    network = bridge.build(size, len(class_names)).eval()
+    network = build(size, len(class_names)).eval()
     try:
         left = network.load_state_dict({export_key(name): tensor for name, tensor in weights.items()}, strict=False)
     except RuntimeError as error:
@@ -252,5 +248,5 @@ def make(
         "ema": None,
         "optimizer": None,
         "train_args": settings,
-        "version": bridge.VERSION,
+        "version": VERSION,
     }

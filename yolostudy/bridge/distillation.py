@@ -1,14 +1,14 @@
 """The course's teacher and losses in Ultralytics' own training.
 
-    trainer = DetectionTrainer(overrides={"model": "yolov8n.pt", "data": "data.yaml"})  # or YOLO("yolov8n.pt")
+    # or model = YOLO("yolov8n.pt")
+    trainer = DetectionTrainer(overrides={"model": "yolov8n.pt", "data": "data.yaml"})
     teach(trainer, "teacher.safetensors")
     trainer.train()
 
-Ultralytics' model asks its `criterion` for the loss and gives it all that a teacher needs: the
-batch with its images, and predictions that still hold the three maps which the head has read, the
-outputs of `model.15`, `model.18` and `model.21`. So one callback puts another criterion in, when
-model, average and data are ready. No hook hangs on the student, and nothing of the trainer is
-replaced.
+Ultralytics' model calls its `criterion` for the loss and gives it everything that a teacher needs:
+the batch with its images, and predictions that still hold the three input maps of the head, the
+outputs of `model.15`, `model.18` and `model.21`. So one callback replaces the criterion, once
+model, average and data are ready. The student gets no hook, and nothing in the trainer is replaced.
 
 Source: Ultralytics 8.4.190 `nn/tasks.py` BaseModel.loss, `nn/modules/head.py` Detect.forward_head,
 `engine/trainer.py` _setup_train.
@@ -28,7 +28,7 @@ from ..losses import LossParts
 from ..network import SIZES, YOLO
 from ..weights import TransferError, transfer
 from . import checkpoints
-from . import ultralytics as bridge
+from .networks import STRIDES, maps_of, state_dict_for
 
 
 def teach(
@@ -39,43 +39,39 @@ def teach(
     feature_gain: float = 10.0,
     response_gain: float = 300.0,
 ) -> Lesson:
-    """Let a teacher take part in a training of Ultralytics'. Its terms are columns of the progress
-    line and of `results.csv`.
+    """Add a teacher to a training of Ultralytics'.
 
-    A checkpoint knows no teacher, so a run that is resumed has to be given its teacher again;
-    without, it goes on without.
+    Its terms are columns of the progress line and of `results.csv`. A checkpoint does not hold the
+    teacher: call this again before a run is resumed, or it goes on without one.
 
     Args:
         target: a DetectionTrainer before its `train()`, or a `YOLO`.
-        teacher: what `open_teacher` takes. On several graphics cards a file, because each process
-            opens it for itself.
-        feature: (student's list, teacher's list) -> scalar, on the three maps that the head reads;
-            None for none. CWD, for one, asks for a teacher of the student's size.
+        teacher: as for `open_teacher`. On several graphics cards it must be a file, because each
+            process opens it for itself.
+        feature: (student's list, teacher's list) -> scalar, on the three input maps of the head;
+            None for none. CWD needs a teacher of the student's size.
         response: (student's class names, teacher's class names) -> a loss on raw maps, such as the
             class `ResponseLoss` or `partial(ResponseLoss, kind="softmax", temperature=4)`; None for
             none.
-        feature_gain, response_gain: weights of the two, to the detection loss before Ultralytics
-            multiplies it by the number of images; the terms are multiplied with it. The log shows
-            them not multiplied.
+        feature_gain, response_gain: weights of the two terms beside the detection loss. Ultralytics
+            multiplies all terms by the number of images; its log shows them not multiplied.
 
-    Errors: DistillationError, FileNotFoundError or ValueError for a wrong teacher, before any
-    training.
+    Errors: DistillationError, FileNotFoundError or ValueError for a wrong teacher, before training
+    begins.
     """
     lesson = Lesson(teacher, feature, response, feature_gain, response_gain)
     if getattr(target, "ddp", False) and not isinstance(lesson.source, Path):
-        raise DistillationError(
-            "training on several graphics cards takes a process for each, which opens the teacher itself: give a file."
-        )
+        raise DistillationError("on several graphics cards each process opens the teacher itself: give a file.")
     target.add_callback("on_pretrain_routine_end", lesson)
     return lesson
 
 
 class Lesson:
-    """The callback, made by `teach`. Its arguments are those of `teach`.
+    """The callback that `teach` adds. Arguments as for `teach`.
 
     Attributes:
         teacher: the `Teacher`.
-        loss: the `DistillationLoss` once training has begun; its `share` may be changed on the way.
+        loss: the `DistillationLoss` once training has begun. Its `share` may be changed meanwhile.
     """
 
     def __init__(
@@ -83,7 +79,7 @@ class Lesson:
     ):
         if not (feature or response):
             raise DistillationError(
-                "neither a feature loss nor a response loss is given, so there is nothing to learn from a teacher."
+                "neither a feature loss nor a response loss is given, so the teacher has no effect: give one."
             )
         self.source = Path(source).resolve() if isinstance(source, str | Path) else source
         self.losses, self.gains = (feature, response), (feature_gain, response_gain)
@@ -98,10 +94,10 @@ class Lesson:
         self.attach(unwrap_model(trainer.model))
 
     def attach(self, model: nn.Module) -> None:
-        """Put the criterion into a `DetectionModel` that knows its class names."""
+        """Replace the criterion of a `DetectionModel` that knows its class names."""
         head = getattr(model, "model", [None])[-1]
         levels = tuple(getattr(head, "stride", torch.empty(0)).tolist()), getattr(head, "reg_max", None)
-        if type(head).__name__ != "Detect" or levels != (bridge.STRIDES, 16) or hasattr(head, "one2one_cv2"):
+        if type(head).__name__ != "Detect" or levels != (STRIDES, 16) or hasattr(head, "one2one_cv2"):
             raise DistillationError(
                 f"a {type(model).__name__} with a head of type {type(head).__name__} cannot be taught: take a "
                 "detector with strides 8, 16, 32, sixteen bins and one head, such as YOLOv8 or YOLO11, and no "
@@ -116,11 +112,11 @@ class Lesson:
 
 
 class TaughtCriterion:
-    """Ultralytics' criterion, and what a teacher adds to it.
+    """Ultralytics' criterion with the teacher's terms.
 
-    A copy of it, or one out of a pickle, is None, and a model whose criterion is None makes a plain
-    one when it needs one. So neither the average, which is a copy that is validated and saved, nor
-    anything else that is saved ever holds the teacher.
+    A copy of it, or one read from a pickle, is None, and a model whose criterion is None makes a
+    plain one when it needs it. So no saved file ever holds the teacher, nor does the averaged
+    model, which is a copy.
     """
 
     def __init__(self, detection: Callable, relay: Relay, loss: DistillationLoss):
@@ -128,7 +124,7 @@ class TaughtCriterion:
 
     def __call__(self, predictions: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images = batch["img"]
-        # (3,) box, cls, dfl, each times B; the same not multiplied, detached
+        # total (3,): box, cls, dfl, each times B; items: the same, not multiplied, detached
         total, items = self.detection(predictions, batch)
         maps = self.relay(images, self.detection.parse_output(predictions))
         parts = self.loss(maps, LossParts(total.sum(), *total))
@@ -142,8 +138,9 @@ class TaughtCriterion:
 
 
 class Relay(nn.Module):
-    """Says again what Ultralytics' student has just computed, under the names `NECK`, where
-    `DistillationLoss` listens.
+    """Repeats the maps of Ultralytics' student under the names `NECK`.
+
+    `DistillationLoss` hooks the layers of those names.
     """
 
     def __init__(self):
@@ -153,24 +150,24 @@ class Relay(nn.Module):
     def forward(self, images: Tensor, predictions: dict[str, Any]) -> list[Tensor]:
         for layer, seen in zip(self.neck.values(), predictions["feats"], strict=True):
             layer(seen)
-        return bridge.maps_of(predictions)
+        return maps_of(predictions)
 
 
 def open_teacher(source: str | Path | nn.Module | Teacher) -> Teacher:
-    """A teacher from whatever holds one.
+    """A teacher from a file, a model, or a `Teacher`.
 
     Args:
-        source: weights of a YOLOv8 detector that say their classes and their size: a `.safetensors`
-            of this course, or a `.pt` of Ultralytics', of which nothing is executed; a
-            `DetectionModel`; or a `Teacher` with the layers `NECK`.
+        source: weights of a YOLOv8 detector with its classes and its size: a `.safetensors` of this
+            course, or a `.pt` of Ultralytics', of which nothing is executed; a `DetectionModel`; or
+            a `Teacher` with the layers `NECK`.
 
-    Errors: FileNotFoundError, ValueError, or DistillationError, in one sentence that says what the
+    Errors: FileNotFoundError, ValueError or DistillationError, with a sentence that says what the
     file lacks.
     """
-    if all(hasattr(source, name) for name in ("model", "class_names", "taps")):  # a Teacher, of whatever edition
+    if all(hasattr(source, name) for name in ("model", "class_names", "taps")):  # a Teacher, of any edition
         return source
     if isinstance(source, nn.Module):
-        where, weights = type(source).__name__, bridge.state_dict_for(source)
+        where, weights = type(source).__name__, state_dict_for(source)
         names, outline = getattr(source, "names", {}), getattr(source, "yaml", {})
         card = {"classes": [*names.values()], "preset": {"size": outline.get("scale")}}
     else:
@@ -178,8 +175,8 @@ def open_teacher(source: str | Path | nn.Module | Teacher) -> Teacher:
     classes, size = card.get("classes"), card.get("preset", {}).get("size")
     if card.get("kind", "detect") != "detect" or not classes or size not in SIZES:
         raise DistillationError(
-            f"{where}: cannot be a teacher, which is a YOLOv8 that detects, and says its size and its classes; this "
-            f"says: {card.get('kind', 'detect')}, size {size or 'unknown'}, {len(classes or ())} classes. Take "
+            f"{where}: cannot be a teacher. A teacher is a YOLOv8 detector that knows its size and its classes; this "
+            f"one says: {card.get('kind', 'detect')}, size {size or 'unknown'}, {len(classes or ())} classes. Take "
             "weights that Ultralytics or `yolostudy train` wrote."
         )
     model = YOLO(len(classes), size)

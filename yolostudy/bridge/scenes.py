@@ -1,8 +1,8 @@
 """One epoch of Ultralytics' own trainers, offline and in seconds: something real to look into.
 
-The pictures are a handful from this course's sample, with four keypoints to each aircraft: nose,
-tail, left and right wing tip. Nothing is downloaded, nothing stays on the disk, and the process is
-left as it was found.
+The pictures are a few from this course's sample, with four keypoints for each aircraft: nose, tail,
+left and right wing tip. Nothing is downloaded, nothing stays on the disk, and the process is left
+as it was.
 
 Source: `engine/trainer.py` BaseTrainer, `models/yolo/pose/train.py` PoseTrainer,
 `models/yolo/detect/train.py` DetectionTrainer.
@@ -20,14 +20,15 @@ from typing import Any
 import cv2
 
 from .. import data
-from . import ultralytics as bridge
+from .framework import load, process_as_found
 
 NETWORKS = {"pose": "yolov8n-pose.yaml", "detect": "yolov8n.yaml"}
 
 
 def write_scene(folder: str | Path, images: int = 4) -> Path:
-    """A data set in YOLO's layout from the first pictures of the sample, as many to train as to
-    validate; gives its `data.yaml`.
+    """Write a data set in YOLO's layout, and return its `data.yaml`.
+
+    It has the first `images` pictures of the sample's training and validation split.
     """
     splits = [data.open_set("sample", name) for name in ("train", "validation")]
     few = [replace(split, records=split.records[:images]) for split in splits]
@@ -36,8 +37,9 @@ def write_scene(folder: str | Path, images: int = 4) -> Path:
 
 @contextmanager
 def trainer(kind: str = "pose", images: int = 4, side: int = 64, **overrides: Any) -> Iterator[Any]:
-    """Ultralytics' own trainer of one epoch, ready for its `train()`. Its files are gone when the
-    block ends.
+    """Ultralytics' own trainer for one epoch, ready for its `train()`.
+
+    Its files are deleted when the block ends.
 
     Args:
         kind: "pose" for PoseTrainer, "detect" for DetectionTrainer.
@@ -47,11 +49,11 @@ def trainer(kind: str = "pose", images: int = 4, side: int = 64, **overrides: An
     """
     if kind not in NETWORKS:
         raise ValueError(f"There is no scene {kind!r}; choose one of {', '.join(NETWORKS)}.")
-    bridge.load()
+    load()
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.models.yolo.pose import PoseTrainer
 
-    with tempfile.TemporaryDirectory(prefix="yolostudy-scene-") as folder, bridge._process_as_found():
+    with tempfile.TemporaryDirectory(prefix="yolostudy-scene-") as folder, process_as_found():
         cv2.setNumThreads(0)  # as Ultralytics sets it on import
         settings = dict(
             model=NETWORKS[kind],
@@ -75,7 +77,7 @@ def trainer(kind: str = "pose", images: int = 4, side: int = 64, **overrides: An
 def epoch(kind: str = "pose", images: int = 4, side: int = 64, **overrides: Any) -> dict[str, float]:
     """Build the trainer, run its one epoch, validate, and return its metrics.
 
-    About three seconds; arguments as for `trainer`.
+    It takes about three seconds. Arguments as for `trainer`.
     """
     with trainer(kind, images, side, **overrides) as made:
         made.train()

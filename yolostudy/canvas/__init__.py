@@ -1,3 +1,1 @@
-"""What everything draws with: the house style, shapes and tables, a panel of controls over a
-picture. It imports nothing of ours.
-"""
+"""What everything draws with: house style, shapes, tables, widgets. It imports nothing of ours."""

@@ -1,6 +1,4 @@
-"""What several views draw alike: a box, an image as ground, a figure laid out by the pixel, a
-table, an error in words.
-"""
+"""What several views draw: a box, an image as background, axes by the pixel, a table, an error."""
 
 from __future__ import annotations
 
@@ -15,8 +13,9 @@ from . import style
 
 
 def by_pixel(width: float, height: float) -> tuple[style.StudyFigure, Callable[[float, float, float, float], Axes]]:
-    """A figure of so many pixels, and a function that puts axes into it: left and top from the
-    upper left corner, width and height.
+    """A figure of this size in pixels, and a function that puts axes into it.
+
+    The function takes left and top, from the upper left corner, then width and height.
     """
     figure, axes = style.figure(width=width / style.DPI, height=height / style.DPI)
     figure.set_layout_engine("none")
@@ -29,9 +28,10 @@ def by_pixel(width: float, height: float) -> tuple[style.StudyFigure, Callable[[
 
 
 def ground(axes: Axes, image: np.ndarray | None, paleness: float = 0.0, interpolation: str = "bicubic") -> None:
-    """The image as ground of a drawing, in pixels, whole and without a grid.
+    """Draw the whole image as background, in pixels and without a grid.
 
-    `paleness` 1 leaves white paper.
+    Args:
+        paleness: 0 shows the image as it is, 1 leaves white paper.
     """
     axes.grid(False)
     axes.set_aspect("equal")
@@ -42,13 +42,13 @@ def ground(axes: Axes, image: np.ndarray | None, paleness: float = 0.0, interpol
 
 
 def frame(axes: Axes, box: Sequence[float], colour: str, **options) -> None:
-    """A box as four lines, x1 y1 x2 y2."""
+    """Draw the outline of a box x1 y1 x2 y2."""
     x1, y1, x2, y2 = (float(value) for value in box)
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **dict(fill=False, edgecolor=colour, linewidth=1.8) | options))
 
 
 def arrow(axes: Axes, start: Sequence[float], tip: Sequence[float], colour: str, linewidth: float, **options) -> None:
-    """An arrow that ends exactly at its tip."""
+    """Draw an arrow that ends exactly at `tip`."""
     axes.annotate(
         "",
         tip,
@@ -58,8 +58,9 @@ def arrow(axes: Axes, start: Sequence[float], tip: Sequence[float], colour: str,
 
 
 def settle(*panels: Axes) -> None:
-    """Leave what is drawn within some axes out of the search for a layout: it takes no room there,
-    and a third of the time.
+    """Leave what is drawn inside these axes out of the layout, which saves a third of the time.
+
+    It must need no room outside the axes.
     """
     for axes in panels:
         for artist in (*axes.patches, *axes.lines, *axes.texts, *axes.collections):
@@ -67,7 +68,7 @@ def settle(*panels: Axes) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "right", marked: int | None = None) -> str:
-    """Plain text as an HTML table, one row of it marked."""
+    """Plain text as an HTML table, with one row marked."""
     look = f"style='text-align:{align}; padding:2px 12px'"
     mark = f" style='background:{style.MISS}; color:{style.INK}'"
 

@@ -1,6 +1,6 @@
 """How much boxes overlap.
 
-The exercise `boxes.box_iou` may be a stub or wrong: pictures do not depend on it.
+Pictures use this, not the exercise `boxes.box_iou`, which may be a stub or wrong.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ import numpy as np
 
 
 def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The area that each box of one list shares with each of the other: (n, 4), (m, 4) x1 y1 x2 y2
-    -> (n, m).
-    """
+    """The area that two boxes share, for each pair: (n, 4), (m, 4) x1 y1 x2 y2 -> (n, m)."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     return (high - low).clip(0).prod(axis=2)

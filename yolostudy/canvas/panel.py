@@ -1,4 +1,4 @@
-"""What moves in a notebook: controls over a picture, and a figure that is drawn again in its place."""
+"""Widgets: controls over a picture, and a figure that is redrawn in its place."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from .drawing import in_words
 
 
 class Panel:
-    """Controls over a picture. Moving a control draws anew; `numbers` says what is shown now.
+    """A widget: controls over a picture. Moving a control redraws the picture.
 
-    A class built on this makes its controls, calls `_begin`, and gives `_look() -> (numbers,
-    figure)`. Where it shows something other than that figure, it has its own `_draw`, which sets
-    `numbers`; where a stored notebook is to hold another picture, its own `_on_paper`.
+    A subclass makes its controls, calls `_begin`, and defines `_look() -> (numbers, figure)`. Where
+    it shows something else, it defines its own `_draw`, which sets `numbers`. Where a stored
+    notebook shall hold another picture, it defines its own `_on_paper`.
+
+    Attributes:
+        numbers: what is shown now, as data.
     """
 
     _still = True  # nothing is drawn yet
 
     def _begin(self, rows: Sequence, controls: Sequence, shown=None) -> None:
-        """Show `rows` of widgets over the picture, and draw anew whenever a value of `controls`
-        changes.
+        """Show the widget, and redraw whenever the value of a control changes.
 
         Args:
+            rows: the widgets over the picture.
+            controls: those of them whose value changes the picture.
             shown: a widget in place of the picture.
         """
         import ipywidgets as widgets
@@ -38,14 +42,14 @@ class Panel:
             shown = self.picture = widgets.Image(format="png", layout={"max_width": "900px"})
         self.message = widgets.HTML()
         self._still = False
-        self._draw()  # the first time an error is raised, because the cell that made this can show it
+        self._draw()  # here an error is raised, because the cell that made this can show it
         for control in controls:
             control.observe(lambda _: self._redraw(), "value")
         self.widget = widgets.VBox([*rows, shown, self.message])
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
-        """Several controls move and the picture is drawn once."""
+        """A block in which several controls move, and the picture is drawn once at its end."""
         before, self._still = self._still, True
         try:
             yield
@@ -61,7 +65,7 @@ class Panel:
         self.picture.value = style.quick_png(self.figure)
 
     def _on_paper(self) -> dict[str, bytes]:
-        """The picture for where no widget can run, by its kind."""
+        """The picture for a place where no widget can run, by its MIME type."""
         return {"image/png": style.as_png(self.figure)}
 
     def _redraw(self) -> None:
@@ -71,26 +75,25 @@ class Panel:
             self._draw()
             self.message.value = ""
         except Exception as error:
-            # Inside a widget an exception would be lost, and the picture would silently stay what
-            # it was.
+            # Inside a widget an exception is lost, and the picture would silently stay as it was.
             self.message.value = f"<b>Not drawn.</b> {html.escape(in_words(error))}"
 
     def __repr__(self) -> str:
         return type(self).__name__
 
     def _repr_mimebundle_(self, **options) -> dict:
-        # A notebook stores the picture, not the widget's state; the plain text holds no number that
-        # a CPU could change, nbval compares it.
+        # A notebook stores the picture, not the widget's state. nbval compares the plain text, so it
+        # holds no number that another CPU could change.
         paper = {kind: b64encode(content).decode() for kind, content in self._on_paper().items()}
         return {**self.widget._repr_mimebundle_(**options), **paper, "text/plain": repr(self)}
 
 
 class InPlace:
-    """A figure that is drawn again in its place while a cell runs. In a terminal nothing is drawn.
+    """A figure that is redrawn in its place while a cell runs. In a terminal nothing is drawn.
 
     Args:
-        pause: least seconds between two drawings. It grows where drawing is slow, to `patience`
-            times what a drawing takes.
+        pause: the least seconds between two drawings.
+        patience: where drawing is slow, the pause grows to this many times its duration.
     """
 
     def __init__(self, pause: float, patience: float):
@@ -102,7 +105,7 @@ class InPlace:
         return time.monotonic() - self._drawn >= self.pause
 
     def show(self, draw: Callable[[], Figure]) -> None:
-        """Draw now, whether it is due or not."""
+        """Draw now, whether a drawing is due or not."""
         if not in_notebook():
             return
         from IPython.display import display

@@ -1,9 +1,9 @@
-"""The one place for colours, sizes and fonts of every picture.
+"""The house style: colours, sizes and fonts of every picture.
 
-The four colours of a judged detection keep apart for readers with any of the common colour
-deficiencies (tested with the matrices of Machado, Oliveira and Fernandes, 2009), and false alarms
-are dashed as well. Figures never touch pyplot: they need no screen, leave no global state behind,
-and the bytes of their PNG depend on what is drawn alone.
+Readers with any common colour deficiency can tell the four colours of a judged detection apart
+(tested with the matrices of Machado, Oliveira and Fernandes, 2009), and false alarms are dashed as
+well. Figures do not use pyplot: they need no screen, leave no global state behind, and the bytes of
+their PNG depend only on what is drawn.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ FALSE_ALARM = "#e8380d"  # orange-red and dashed: a prediction that found nothin
 INK = "#1f2430"  # text and halos
 FAINT = "#8b93a3"  # grid, axes, arrows
 PAPER = "#ffffff"
-GROUND = "#eef0f4"  # what lies between the pictures of a sheet
+GROUND = "#eef0f4"  # between the pictures of a sheet
 
 # Lines of a chart and keypoints, in this order: Okabe and Ito's colours (2008), the darkest first.
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b")
 BAND = {"backbone": "#d6e6f5", "top-down": "#fbe3cf", "bottom-up": "#f3d6e4", "head": "#d3eee2"}
 STRIPE = "#f6f7f9"  # a row of the network map
-# how much, where nothing is dark: even steps of lightness, legible for colour-blind readers
+# a scale on which zero is dark: even steps of lightness, legible for colour-blind readers
 HEAT = matplotlib.colormaps["viridis"]
-# how much, where nothing is pale; few steps survive the palette of a small PNG
+# a scale on which zero is pale; few steps, because a small PNG has few colours
 HEAT_ON_PAPER = matplotlib.colormaps["YlGnBu"].resampled(9)
 
 WIDTH = 9.0  # inches; 900 pixels at DPI, what a notebook's column shows without scaling
@@ -87,13 +87,13 @@ class StudyFigure(Figure):
     numbers: object = None
 
     def with_numbers(self, numbers: object) -> StudyFigure:
-        """This figure, once it is drawn, together with the numbers that it shows."""
+        """This figure, once it is drawn, with the numbers that it shows."""
         self.numbers = numbers
         return self
 
     def _ipython_display_(self) -> None:
-        # This hook goes before the formatter that pyplot registers for every Figure; the plain text
-        # holds no number, nbval compares it.
+        # This hook comes before the formatter that pyplot registers for every Figure. The plain
+        # text holds no number, because nbval compares it.
         from IPython.display import display
 
         display({"image/png": as_png(self), "text/plain": "Figure"}, raw=True)
@@ -102,15 +102,16 @@ class StudyFigure(Figure):
 def figure(
     rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float | None = None, **subplots
 ) -> tuple[StudyFigure, np.ndarray]:
-    """A figure of `rows` × `columns` axes. Titles, legends and texts added to it take the house
-    style inside `house()` only.
+    """A figure of `rows` × `columns` axes.
+
+    Add titles, legends and texts inside `house()`, or they do not have the house style.
 
     Args:
-        width, height: inches; the height defaults to ROW_HEIGHT for each row.
-        subplots: handed to `Figure.subplots` (sharex, width_ratios, squeeze, …).
+        width, height: in inches; the height is ROW_HEIGHT for each row by default.
+        subplots: passed on to `Figure.subplots` (sharex, width_ratios, squeeze, …).
 
     Returns:
-        the figure, and its axes as `Figure.subplots` gives them: one, or an array.
+        the figure, and its axes as `Figure.subplots` returns them: one, or an array.
     """
     with house():
         made = StudyFigure(
@@ -121,14 +122,15 @@ def figure(
 
 
 def as_png(made: Figure) -> bytes:
-    """The figure as PNG of at most MAX_BYTES: full colour if it fits, else a palette, else fewer
-    pixels. Same figure, same bytes.
+    """The figure as PNG of at most MAX_BYTES. The same figure gives the same bytes.
+
+    It has full colour where that fits, else a palette, else fewer pixels.
     """
     return image_as_png(_rendered(made))
 
 
 def quick_png(made: Figure) -> bytes:
-    """The figure for a widget, which wants speed where a stored notebook wants few bytes."""
+    """The figure as PNG for a widget: quick to make, and larger than `as_png`."""
     return _saved(_rendered(made), "PNG", compress_level=1)
 
 
@@ -141,7 +143,7 @@ def _rendered(made: Figure) -> Image.Image:
 def image_as_png(image: np.ndarray | Image.Image) -> bytes:
     """An image, (H, W, 3) uint8, as PNG of at most MAX_BYTES.
 
-    For a photograph `as_jpeg` shows more in the same space.
+    For a photograph `as_jpeg` is better at the same size.
     """
 
     def save(picture: Image.Image, colours: int | None) -> bytes:
@@ -155,8 +157,10 @@ def image_as_png(image: np.ndarray | Image.Image) -> bytes:
 
 
 class Picture:
-    """An image as the last value of a cell, (H, W, 3) uint8, RGB, and its numbers where it has
-    some.
+    """An image, (H, W, 3) uint8 RGB, that shows itself in a notebook.
+
+    Attributes:
+        numbers: what is shown, as data, or None.
     """
 
     def __init__(self, image: np.ndarray, numbers: Mapping | None = None):
@@ -170,23 +174,22 @@ class Picture:
 
 
 def as_jpeg(image: np.ndarray) -> bytes:
-    """A photograph, (H, W, 3) uint8, as JPEG of at most MAX_BYTES: the best quality that fits, else
-    fewer pixels.
+    """A photograph, (H, W, 3) uint8, as JPEG of at most MAX_BYTES.
+
+    It has the best quality that fits, else fewer pixels.
     """
 
     def save(picture: Image.Image, choice: tuple[int, int]) -> bytes:
         return _saved(picture, "JPEG", quality=choice[0], subsampling=choice[1])
 
-    # Full colour resolution for as long as it fits, because thin coloured lines smear without it.
+    # Full colour resolution comes first, because thin coloured lines smear without it.
     return _first_that_fits(
         Image.fromarray(image), save, ((92, 0), (85, 0), (75, 0), (65, 0), (75, 2), (65, 2), (55, 2), (45, 2))
     )
 
 
 def _first_that_fits(picture: Image.Image, save: Callable[[Image.Image, object], bytes], choices: Sequence) -> bytes:
-    """What the first choice gives that keeps within MAX_BYTES; where none does, of a smaller
-    picture.
-    """
+    """The first choice that fits in MAX_BYTES; where none does, the picture is made smaller."""
     while True:
         for choice in choices:
             content = save(picture, choice)
@@ -205,13 +208,13 @@ def _saved(picture: Image.Image, kind: str, **options) -> bytes:
 
 @functools.cache
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans in pixels, from matplotlib's own folder: no font of the system is needed."""
+    """DejaVu Sans of this size in pixels, from matplotlib's folder: no system font is needed."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
 def cycle(number: int) -> str:
-    """The colour of the thing with this number; after the last of CYCLE comes the first."""
+    """The colour with this number in CYCLE; after the last comes the first."""
     return CYCLE[number % len(CYCLE)]
 
 

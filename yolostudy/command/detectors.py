@@ -156,16 +156,16 @@ def predict(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
+    from .. import views
     from ..runs import detector as detectors
     from ..runs.folders import new_predictions
-    from ..views.detections import painter
 
     images = detectors.find_images(places)
     weights = settings.get("weights") or detectors.default_weights()
     detector = detectors.Detector(weights, size, settings.get("device", "cpu"))
     out = Path(settings["out"]) if settings.get("out") else new_predictions()
     painted = detectors.predict(detector, images, score)
-    counts = painter.paint_to_folder(tqdm(painted, total=len(images), unit="image", delay=2, leave=False), out)
+    counts = views.paint_to_folder(tqdm(painted, total=len(images), unit="image", delay=2, leave=False), out)
     judged = ""
     if counts["truths"]:
         judged = (

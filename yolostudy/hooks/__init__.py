@@ -1,15 +1,21 @@
-"""What takes part in training besides the loop: each hook one small class, given ready.
+"""What takes part in training besides the loop: hooks, each a small class.
 
-`learning` changes how the model learns (schedule, averaging, freezing), `judging` measures it
-(validation, early stop), `watching` shows and guards (progress, results, TensorBoard, NaN guard),
-`keeping` saves and resumes. Hooks run in the order given; put `Checkpoint` last, so that it keeps
-what the others have just noted.
+    schedules     learning rate, averaged weights, freezing, distillation gain
+    validation    average precision, early stop
+    guards        stop at a non-finite loss
+    reports       progress bar, results.csv, TensorBoard, live curves
+    checkpoints   save, resume
+    recorder      the flight recorder of `lens`, in `engine.Trainer`
+
+Hooks run in the order given. Put `Checkpoint` last, so that it saves what the others have noted.
 """
 
-from .judging import EarlyStop, Validation
-from .keeping import Checkpoint, SaveError, load_weights, replace_file, resume, save_weights
-from .learning import Averaging, Fading, Freezing, Plateau, Schedule
-from .watching import LiveCurvesHook, NaNGuard, NonFiniteLoss, Progress, Results, TensorBoard
+from ..engine import Hook
+from .checkpoints import Checkpoint, SaveError, load_weights, replace_file, resume, save_weights
+from .guards import NaNGuard, NonFiniteLoss
+from .reports import LiveCurvesHook, Progress, Results, TensorBoard
+from .schedules import Averaging, Fading, Freezing, Plateau, Schedule
+from .validation import EarlyStop, Validation
 
 __all__ = [
     "Averaging",
@@ -17,6 +23,7 @@ __all__ = [
     "EarlyStop",
     "Fading",
     "Freezing",
+    "Hook",
     "LiveCurvesHook",
     "NaNGuard",
     "NonFiniteLoss",

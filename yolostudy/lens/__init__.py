@@ -1,4 +1,4 @@
-"""Lenses for any torch code: who calls whom, where a NaN was born, where two networks differ, memory.
+"""Lenses for any torch code: calls, the birth of a NaN, where two networks differ, memory.
 
 Nothing is imported until it is asked for, so `import yolostudy.lens` costs nothing.
 """

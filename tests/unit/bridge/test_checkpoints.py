@@ -1,6 +1,4 @@
-"""Any file of weights is opened, and none of them runs anything; the numbers are compared with what
-Ultralytics itself reads.
-"""
+"""Any file of weights is opened, and nothing in it runs; Ultralytics reads the same numbers."""
 
 import builtins
 import copy
@@ -22,9 +20,7 @@ from yolostudy.network import YOLO
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """best.pt of one epoch of Ultralytics' own trainer: half precision, the average in place of the
-    model, the optimizer stripped.
-    """
+    """best.pt of one epoch of Ultralytics' own trainer: half precision, averaged, no optimizer."""
     path = tmp_path_factory.mktemp("trained") / "best.pt"
     with scenes.trainer("detect") as trainer:
         trainer.train()
@@ -88,9 +84,7 @@ def test_the_average_is_read_where_there_is_one(tmp_path):
 
 
 def test_what_older_checkpoints_hold_is_read(tmp_path):
-    """A method of a layer, numpy's numbers, a path, a namespace, and the module names of 8.0: all
-    of them in real files.
-    """
+    """A method of a layer, numpy's numbers, a path, a namespace, the module names of 8.0."""
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -105,9 +99,7 @@ def test_what_older_checkpoints_hold_is_read(tmp_path):
 
 
 def test_nothing_of_the_real_classes_is_made(saved, monkeypatch):
-    """Not even when somebody has put them on torch's list for the whole process, as Ultralytics
-    does.
-    """
+    """Not even when they are on torch's list for the whole process, as Ultralytics puts them."""
     oracle.load()
     from ultralytics.nn.tasks import DetectionModel
 
@@ -239,9 +231,7 @@ def test_other_ways_in_are_shut_too(way, tmp_path):
 
 
 def test_an_inert_thing_never_does_anything(tmp_path):
-    """A name under ultralytics. or torch.nn.modules. may be any function: it becomes a record and
-    is not even looked up.
-    """
+    """A name under torch.nn.modules. may be any function: it becomes a record, without a look-up."""
     import types
 
     module = types.ModuleType("ultralytics.nn.hostile")

@@ -1,6 +1,4 @@
-"""The bridge says in our shapes exactly what Ultralytics says in its own, and leaves the process as
-it found it.
-"""
+"""The oracle gives Ultralytics' own numbers in our shapes, and leaves the process as it was."""
 
 import os
 import subprocess
@@ -141,9 +139,7 @@ def test_decode_of_maps_equals_the_evaluation_forward(nano):
 
 
 def test_nms_finds_the_boxes_that_the_maps_were_made_for():
-    """One sure anchor per level, its distances all at bin 2: a box of four strides around the
-    anchor's centre.
-    """
+    """One confident anchor per level, all distances at bin 2: a box of four strides around it."""
     maps = [torch.full((1, 4 * 16 + 3, 64 // s, 64 // s), -20.0) for s in bridge.STRIDES]
     expected = []
     for number, (level, stride) in enumerate(zip(maps, bridge.STRIDES, strict=True)):

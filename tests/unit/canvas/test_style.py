@@ -1,4 +1,4 @@
-"""Pictures: small, the same bytes every time, legible for every reader; and what several views draw alike."""
+"""Pictures: small, the same bytes every time, and legible for every reader."""
 
 import subprocess
 import sys

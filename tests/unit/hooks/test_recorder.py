@@ -1,4 +1,4 @@
-"""The flight recorder in `engine.Trainer`: it replays the very step, and leaves the training as it was."""
+"""The flight recorder in `engine.Trainer`: it replays the bad step and leaves all as it was."""
 
 import math
 import random

@@ -1,6 +1,4 @@
-"""First divergence: a difference planted in any layer is found in that layer, by order as by names,
-and nothing is left behind.
-"""
+"""First divergence: a difference planted in any layer is found in that layer."""
 
 import copy
 import dataclasses

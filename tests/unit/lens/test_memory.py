@@ -18,9 +18,7 @@ from yolostudy.views.network import memory_table
 
 
 def independent(model, images, precision):
-    """Bytes saved for the backward pass, each storage once, counted on real tensors; and the casted
-    weights among them.
-    """
+    """Bytes saved for the backward pass, each storage once, on real tensors; and cast weights."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), images)}
     shapes_of_weights = {tuple(p.shape) for p in model.parameters()}
     kept, casts = {}, {}

@@ -1,4 +1,4 @@
-"""The flight recorder in a loop of one's own: it replays the very step, and leaves all as it was."""
+"""The flight recorder in a loop of one's own: it replays the bad step and leaves all as it was."""
 
 import dataclasses
 import inspect
@@ -90,9 +90,7 @@ def test_a_change_in_place_of_the_loaders_batch_is_seen():
 
 
 def test_the_replay_has_the_mode_and_the_weights_that_the_model_holds_now():
-    """Weights and buffers that were put in another's place after the recorder began are the ones
-    that it copies and puts back.
-    """
+    """Also where another tensor has taken the place of a weight or a buffer meanwhile."""
 
     class Average(nn.Module):
         def __init__(self):
@@ -122,9 +120,7 @@ def test_the_replay_has_the_mode_and_the_weights_that_the_model_holds_now():
 
 
 def test_a_step_with_several_backward_passes_is_replayed_to_the_one_that_breaks():
-    """A gradient penalty and two losses, as in adversarial training: none of the earlier passes
-    ends the replay.
-    """
+    """A gradient penalty and two losses, as in adversarial training."""
     torch.manual_seed(0)
     model, flight, x = nn.Linear(2, 1), None, torch.zeros(3, 2, requires_grad=True)
     flight = Recorder([model], show=None)

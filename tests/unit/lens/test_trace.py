@@ -1,4 +1,4 @@
-"""`lens.trace` never runs on a stub: it takes the learner's `trace` where that passes, else the finished one."""
+"""`lens.trace` never runs on a stub: it stands on an answer that passes, else on the reference."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def written_in(done: subprocess.CompletedProcess) -> Path:
 
 
 def release(course: Course, **texts: tuple[str, str]) -> None:
-    """Write the stubs, with these definitions of `trace` filled in by the reference with one text replaced."""
+    """Write the stubs, with these definitions of `trace` filled in: the reference, edited."""
     reference, made = course.edition("reference"), course.edition("stub")
     for name, (old, new) in texts.items():
         assert old in reference.find(f"trace.{name}").text
@@ -81,7 +81,7 @@ def test_a_wrong_answer_is_left_out(course):
 
 
 def test_a_right_answer_is_used_beside_the_reference(course):
-    release(course, record=("what is running: the last began last", "mine"))
+    release(course, record=("", ""))
     assert written_in(run(course.root)) == course.mine / "trace.py"
 
 

@@ -28,7 +28,7 @@ def tiny_data(tmp_path_factory):
     return tiny.make(tmp_path_factory.mktemp("data") / "tiny")
 
 
-class Interrupt(hooks.learning.Hook):
+class Interrupt(hooks.Hook):
     """Raises in the middle of an epoch."""
 
     def __init__(self, epoch: int):
@@ -110,7 +110,7 @@ def test_an_early_stop_ends_the_run_after_its_patience_and_says_why(tiny_data, t
 def test_the_backbone_learns_again_when_its_epochs_are_over(tiny_data, tmp_path):
     seen = []
 
-    class Watch(hooks.learning.Hook):
+    class Watch(hooks.Hook):
         def before_epoch(self, trainer):
             seen.append(all(p.requires_grad for p in trainer.model.backbone.parameters()))
 
@@ -150,7 +150,7 @@ def test_nan_guard_names_place_part_and_images_and_keeps_the_batch(tiny_data, tm
     assert not run.trainer.loss._forward_hooks  # the guard has left
 
 
-class Remember(hooks.learning.Hook):
+class Remember(hooks.Hook):
     def __init__(self, into: dict):
         self.into = into
 

@@ -83,7 +83,7 @@ class CallTree:
 
     @functools.cached_property
     def controls(self) -> _Controls:
-        """The widgets. They are made when the tree is first shown: nothing else needs ipywidgets."""
+        """The widgets, made when the tree is first shown: nothing else needs ipywidgets."""
         return _Controls(self)
 
     @property
@@ -93,7 +93,7 @@ class CallTree:
     # ---- what a click does -----------------------------------------------------------------------
 
     def toggle(self) -> None:
-        """Open or close the chosen row. During a search: end it, and open the row in the whole tree."""
+        """Open or close the chosen row. During a search, end it and open the row in the tree."""
         if self.chosen is None:
             return
         row = {id(self.rows[self.chosen][0])}

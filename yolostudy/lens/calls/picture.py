@@ -74,7 +74,7 @@ def draw_tree(tree, chain: Sequence = (), rows: int = MAX_ROWS, depth: int = 6) 
 def draw_chain(chain: Sequence, width: int = 120) -> style.StudyFigure:
     """A chain of calls from the top down: who calls whom, where it is written, and its arguments.
 
-    A dict is written out where it first appears. Where the same dict is handed on, only its name is.
+    A dict is written out where it first appears; later the same dict is only named.
 
     `numbers`: names and places, one for each call.
     """

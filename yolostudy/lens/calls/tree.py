@@ -125,7 +125,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def rows_of(root: CallRow, chain: Sequence) -> list[CallRow]:
-    """The rows of a folded tree that hold a chain of calls, in its order; empty where there are none."""
+    """The rows of a folded tree that hold a chain of calls, in its order; empty where none do."""
 
     def follow(row: CallRow, rest: Sequence) -> list[CallRow]:
         if (rest[0].function, rest[0].owner, rest[0].line) != (row.function, row.owner, row.line):

@@ -150,7 +150,7 @@ def _apart(left, right) -> float:
 
 @style.house()
 def draw_differences(differences: Mapping[str, float]) -> style.StudyFigure:
-    """A bar for each map, on a logarithmic scale, in the order of computation. Equal maps have none.
+    """A bar for each map that differs, on a logarithmic scale, in the order of computation.
 
     `numbers`: the differences, by name of the map.
     """

@@ -64,5 +64,5 @@ def draw_divergence(result: Divergence) -> style.StudyFigure:
 
 
 def _part(row: LayerDifference) -> str:
-    """The first two words of the layer's path, without the layer itself: what fits under the strip."""
+    """The first two words of the path to the layer: what fits under the strip."""
     return ".".join(row.name.split(".")[:-1][:2]) or row.name

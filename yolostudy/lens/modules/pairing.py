@@ -1,4 +1,4 @@
-"""Which call in one network belongs to which call in the other: by name, weights, shapes and order."""
+"""Pairs of calls in two networks that belong together: by name, weights, shapes and order."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _pair_layers(a: Sequence, b: Sequence, pairs: dict[int, int]) -> None:
 
 
 def _pair_containers(a: Sequence, b: Sequence, pairs: dict[int, int]) -> None:
-    """Pair two containers where the layers inside the one are paired with those inside the other."""
+    """Pair two containers where the layers inside them are paired with one another."""
 
     def inside(calls: Sequence, known: Mapping[int, int]) -> dict[int, list[int]]:
         containers = ((index, call) for index, call in enumerate(calls) if not call.leaf)
@@ -116,7 +116,7 @@ def _pair_containers(a: Sequence, b: Sequence, pairs: dict[int, int]) -> None:
 
 
 def aligned(worth: np.ndarray) -> list[tuple[int, int]]:
-    """The sequence of pairs (i, j), both rising, whose worth adds up to most. Worth 0 makes no pair.
+    """The pairs (i, j), both rising, whose worth adds up to most. Worth 0 makes no pair.
 
     Source: Needleman and Wunsch, 1970, with gaps that cost nothing.
     """

@@ -27,7 +27,7 @@ class LayerShapes:
     Attributes:
         name, kind: of the module.
         depth: how deep the module lies; 0 for the network itself.
-        given, made: shapes of all tensors in and out; `made` is None for a call that did not return.
+        given, made: shapes of all tensors in and out; `made` is None where the call raised.
         parameters: how many numbers the module and all modules inside it hold.
         repeated: whether the module ran before; its parameters are counted there.
         leaf: whether it called no other module.

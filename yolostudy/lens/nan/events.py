@@ -109,7 +109,7 @@ class Event:
     def counts(self) -> bool:
         """Whether it is a cause.
 
-        An infinity that was written or passed in on purpose, such as a mask of -inf, is not yet one.
+        An infinity that somebody wrote on purpose, such as a mask of -inf, is not yet one.
         """
         return self.kind in (BIRTH, UNINITIALISED) or (self.kind in (CONSTANT, OUTSIDE) and self.has_nan)
 

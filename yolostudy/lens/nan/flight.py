@@ -1,4 +1,4 @@
-"""`flight_recorder(target)`: the recorder for a trainer, chosen among the adapters that are installed.
+"""`flight_recorder(target)`: the recorder for a trainer, chosen among installed adapters.
 
 An adapter knows one kind of trainer. A package offers adapters as entry points of the group
 `yolostudy.recorders`, so the lens imports none of them, and a package of your own can add one:
@@ -20,7 +20,7 @@ GROUP = "yolostudy.recorders"
 
 @dataclass(frozen=True)
 class Adapter:
-    """Knows one kind of trainer by what it has: `adapter(target)` gives the recorder for it, or None.
+    """Knows one kind of trainer by its attributes: `adapter(target)` is its recorder, or None.
 
     Args:
         kind: the kind of target in words, such as "a trainer of yolostudy.engine".

@@ -117,7 +117,7 @@ class BackwardWatch:
 
 
 def _custom_backward(node) -> tuple[str, Spot] | None:
-    """The mark of a custom `torch.autograd.Function`: its name, and its own backward as the place."""
+    """The mark of a custom `torch.autograd.Function`: its name, and its backward as place."""
     function = getattr(node, "_forward_cls", None)
     code = getattr(getattr(function, "backward", None), "__code__", None)
     if code is None or code.co_filename.startswith(TORCH):

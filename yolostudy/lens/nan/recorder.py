@@ -57,7 +57,7 @@ class Recorder:
     """Records a training loop: call `begin` before each step and `end` after it.
 
     Args:
-        modules: the modules whose weights a step changes: the model, and the loss if it has weights.
+        modules: those whose weights a step changes: the model, and the loss if it has weights.
         stop: raise NonFiniteStep after the report, with the weights from before the bad step. A
             `with` block ends quietly on it.
         show: called with the report, a text; None shows nothing.
@@ -98,7 +98,7 @@ class Recorder:
 
     @property
     def weights(self) -> list[Tensor]:
-        """Parameters, then buffers, as they are now: a forward pass may replace a buffer's tensor."""
+        """Parameters, then buffers, as they are now: a forward pass may replace a buffer."""
         return [*self.parameters, *(buffers[name] for buffers, name in self._buffers)]
 
     # ---- one step --------------------------------------------------------------------------------

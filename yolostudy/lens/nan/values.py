@@ -34,7 +34,7 @@ def tensors_in(value) -> Iterator[Tensor]:
 
 
 def numbers_in(value, most: int = 8) -> list[float]:
-    """The floats in an argument. Of a list or an array: at most `most` non-finite ones, else two."""
+    """The floats in an argument; of a list or array, at most `most` non-finite ones, else two."""
     if isinstance(value, bool | Tensor | str) or value is None:
         return []
     if isinstance(value, int | float | np.number):

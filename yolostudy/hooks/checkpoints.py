@@ -1,7 +1,7 @@
 """Saving and resuming. A file is either the old one or the new one, whatever happens in between.
 
-`last.pt` holds all that an interrupted run needs to go on as if nothing had happened; it contains
-tensors and plain values only, so it opens with `weights_only`. `best.safetensors` and
+`last.pt` holds everything that an interrupted run needs to continue as if it had not stopped. It
+contains only tensors and plain values, so it opens with `weights_only`. `best.safetensors` and
 `last.safetensors` hold the averaged weights and a card.
 """
 
@@ -19,15 +19,15 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from ..engine import Hook, Trainer
-from .learning import bare
+from .schedules import bare
 
 
 class SaveError(OSError):
-    """A file could not be written; the message says which, why, and what is still there."""
+    """A file could not be written. The message says which, why, and what is still there."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place, flush it to the disk, then put it there in one move."""
+    """Write a file beside its place, flush it to the disk, then move it there in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -49,10 +49,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def save_weights(path: Path, model: nn.Module, card: dict, half: bool = False) -> None:
-    """Write a model's weights as safetensors, with a card (plain values) in its header.
+    """Write a model's weights as safetensors, with a card of plain values in the header.
 
     Args:
-        half: store floating-point weights as float16: half the size, and 3 digits instead of 7.
+        half: store floats as float16: half the size, and 3 digits instead of 7.
     """
     tensors = {
         name: tensor.detach()
@@ -66,10 +66,11 @@ def save_weights(path: Path, model: nn.Module, card: dict, half: bool = False) -
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """Weights and card of a file that `save_weights` wrote; the card of another's safetensors is
-    empty.
+    """Weights and card of a safetensors file. Nothing in it is executed.
 
-    Errors: FileNotFoundError and ValueError, in one sentence. Nothing in the file is ever executed.
+    The card is empty where another program wrote the file.
+
+    Errors: FileNotFoundError and ValueError, each with a sentence that says what to do.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,10 +94,10 @@ class Checkpoint(Hook):
 
     Args:
         folder: of the run.
-        model: what is kept as best; the average, where there is one.
-        card: plain values that travel with the weights: preset, class names, size.
-        every_seconds: at most one `last.pt` in that time, except at the end; short epochs would
-            spend theirs on writing.
+        model: the model to save: the averaged one, where there is one.
+        card: plain values that are saved with the weights: preset, class names, size.
+        every_seconds: write `last.pt` at most once in that time, except at the end, so that short
+            epochs do not spend their time on writing.
     """
 
     def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0):
@@ -124,7 +125,7 @@ class Checkpoint(Hook):
 
 
 def snapshot(trainer: Trainer) -> dict:
-    """All that decides how training goes on, as tensors and plain values."""
+    """Everything that decides how training continues, as tensors and plain values."""
     return {
         "model": bare(trainer.model).state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
@@ -141,15 +142,15 @@ def snapshot(trainer: Trainer) -> dict:
 
 
 def resume(trainer: Trainer, path: Path) -> None:
-    """Put a trainer where a checkpoint stood.
+    """Put a trainer in the state of a checkpoint.
 
-    Its model, optimizer and hooks must have been made as they were then.
+    Its model, optimizer and hooks must have been made as they were for that run.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run anew."
+            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run again."
         ) from error
     bare(trainer.model).load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])

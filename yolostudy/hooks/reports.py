@@ -1,4 +1,4 @@
-"""Hooks that show what goes on, and one that stops it before a broken number reaches the weights."""
+"""Hooks that report on a training: results.csv, TensorBoard, a progress bar, live curves."""
 
 from __future__ import annotations
 
@@ -14,83 +14,17 @@ from tqdm.auto import tqdm
 
 from ..boxes import predict
 from ..engine import Hook, Trainer
-from ..losses import LossParts
 from ..training import to_unit
 from ..views.columns import COLUMNS, LOSS_PARTS, TAUGHT
-from .keeping import replace_file
-from .learning import bare
+from .checkpoints import replace_file
 
-PICTURED = 8  # images of a batch that TensorBoard gets
-
-
-class NonFiniteLoss(FloatingPointError):
-    """A loss became NaN or infinite.
-
-    The message says where; `path` is the batch that was kept, `parts` its losses.
-    """
-
-    def __init__(self, message: str, path: Path | None, parts: LossParts):
-        super().__init__(message)
-        self.path, self.parts = path, parts
-
-
-class NaNGuard(Hook):
-    """Stops training at the first loss that is not finite, before its backward pass: the weights
-    are still those from before.
-
-    The batch and those weights are kept in the run folder, for a replay: kept = torch.load(path,
-        weights_only=True); loss(model(to_unit(kept["images"], "cpu")), kept["targets"])
-
-    Args:
-        folder: where to keep the batch; None keeps nothing.
-    """
-
-    def __init__(self, folder: Path | None):
-        self.folder = None if folder is None else Path(folder)
-        self.handle = None
-
-    def before_train(self, trainer: Trainer) -> None:
-        self.handle = trainer.loss.register_forward_hook(lambda _loss, _inputs, parts: self.check(trainer, parts))
-
-    def after_train(self, trainer: Trainer) -> None:
-        if self.handle is not None:
-            self.handle.remove()
-
-    def check(self, trainer: Trainer, parts: LossParts) -> None:
-        if torch.isfinite(parts.total):
-            return
-        values = {name: value.item() for name, value in parts._asdict().items()}
-        broken = [
-            f"{name} loss {value}"
-            for name, value in values.items()
-            if not torch.isfinite(torch.tensor(value)) and name != "total"
-        ]
-        batch, path = trainer.batch, None
-        images = [str(record.image) for record in getattr(batch, "records", [])]
-        if self.folder is not None:
-            path = self.folder / "nan_batch.pt"
-            kept = {
-                "images": batch.images,
-                "targets": batch.targets,
-                "names": images,
-                "epoch": trainer.epoch,
-                "step": trainer.steps,
-            }
-            kept |= {"losses": values, "model": bare(trainer.model).state_dict()}
-            replace_file(path, lambda draft: torch.save(kept, draft))
-        where = f"epoch {trainer.epoch + 1}, step {trainer.steps + 1}"
-        kept_as = f" The batch and the weights before it are kept in {path}." if path else ""
-        listed = ", ".join(images[:4]) + (f" and {len(images) - 4} more" if len(images) > 4 else "")
-        raise NonFiniteLoss(
-            f"{where}: {', '.join(broken) or 'the sum of the losses is not finite'}. Images: {listed}.{kept_as}",
-            path,
-            parts,
-        )
+MAX_PICTURES = 8  # images of a batch that TensorBoard gets
 
 
 class Results(Hook):
-    """Fills `trainer.metrics` with the epoch's means, and writes one row an epoch to `results.csv`,
-    the whole file anew each time.
+    """Fills `trainer.metrics` with the epoch's means, and writes a row an epoch to `results.csv`.
+
+    The whole file is written each time.
     """
 
     def __init__(self, path: Path | None):
@@ -102,7 +36,7 @@ class Results(Hook):
         self.steps = self.images = 0
 
     def after_step(self, trainer: Trainer) -> None:
-        self.sums = self.sums + torch.stack(trainer.parts)  # stays on the device: no waiting
+        self.sums = self.sums + torch.stack(trainer.parts)  # stays on the device, so nothing waits for it
         self.steps += 1
         self.images += len(trainer.batch.images)
 
@@ -136,14 +70,14 @@ class Results(Hook):
 
 
 class TensorBoard(Hook):
-    """Writes the losses of every tenth step, and each epoch's row, for `tensorboard --logdir runs`;
-    and, after each validation, two
-    pictures: the batch that was trained on last with its truth, and what the model finds in the
-    first images of the validation.
+    """Writes curves and pictures for `tensorboard --logdir runs`.
+
+    Curves: the losses of every tenth step, and each epoch's row. After each validation two
+    pictures: the last training batch with its truth, and predictions on the first validation batch.
 
     Args:
-        model: the one that is validated. loader: its validation batches. Without them there are no
-            pictures of predictions.
+        model: the model that is validated. Without it there is no picture of predictions.
+        loader: its validation batches.
     """
 
     def __init__(
@@ -190,7 +124,7 @@ class TensorBoard(Hook):
                 batch.images[index].permute(1, 2, 0).contiguous().numpy(), found, truth, self.class_names, side=320
             )
 
-        picture = views.sheet(map(painted, range(min(PICTURED, len(batch.images)))), columns=4)
+        picture = views.sheet(map(painted, range(min(MAX_PICTURES, len(batch.images)))), columns=4)
         self.writer.add_image(name, picture, step, dataformats="HWC")
 
     def after_train(self, trainer: Trainer) -> None:
@@ -199,7 +133,7 @@ class TensorBoard(Hook):
 
 
 class Progress(Hook):
-    """One bar an epoch in the terminal or the notebook, and one line for what was measured."""
+    """A progress bar for each epoch, then a line with its figures."""
 
     def before_epoch(self, trainer: Trainer) -> None:
         total = "" if trainer.minutes else f" of {trainer.epochs}"

@@ -1,4 +1,4 @@
-"""Hooks that measure the model while it learns."""
+"""Hooks that measure the model during training, and stop where it no longer improves."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from ..training import Precision, validate
 
 
 class Validation(Hook):
-    """Measures average precision after every `every` epochs, and, near the end of training and at
-    its end, after each.
+    """Measures average precision after every `every` epochs, and at the end of training.
 
     Args:
-        model: what to measure; the average, where there is one.
+        model: the model to measure: the averaged one, where there is one.
         loader: validation batches.
-        seconds_between: do not measure again before that much time has passed, so that short epochs
-            do not spend their time on it.
+        seconds_between: the least time between two measurements, so that short epochs do not spend
+            their time on them.
 
     Attributes:
         evaluation: the last one, with curves and classes.
@@ -38,7 +37,7 @@ class Validation(Hook):
         self.model, self.loader, self.precision, self.class_names = model, loader, precision, class_names
         self.every, self.seconds_between = every, seconds_between
         self.evaluation = None
-        self.last_seconds = 0.0  # of the run, when it was measured last
+        self.last_seconds = 0.0  # of the run, at the last measurement
 
     def after_epoch(self, trainer: Trainer) -> None:
         for name in ("map50", "map50_95", "val_seconds"):

@@ -1,4 +1,4 @@
-"""Hooks that change how the model learns."""
+"""Hooks that change how the model learns: rate, averaged weights, freezing, teacher's share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from ..training import ExponentialMovingAverage, WarmupCosine, freeze, unfreeze
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The model itself, without the wrapper that distributed training puts around it."""
+    """The model itself, without the wrapper of distributed training."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 class Schedule(Hook):
-    """Sets the learning rate before each step: the rate each group was made with, times the
-    schedule's factor.
-    """
+    """Sets the learning rate before each step: the group's initial rate times the schedule."""
 
     def __init__(self, schedule: WarmupCosine):
         self.schedule = schedule
@@ -30,8 +28,9 @@ class Schedule(Hook):
 
 
 class Plateau(Hook):
-    """Halves the learning rate when mAP50 has not risen for `patience` validations; after
-    `warmup_steps` of rising to it.
+    """Halves the learning rate where mAP50 has not risen for `patience` validations.
+
+    For the first `warmup_steps` steps, the rate rises to its initial value.
     """
 
     def __init__(self, factor: float = 0.5, patience: int = 5, warmup_steps: int = 60):
@@ -63,8 +62,9 @@ class Plateau(Hook):
 
 
 class Averaging(Hook):
-    """Keeps the exponential moving average; `average.model` is what validation measures and what is
-    kept as best.
+    """Keeps the exponential moving average of the weights.
+
+    `average.model` is the model that is validated and saved as best.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999, ramp: float = 200.0):
@@ -82,9 +82,7 @@ class Averaging(Hook):
 
 
 class Fading(Hook):
-    """Lets the teacher's share of a distillation loss fall along half a cosine to `final`, as
-    YOLOv6 does.
-    """
+    """Lets the share of the teacher's loss fall to `final` along half a cosine, as YOLOv6 does."""
 
     def __init__(self, final: float = 0.01):
         self.schedule = WarmupCosine(warmup_steps=0, final=final)
