@@ -6,6 +6,12 @@ flat files is imported.
 
 import importlib
 import os
+import sys
+
+# torch's threads wait for work in a loop of so many turns, then sleep. Their default is so long that beside two busy
+# processes a training step takes six times as long (tests/benchmarks/busy.py). libgomp reads this as torch is loaded.
+if "torch" not in sys.modules:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.1.0"
 __all__ = ["describe", "use", "using"]

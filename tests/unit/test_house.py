@@ -84,6 +84,19 @@ def test_the_import_needs_no_torch(word):
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"YOLOSTUDY_USE": word}, cwd=ROOT)
 
 
+@pytest.mark.parametrize(
+    ("before", "given", "found"),
+    [("", {}, "2000"), ("", {"GOMP_SPINCOUNT": "7"}, "7"), ("import torch", {}, "None")],
+    ids=["set before torch is loaded", "the user's value stays", "too late once torch is loaded"],
+)
+def test_threads_do_not_spin_for_long(before, given, found):
+    """Beside two busy processes a step of training would take six times as long."""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+    code = f"{before}\nimport os, yolostudy; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == found
+
+
 # What may import what
 # --------------------------------------------------------------------------------------------------
 
@@ -147,6 +160,15 @@ def test_an_exercise_module_imports_only_earlier_ones(place):
         assert not own, f"{file.name} imports {own} by its full name: write `from .module import Name`"
 
 
+def test_nobody_imports_the_command():
+    """The library behind it is `runs`; only tests may call the command."""
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "solutions").rglob("*.py"), *(ROOT / "course").rglob("*.py")]:
+        if PACKAGE / "command" not in file.parents:
+            assert "command" not in parts_of_the_package(file), file
+    for file in [*(ROOT / "course/source").glob("*.md"), *(ROOT / "tests/benchmarks").glob("*.py")]:
+        assert not re.search(r"(from|import) +yolostudy(\.command| +import .*\bcommand\b)", file.read_text("utf-8")), file
+
+
 def test_only_the_bridge_knows_ultralytics():
     users = {
         file.relative_to(PACKAGE).parts[0]
@@ -192,6 +214,23 @@ def test_the_lock_is_hashed_and_names_no_address():
     assert not re.search(r"://|--(extra-)?index-url|--find-links|^-e|file:", lock, re.MULTILINE)
     for entry in re.split(r"\n(?=\w)", lock)[1:]:
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def test_the_installed_package_makes_nothing_else_of_this_folder_importable(tmp_path):
+    """`import datasets` must find Hugging Face's library or nothing, never our folder of that name."""
+    code = """
+import importlib.util, yolostudy
+for name in ("datasets", "tests", "course", "solutions"):
+    found = importlib.util.find_spec(name)
+    print(name, *([] if found is None else found.submodule_search_locations or [found.origin]), sep=chr(9))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        name, *places = line.split("\t")
+        ours = [place for place in places if Path(place).is_relative_to(ROOT) and "site-packages" not in place]
+        assert not ours, f"`import {name}` finds {ours}: run `make setup`"
 
 
 def test_python_versions_agree():

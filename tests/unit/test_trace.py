@@ -130,7 +130,7 @@ def test_one_epoch_of_the_real_detector():
 
 
 def test_our_trainer():
-    trainer = sample.trainer(images=2, side=32)
+    trainer = sample.sample_trainer(images=2, side=32)
     tree = trace.record(trainer.train, packages=("yolostudy",))
     found = trace.path_between(tree, "Trainer.train", "DetectionLoss.forward")
     assert [call.function for call in found][:3] == ["Trainer.train", "Trainer.run_step", "train_step"]

@@ -31,9 +31,9 @@ def scene(what: str) -> Iterator[tuple[Callable, tuple[str, ...]]]:
         with scenes.trainer(SCENES[what]) as trainer:
             yield trainer.train, ("ultralytics",)
     elif what == "ours":
-        from ..runs.sample import trainer
+        from ..runs.sample import sample_trainer
 
-        yield trainer().train, ("yolostudy",)
+        yield sample_trainer().train, ("yolostudy",)
     else:
         yield named(what), ()
 

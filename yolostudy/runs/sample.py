@@ -11,7 +11,7 @@ from ..training import build_optimizer, train_step
 from .builders import build_loader, build_model
 
 
-def trainer(images: int = 4, side: int = 64) -> Trainer:
+def sample_trainer(images: int = 4, side: int = 64) -> Trainer:
     """This course's trainer without hooks, to be looked into with a lens.
 
     Args:
