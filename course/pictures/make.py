@@ -49,7 +49,8 @@ def card() -> Image.Image:
     if chromium is None:
         sys.exit("Chromium photographs the card, and there is none on this machine. Install chromium.")
     body = study.rehearse(*MISTAKE)._repr_html_()
-    page_text = f"<body style='margin:0;padding:6px;display:inline-block;width:{CARD_WIDTH}px;font:15px sans-serif;background:white'>{body}</body>"
+    look = f"margin:0;padding:6px;display:inline-block;width:{CARD_WIDTH}px;font:15px sans-serif;background:white"
+    page_text = f"<body style='{look}'>{body}</body>"
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as playwright:
         browser = playwright.chromium.launch_persistent_context(profile, executable_path=chromium, args=flags)

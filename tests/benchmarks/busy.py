@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.busy [--rounds 9] [--side 160] [--batch 16]
 
-libgomp's threads wait for work in a loop of GOMP_SPINCOUNT turns before they sleep. While they spin
-they take a core from whoever has work, their own siblings included. `import yolostudy` sets a
-moderate count if the user has set none; the first row is what happens without it. Each row has
-processes of its own, because libgomp reads the variable when torch is loaded.
+libgomp's threads wait for work in a loop of GOMP_SPINCOUNT turns, and then sleep. While they spin
+they take a core from whoever has work, the other threads of their own step included. `import
+yolostudy` sets a moderate count if the user has set none. The row "unset" shows a step without it.
+Each figure has a process of its own, because libgomp reads the variable when torch is loaded.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ import subprocess
 import sys
 import time
 
+from tests.benchmarks.report import show
+
 BUSY = "while True: pass"
 COUNTS = ("unset", "0", "2000", "10000", "100000")
 
 
 def step_seconds(rounds: int, side: int, batch: int) -> float:
     """Median seconds of a training step in fp32, with one more step first to warm up."""
-    import torch  # before yolostudy, which otherwise sets the variable that is measured here
+    import torch
 
-    import yolostudy
-
-    yolostudy.use("reference")
     from tests.benchmarks.steps import noise_batch
     from yolostudy.losses import DetectionLoss
     from yolostudy.network import YOLO
@@ -50,11 +49,12 @@ def measure(count: str, others: int, options: argparse.Namespace) -> float:
     environment = {name: value for name, value in os.environ.items() if name not in unwanted}
     if count != "unset":
         environment["GOMP_SPINCOUNT"] = count
-    words = [f"--{name}={getattr(options, name)}" for name in ("rounds", "side", "batch")]
     busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(others)]
     try:
-        command = [sys.executable, "-m", "tests.benchmarks.busy", "--child", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        call = f"step_seconds({options.rounds}, {options.side}, {options.batch})"
+        # torch comes first, because yolostudy would set the variable that is measured here
+        code = f"import torch; from tests.benchmarks.busy import step_seconds; print({call})"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     finally:
         for process in busy:
             process.kill()
@@ -69,13 +69,7 @@ def main() -> None:
     for name, default in (("rounds", 9), ("side", 160), ("batch", 16)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--counts", nargs="+", default=COUNTS, metavar="COUNT", help=" ".join(COUNTS))
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        print(step_seconds(options.rounds, options.side, options.batch))
-        return
-    from tests.benchmarks.report import show
-
     rows = []
     for count in options.counts:
         alone, beside = (measure(count, others, options) for others in (0, 2))

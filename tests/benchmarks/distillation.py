@@ -1,26 +1,27 @@
-"""What a teacher costs, in time and in memory; and what it is worth in Ultralytics' own training.
+"""What a teacher costs in time and memory, and what it is worth in Ultralytics' own training.
 
-    python -m tests.benchmarks.distillation [--side 160] [--batch 16] [--rounds 12] [--precision
-    auto] python -m tests.benchmarks.distillation --train [--epochs 15] [--seed 0]
+    python -m tests.benchmarks.distillation [--side 160] [--batch 16] [--rounds 12]
+        [--precision auto]
+    python -m tests.benchmarks.distillation --train [--epochs 15] [--seed 0]
 
-Time: whole training steps of nano (forward, loss, backward, update) with and without a teacher of
-the same size take turns in one process; a ratio is the median over the rounds, each step against
-the plain one of its round. The last two rows are Ultralytics' network and criterion in float32,
-plain and taught. The issue asks for at most 1.6.
+Time: whole training steps of nano (forward, loss, backward, update), with and without a teacher of
+the same size, take turns in one process. A ratio is the median over the rounds of a step against
+the plain step of its round; at most 1.6 is wanted. The last two rows are Ultralytics' network and
+criterion in float32, plain and taught.
 
-Memory: the peak of what the CPU's allocator has given out in a step, from PyTorch's profiler, and
-the growth of a process of its own that does three steps. The teacher may add its weights and the
-activations of one forward pass; those are the outputs of all its layers.
+Memory: the most that the CPU's allocator has given out during a step, from PyTorch's profiler, and
+the growth of another process over three steps. The teacher may add its weights and the activations
+of one forward pass, which are the outputs of all its layers.
 
 --train fine-tunes Ultralytics' nano from the teacher's weights on the 50 images of the few-shot
-split, with its own trainer, twice: labels alone, and with the teacher. Its own validator measures.
+split, with its own trainer, twice: on labels alone, and with the teacher. Its own validator
+measures.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import os
 import statistics
 import subprocess
 import sys
@@ -29,36 +30,21 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-
-os.environ.setdefault("YOLOSTUDY_USE", "reference")
 
 import torch
 
 from tests.benchmarks.loss import measure_peak
 from tests.benchmarks.report import show
-from yolostudy.data import DATASETS
+from tests.benchmarks.steps import noise_batch
+from yolostudy.runs.folders import SHIPPED
 
-TEACHER = DATASETS / "weights" / "planes-n-mini-teacher.safetensors"
+TEACHER = SHIPPED / "planes-n-mini-teacher.safetensors"
 CLASSES = [f"A{number}" for number in range(1, 21)]
 LOSSES = {"plain": None, "CWD": (True, False), "KL": (False, True), "CWD + KL": (True, True)}
 
 
-def a_batch(options: argparse.Namespace) -> SimpleNamespace:
-    """Noise with three boxes an image; the time of a step does not depend on what is in it."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        0, 256, (options.batch, 3, options.side, options.side), dtype=torch.uint8, generator=generator
-    )
-    corner = torch.rand(3 * options.batch, 2, generator=generator) * options.side * 0.6
-    boxes = torch.cat((corner, corner + options.side * 0.3), dim=1)
-    rows = torch.arange(3 * options.batch)[:, None]
-    targets = torch.cat((rows // 3, rows % 20, boxes), dim=1).float()
-    return SimpleNamespace(images=images.contiguous(memory_format=torch.channels_last), targets=targets)
-
-
 def our_step(options: argparse.Namespace, which: str, student: torch.nn.Module):
-    """A training step of this course's engine as a callable; and its teacher, if it has one."""
+    """A training step of this course's engine, its teacher or None, and its precision."""
     from yolostudy.bridge.distillation import open_teacher
     from yolostudy.distill import ChannelWiseLoss, DistillationLoss, ResponseLoss
     from yolostudy.losses import DetectionLoss
@@ -73,7 +59,11 @@ def our_step(options: argparse.Namespace, which: str, student: torch.nn.Module):
         response = ResponseLoss(CLASSES, teacher.class_names) if response else None
         loss = DistillationLoss(loss, model, teacher, ChannelWiseLoss() if feature else None, response)
     precision = Precision("cpu", options.precision)
-    return partial(train_step, model, loss, a_batch(options), build_optimizer(model), precision), teacher, precision
+    return (
+        partial(train_step, model, loss, noise_batch(options.batch, options.side), build_optimizer(model), precision),
+        teacher,
+        precision,
+    )
 
 
 def a_student() -> torch.nn.Module:
@@ -89,7 +79,7 @@ def their_steps(options: argparse.Namespace) -> list:
     from yolostudy.bridge.distillation import Lesson
     from yolostudy.distill import ChannelWiseLoss, ResponseLoss
 
-    batch = a_batch(options)
+    batch = noise_batch(options.batch, options.side)
     images = batch.images.contiguous().float() / 255
     labels = {"img": images, **bridge.to_batch(batch.targets, images.shape[2:])}
     steps = []
@@ -115,7 +105,7 @@ def measure_time(options: argparse.Namespace) -> None:
     steps = {}
     for which in LOSSES:
         steps[which], teacher, precision = our_step(options, which, student)
-    images = a_batch(options).images.float() / 255
+    images = noise_batch(options.batch, options.side).images.float() / 255
 
     def forward_alone():
         with precision.autocast():
@@ -141,9 +131,7 @@ def measure_time(options: argparse.Namespace) -> None:
 
 
 def allocated(function) -> float:
-    """MiB at the peak of what a call has the CPU's allocator give out, beyond what was given out
-    before.
-    """
+    """MiB that the CPU's allocator gives out during a call, at the peak."""
     from torch.profiler import ProfilerActivity, profile
 
     function()
@@ -158,8 +146,8 @@ def allocated(function) -> float:
 
 
 def outputs(model: torch.nn.Module, images: torch.Tensor, precision) -> float:
-    """MiB of the outputs of all layers in one forward pass, each storage once."""
-    storages: dict[int, torch.UntypedStorage] = {}  # kept until the end, so that no address is used twice
+    """MiB of the outputs of all layers in one forward pass; each storage counts once."""
+    storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used twice
 
     def keep(_module, _inputs, output):
         for tensor in output if isinstance(output, list | tuple) else [output]:
@@ -176,7 +164,7 @@ def outputs(model: torch.nn.Module, images: torch.Tensor, precision) -> float:
 
 def measure_memory(options: argparse.Namespace) -> None:
     student = a_student()
-    images = a_batch(options).images.float() / 255
+    images = noise_batch(options.batch, options.side).images.float() / 255
     peaks = {}
     for which in ("plain", "CWD + KL"):
         step, teacher, precision = our_step(options, which, student)
@@ -198,9 +186,7 @@ def measure_memory(options: argparse.Namespace) -> None:
 
 
 def process_peak(options: argparse.Namespace) -> float:
-    """MiB by which this process grows at most, from before there is a network until after three
-    steps.
-    """
+    """MiB by which this process grows at most, while it builds a network and does three steps."""
     from yolostudy.runs.running import keep_freed_memory
 
     keep_freed_memory()  # as `yolostudy train` does
@@ -214,7 +200,7 @@ def process_peak(options: argparse.Namespace) -> float:
 
 
 def fine_tune(options: argparse.Namespace) -> None:
-    from yolostudy import data
+    from yolostudy import data, runs
     from yolostudy.bridge import checkpoints, scenes
     from yolostudy.bridge import ultralytics as bridge
     from yolostudy.bridge.distillation import teach
@@ -222,7 +208,7 @@ def fine_tune(options: argparse.Namespace) -> None:
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        few, judged = data.open_set("planes-mini", "small"), data.open_set("planes-mini", "validation")
+        few, judged = (runs.open_data("planes-mini", split) for split in ("small", "validation"))
         described = str(data.write([replace(few, split="train"), judged], Path(folder) / "planes", "yolo"))
         weights, card = checkpoints.load(TEACHER)
         start = Path(folder) / "teacher.pt"
@@ -259,7 +245,7 @@ def main() -> None:
     for name, default in (("side", 160), ("batch", 16), ("rounds", 12), ("epochs", 15), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--train", action="store_true", help="the comparison in Ultralytics' trainer instead")
+    parser.add_argument("--train", action="store_true", help="compare in Ultralytics' trainer instead")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:

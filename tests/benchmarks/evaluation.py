@@ -1,10 +1,11 @@
-"""How long AP over 5,000 images takes, beside pycocotools and faster-coco-eval: `python -m
-tests.benchmarks.evaluation`.
+"""How long AP over 5,000 images takes, beside pycocotools and faster-coco-eval.
+
+    python -m tests.benchmarks.evaluation [--images 5000] [--rounds 3]
 
 All evaluators get the same boxes and do the same work: one area range, 100 detections, ten IoU
 thresholds, one process. Ours starts from tensors, as the trainer has them. The others start from an
-index already in memory: building it is not counted against them. pycocotools as it ships evaluates
-four area ranges and three detection limits; that is a row of its own, and no part of the verdict.
+index in memory; the time to build it is not counted. pycocotools as it ships evaluates four area
+ranges and three detection limits. That is a row of its own and does not count for the verdict.
 """
 
 import argparse
@@ -29,8 +30,7 @@ REQUIRED = 5.0  # times as fast as pycocotools, for the same work
 def detections(
     images: int, classes: int, truths: int, predictions: int, seed: int
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """A data set as a half-trained detector leaves it: about five predictions around each truth,
-    the rest on the background.
+    """What a half-trained detector finds: about five predictions a truth, the rest on background.
 
     Returns predictions, for each image (n, 6) x1 y1 x2 y2 score class, and targets (G, 5) class x1
     y1 x2 y2, both float32.
@@ -104,68 +104,52 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (
-        ("images", 5000),
-        ("classes", 80),
-        ("truths", 7),
-        ("predictions", 100),
-        ("rounds", 3),
-        ("seed", 0),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-
+def contest(options: argparse.Namespace) -> tuple[dict[str, list[float]], float]:
+    """Seconds of every evaluator in each round, and the largest difference of AP to pycocotools."""
     predictions, targets = detections(
         options.images, options.classes, options.truths, options.predictions, options.seed
     )
     names = [str(number) for number in range(options.classes)]
     reference = coco_index(pycocotools.coco.COCO, predictions, targets, options.classes)
     faster = coco_index(faster_coco_eval.COCO, predictions, targets, options.classes)
-    contestants = {
+    evaluators = {
         "yolostudy": lambda: evaluate(predictions, targets, names),
         "pycocotools": lambda: coco_evaluate(pycocotools.cocoeval.COCOeval, reference),
         "faster-coco-eval": lambda: coco_evaluate(faster_coco_eval.COCOeval_faster, faster),
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(options.rounds):  # in turns, so that a busy moment of the machine meets all of them
-        for name, work in contestants.items():
+    times: dict[str, list[float]] = {name: [] for name in evaluators}
+    for _ in range(options.rounds):  # in turns, so that a busy moment of the machine slows all of them
+        for name, work in evaluators.items():
             times[name].append(seconds(work))
     shipped = "pycocotools, as it ships"
     times[shipped] = [seconds(lambda: coco_evaluate(pycocotools.cocoeval.COCOeval, reference, as_shipped=True))]
 
-    ours = contestants["yolostudy"]().ap  # (C, T)
-    theirs = contestants["pycocotools"]()["precision"].mean(axis=1).T  # (C, T)
-    difference = float(np.abs(ours - np.where(theirs < 0, np.nan, theirs))[theirs >= 0].max())
+    ours = evaluators["yolostudy"]().ap  # (C, T)
+    theirs = evaluators["pycocotools"]()["precision"].mean(axis=1).T  # (C, T)
+    difference = np.abs(ours - np.where(theirs < 0, np.nan, theirs))[theirs >= 0].max()
+    return times, float(difference)
 
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    numbers = {"images": 5000, "classes": 80, "truths": 7, "predictions": 100, "rounds": 3, "seed": 0}
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    times, difference = contest(options)
     median = {name: statistics.median(each) for name, each in times.items()}
     ratio = {name: median[name] / median["yolostudy"] for name in times if name != "yolostudy"}
-    boxes = sum(map(len, predictions))
-    print(
-        f"AP of {options.images} images, {options.classes} classes, {sum(map(len, targets))} truths, {boxes} "
-        "predictions,"
-    )
-    print(
-        f"{len(COCO_IOU_THRESHOLDS)} IoU thresholds; median of {options.rounds} rounds in turns ('as it ships': one).\n"
-    )
+    print(f"AP of {options.images} images, {options.classes} classes, {options.predictions} predictions an image,")
+    print(f"{len(COCO_IOU_THRESHOLDS)} IoU thresholds; median of {options.rounds} rounds ('as it ships': one round).\n")
     print(f"{'evaluator':<26}{'seconds':>9}{'times ours':>12}")
     for name in median:
         print(f"{name:<26}{median[name]:>9.2f}{ratio.get(name, 1.0):>12.1f}")
     met = ratio["pycocotools"] >= REQUIRED
-    print(
-        f"\nlargest difference in AP: {difference:.1e}; {REQUIRED:g} times pycocotools: {'met' if met else 'NOT met'}\n"
-    )
-    figures = {
-        "images": options.images,
-        "seconds": median,
-        "ratio": ratio,
-        "required": REQUIRED,
-        "met": met,
-        "ap_difference": difference,
-    }
-    print(json.dumps({"benchmark": "evaluation", **figures}))
+    verdict = "met" if met else "NOT met"
+    print(f"\nlargest difference in AP: {difference:.1e}; {REQUIRED:g} times pycocotools: {verdict}\n")
+    figures = {"images": options.images, "seconds": median, "ratio": ratio, "required": REQUIRED, "met": met}
+    print(json.dumps({"benchmark": "evaluation", **figures, "ap_difference": difference}))
 
 
 if __name__ == "__main__":

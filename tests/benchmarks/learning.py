@@ -1,13 +1,11 @@
-"""How fast a detector learns from scratch on planes: ours in three seeds, Ultralytics' trainer with
-its own defaults on the same files.
+"""How fast a detector learns planes from scratch, beside Ultralytics' trainer.
 
     python -m tests.benchmarks.learning [--minutes 1.5 5] [--seeds 0 1 2] [--theirs-budget 600]
-    [--skip-theirs] [--keep FOLDER]
+        [--skip-theirs] [--keep FOLDER]
 
-Each run has a process of its own. Ours: the figures at the end of a run of so many minutes, and
-when mAP50 0.50 was first seen, from the
-validations on the way. Theirs: wall seconds until its own validation first shows mAP50 0.50, or
-that it did not within the budget.
+Each run has a process of its own. Ours, for each seed: the figures after so many minutes, and the
+second at which a validation first showed mAP50 0.50. Theirs, with its own defaults on the same
+files: when its own validation first showed mAP50 0.50, or that it did not within the budget.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--theirs-budget", type=float, default=600.0, help="seconds")
     parser.add_argument("--skip-theirs", action="store_true")
-    parser.add_argument("--keep", type=Path, help="a folder for the runs; without it they are thrown away")
+    parser.add_argument("--keep", type=Path, help="a folder that keeps the runs; without it they are deleted")
     options = parser.parse_args()
 
     rows = []
@@ -72,9 +70,9 @@ def main() -> None:
                 )
                 print(rows[-1], file=sys.stderr, flush=True)
         if not options.skip_theirs:
-            from yolostudy import data
+            from yolostudy import data, runs
 
-            sets = [data.open_set("planes-mini", split) for split in ("train", "validation")]
+            sets = [runs.open_data("planes-mini", split) for split in ("train", "validation")]
             exported = data.write(sets, Path(scratch) / "yolo", "yolo")
             printed = run(
                 [sys.executable, "-c", THEIRS, str(exported), scratch, str(options.theirs_budget)], Path(scratch)

@@ -1,12 +1,11 @@
-"""What the NaN microscope and the flight recorder add to a step of training, as ratios in one run.
+"""What the NaN microscope and the flight recorder add to a training step, as ratios within one run.
 
     python -m tests.benchmarks.lenses [--rounds 30] [--side 160] [--batch 4]
 
-Each round runs a bare step and then one with each lens, turn by turn, so that a busy machine slows
-all of them; counted is the processor's time, so that other programs do not count. The ratio is that
-of the medians, and its spread is the middle half of the rounds' own ratios; "again" is the bare
-step once more and says how far ratios can be trusted. Targets: microscope at most 1.5, recorder at
-most 1.03.
+Each round runs a bare step, then a step with each lens, so that a busy machine slows all of them.
+Counted is the time of the processor, so that other programs do not count. The ratio is that of the
+medians; its spread is the middle half of the rounds' own ratios. "again" is the bare step once
+more: it says how far ratios can be trusted. Wanted: microscope at most 1.5, recorder at most 1.03.
 """
 
 from __future__ import annotations
@@ -15,22 +14,18 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import torch
 
-import yolostudy
-
-yolostudy.use("reference")
-
-from tests.benchmarks.report import show  # noqa: E402
-from yolostudy.bridge import ultralytics as oracle  # noqa: E402
-from yolostudy.engine import Trainer  # noqa: E402
-from yolostudy.lens import NaNMicroscope  # noqa: E402
-from yolostudy.lens import flight_recorder as recorder  # noqa: E402
-from yolostudy.losses import DetectionLoss  # noqa: E402
-from yolostudy.network import YOLO  # noqa: E402
-from yolostudy.training import Precision, build_optimizer, train_step  # noqa: E402
+from tests.benchmarks.report import show
+from tests.benchmarks.steps import noise_batch
+from yolostudy.bridge import ultralytics as oracle
+from yolostudy.engine import Trainer
+from yolostudy.lens import NaNMicroscope
+from yolostudy.lens import flight_recorder as recorder
+from yolostudy.losses import DetectionLoss
+from yolostudy.network import YOLO
+from yolostudy.training import Precision, build_optimizer, train_step
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -39,20 +34,10 @@ def seconds(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def a_batch(size: int, side: int, objects: int = 3) -> SimpleNamespace:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
-    corner = torch.rand(size * objects, 2, generator=generator) * side * 0.6
-    rest = [corner, corner + torch.rand(size * objects, 2, generator=generator) * side * 0.3 + 8]
-    image = torch.arange(size).repeat_interleave(objects)[:, None]
-    label = torch.randint(0, 20, (size * objects, 1), generator=generator)
-    return SimpleNamespace(images=images, targets=torch.cat((image, label, *rest), 1).float())
-
-
 def ours(size: int, side: int, precision: str) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
     model = YOLO(20, "n").train()
-    loss, batch = DetectionLoss(model), a_batch(size, side)
+    loss, batch = DetectionLoss(model), noise_batch(size, side)
     trainer = Trainer(model, loss, [batch], build_optimizer(model, 1e-5), train_step, Precision("cpu", precision))
     trainer.batch = batch
 
@@ -75,7 +60,7 @@ def ours(size: int, side: int, precision: str) -> dict[str, Callable[[], object]
         trainer.hooks.clear()
 
     def within() -> float:
-        """A recorded step; the seconds in it that were the recorder's."""
+        """A recorded step; returns the seconds that the recorder took."""
         trainer.hooks[:] = hooks
         before = seconds(lambda: trainer.call("before_step"))
         trainer.run_step(0)
@@ -94,7 +79,7 @@ def theirs(size: int, side: int) -> dict[str, Callable[[], object]]:
 
     model = oracle.build("n", num_classes=20, seed=0).train()
     model.args = get_cfg()
-    batch = a_batch(size, side)
+    batch = noise_batch(size, side)
     boxes = batch.targets[:, 2:] / side
     boxes = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
     data = {
@@ -120,11 +105,10 @@ def theirs(size: int, side: int) -> dict[str, Callable[[], object]]:
 
 
 def ratios(kinds: dict[str, Callable[[], object]], rounds: int) -> list[tuple[str, float, float, float, float]]:
-    """Name, median seconds, ratio of medians to the first kind, and the quartiles of the rounds'
-    own ratios.
+    """Name, median seconds, ratio to the bare step, and the quartiles of the rounds' own ratios.
 
-    A kind whose name begins with "1 +" gives the seconds in it that were the lens's own; they are
-    set against the bare step.
+    A kind whose name begins with "1 +" returns the seconds that the lens itself took. They are
+    compared with the bare step.
     """
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for number in range(rounds + 2):

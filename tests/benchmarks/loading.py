@@ -1,10 +1,11 @@
-"""How fast batches arrive, beside Ultralytics' own loader on the same files: `python -m
-tests.benchmarks.loading`.
+"""How fast batches arrive, beside Ultralytics' own loader on the same files.
+
+    python -m tests.benchmarks.loading [--images 256] [--seconds 4] [--workers 2]
 
 Two profiles: mini (160 px, cached, flips and quarter turns) and laptop (640 px, cached, mosaic,
-affine, colour and flips). Only the loader runs; nothing is trained. "ms" is what the training
-process waits for a batch: with 0 workers all of the work, with workers what is left. Ultralytics
-has no quarter turns; its mini row does flips only, which is less work than ours.
+affine, colour and flips). Only the loader runs; nothing is trained. "ms" is how long the training
+process waits for a batch: with 0 workers that is all of the work. Ultralytics has no quarter turns;
+its mini row does flips only, which is less work than ours.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ WANTED_MS = 2.0  # of the main process, for a mini batch without workers
 
 
 def synthetic(folder: Path, images: int, side: int, seed: int = 0) -> DetectionSet:
-    """Smooth noise, so that the files are as large as photographs', with one to nine boxes an
-    image.
-    """
+    """Images of smooth noise, as large as photographs on disk, with one to nine boxes each."""
     rng, records = np.random.default_rng(seed), []
     folder.mkdir(parents=True)
     for number in range(images):
@@ -54,8 +53,9 @@ def synthetic(folder: Path, images: int, side: int, seed: int = 0) -> DetectionS
 
 
 def ultralytics_loader(description: Path, side: int, strength: Augmentation, workers: int):
-    """Ultralytics' training data set, RAM cache, in a plain torch loader: without the
-    InfiniteDataLoader's endless prefetching.
+    """Ultralytics' training set with its RAM cache, in a plain torch loader.
+
+    Its own InfiniteDataLoader would go on prefetching while others are timed.
     """
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_yolo_dataset, seed_worker
@@ -93,10 +93,10 @@ def ultralytics_loader(description: Path, side: int, strength: Augmentation, wor
 
 
 def measure(loader, seconds: float) -> dict[str, float]:
-    """Over whole passes after one to warm up: images per second, the median wait for a batch, this
-    process' CPU time for one.
+    """Images per second, the median wait for a batch, and this process's CPU time for a batch.
 
-    CPU time is the figure to trust while other programs run.
+    Measured over whole passes, after one to warm up. CPU time is the figure to trust while other
+    programs run.
     """
     for _ in loader:
         pass

@@ -1,24 +1,20 @@
-"""The assigner and the whole loss against Ultralytics', forward and backward, in time and in peak
-memory.
+"""The assigner and the whole loss beside Ultralytics', in time and in peak memory.
 
     python -m tests.benchmarks.loss [--images 16] [--side 640] [--boxes 100] [--classes 20]
-    [--rounds 7]
+        [--rounds 7]
 
-Both get the same maps and targets, take turns, and the medians are compared. Peak memory is what
-the process grows by in one pass, each in a process of its own.
+The loss runs forward and backward. Both get the same maps and targets and take turns, and the
+medians are compared. Peak memory is how much a process of its own grows in one pass.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
-
-os.environ.setdefault("YOLOSTUDY_USE", "reference")
 
 import torch
 
@@ -26,9 +22,7 @@ from tests.benchmarks.report import show
 
 
 def build(options: argparse.Namespace):
-    """Two pairs of callables without arguments: (ours, theirs) for the assigner, and for loss with
-    backward pass.
-    """
+    """Pairs (ours, theirs) of callables without arguments, for the assigner and for the loss."""
     from yolostudy.boxes import decode, make_anchors
     from yolostudy.bridge import ultralytics as oracle
     from yolostudy.losses import DetectionLoss, pad_targets
@@ -92,7 +86,7 @@ def measure_peak(function) -> float:
 
     before = resident("VmRSS")
     with open("/proc/self/clear_refs", "w") as clear:
-        clear.write("5")  # the high-water mark starts anew
+        clear.write("5")  # resets the peak of the resident memory
     function()
     return (resident("VmHWM") - before) / 1024
 

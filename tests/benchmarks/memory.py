@@ -1,27 +1,23 @@
-"""How much memory a training step needs at 640 px, batch 16: counted from the bytes that the
-forward pass saves for the backward pass.
+"""How much memory a training step needs at 640 px and batch 16.
 
     python -m tests.benchmarks.memory [--size n] [--side 640] [--batch 16] [--precision bf16 fp32]
-    [--check]
+        [--check]
 
-Beside that count stands the memory lens' prediction of the peak (`yolostudy.lens.memory`), and on a
-CUDA card what its allocator says. `--check` runs a real step at this batch and side on the CPU
-under PyTorch's profiler, adds up the CPU allocator's own events and
-compares their peak with the prediction: use it small (--side 160 --batch 4).
+No graphics card is needed. The bytes that the forward pass saves for the backward pass are counted
+on the CPU with two images, each storage once, and scaled to the batch. Added are weights,
+gradients, Adam's two moments and the average, and the peak of the loss: the growth of a process in
+one pass with 100 boxes an image. Not counted are CUDA's context and the convolutions' workspaces,
+some hundred MB.
 
-No graphics card is needed: saved tensors are counted on the CPU with two images, each storage once,
-and scaled to the batch. Added are weights, gradients, Adam's two moments and the average, and what
-the loss needs at its peak: the growth of the process in one pass of the loss with 100 boxes an
-image. Not counted: CUDA's context and the convolutions' workspaces (some hundred MB).
+Beside that count stands the peak that the memory lens predicts, and on a CUDA card what its
+allocator measures. `--check` runs a real step on the CPU under PyTorch's profiler and compares the
+peak of the CPU allocator's events with the prediction: use it small (--side 160 --batch 4).
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import os
-
-os.environ.setdefault("YOLOSTUDY_USE", "reference")
 
 import torch
 
@@ -54,9 +50,7 @@ def saved_bytes(size: str, side: int, precision: str) -> tuple[int, int]:
 
 
 def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, float | str]:
-    """MiB at the peak of a step with the course's loss: predicted, and measured where there is a
-    card.
-    """
+    """MiB at the peak of a step with our loss: predicted, and measured on a CUDA card."""
     from yolostudy.lens.modules import memory
     from yolostudy.views.network import memory_table
 
@@ -73,9 +67,7 @@ def lens_peaks(options: argparse.Namespace, precision: str) -> tuple[float, floa
 
 
 def allocator_check(options: argparse.Namespace, precision: str) -> tuple[float, float]:
-    """MiB by which a step without loss raises what the CPU allocator has given out: (predicted, by
-    the profiler's events).
-    """
+    """MiB that the CPU allocator gives out during a step without loss: predicted, measured."""
     from torch.profiler import ProfilerActivity, profile
 
     from yolostudy.lens.modules import memory

@@ -1,7 +1,9 @@
-"""How fast `planes` is drawn, in seconds of one core: `python -m tests.benchmarks.planes`.
+"""How fast `planes` is drawn, in seconds of one core.
 
-Prints a table, then the same as one line of JSON. CPU time is counted, not wall time, so that a
-busy machine gives the same figures.
+    python -m tests.benchmarks.planes [--images 200]
+
+Prints a table, then the same as one line of JSON. CPU time is counted, so that a busy machine gives
+the same figures.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence], facts: dict) -> None:
-    """Print a table and, as the last line, the same as JSON with what the machine was."""
+    """Print a table; the last line is the same as JSON, with the machine it was measured on."""
     cells = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
     print(f"\n{title}")

@@ -1,4 +1,4 @@
-"""What several benchmarks take steps with: a batch of noise. The time of a step does not depend on what it shows."""
+"""A batch of noise for benchmarks: the time of a step does not depend on what the images show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import torch
 
 
 def noise_batch(images: int, side: int, objects: int = 3, classes: int = 20) -> SimpleNamespace:
-    """Images (B, 3, side, side) uint8 in channels-last memory, and targets (N, 6) with so many objects an image."""
+    """Images (B, 3, side, side) uint8 in channels-last memory, and targets (N, 6).
+
+    Args:
+        images: B. side: in pixels. objects: in each image.
+    """
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, generator=generator)
     corner = torch.rand(images * objects, 2, generator=generator) * side * 0.6

@@ -1,5 +1,4 @@
-"""What recording costs: a training step with `trace.record` round it against the same step alone,
-as ratios in one run.
+"""What recording costs: a training step inside `trace.record` beside the same step alone.
 
     python -m tests.benchmarks.tracing [--rounds 9] [--side 64] [--images 4]
 
@@ -10,13 +9,10 @@ network. Steps alone and recorded take turns, and the medians are compared.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-
-os.environ.setdefault("YOLOSTUDY_USE", "reference")
 
 import torch
 from torch import nn

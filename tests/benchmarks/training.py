@@ -1,12 +1,12 @@
-"""Training speed against Ultralytics' own trainer: the same files, size, batch and number of
-epochs.
+"""Training speed beside Ultralytics' own trainer, on the same files, size, batch and epochs.
 
-    python -m tests.benchmarks.training [--epochs 2] [--images 1200]
+    python -m tests.benchmarks.training [--epochs 2] [--rounds 2]
 
-Two comparisons: each as it ships (Ultralytics: fp32, and on a CPU one thread less than there are
-cores; ours: bf16 and channels last where the processor has bf16, all cores), and both in fp32 on
-all cores. Each run has a process of its own; they take turns. Counted are the images of the
-training loops, validation and saving left out on both sides; the first epoch warms up.
+Two comparisons: each trainer as it ships, and both in fp32 on all cores. As it ships, Ultralytics
+trains in fp32 and leaves one core free; ours takes all cores, and bf16 with channels-last memory
+where the processor has bf16 units. Each run has a process of its own, and the two take turns.
+Counted are the images of the training loop, without validation and saving. The first epoch warms
+up and is not counted.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.report import show
-from yolostudy.data.machine import available_cores
 
 OURS = """
 import json, sys, time
 import yolostudy; yolostudy.use("reference")
 from pathlib import Path
-from yolostudy.command import presets, train
-class Clock(train.hooks.Hook):
+from yolostudy import runs
+from yolostudy.engine import Hook
+from yolostudy.runs import presets
+class Clock(Hook):
     rates = []
     def before_epoch(self, trainer): self.started, self.images = time.perf_counter(), 0
     def after_step(self, trainer): self.images += len(trainer.batch.images)
     def after_epoch(self, trainer): self.rates.append(self.images / (time.perf_counter() - self.started))
 clock = Clock()
 settings = json.loads(sys.argv[1])
-run = train.prepare(presets.load("planes.nano", **settings), Path(sys.argv[2]))
+run = runs.prepare(presets.load("planes.nano", **settings), Path(sys.argv[2]))
 run.trainer.hooks.insert(0, clock)
 run.trainer.hooks = [hook for hook in run.trainer.hooks if type(hook).__name__ not in ("Validation", "Checkpoint", "Progress")]
 run.trainer.train()
@@ -69,18 +70,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    from yolostudy import data
+    from yolostudy import data, runs
+    from yolostudy.data.loader import available_cores
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        sets = [data.open_set("planes-mini", split) for split in ("train", "validation")]
+        sets = [runs.open_data("planes-mini", split) for split in ("train", "validation")]
         exported = str(data.write(sets, Path(folder) / "yolo", "yolo"))
         exported = exported if exported.endswith(".yaml") else f"{exported}/data.yaml"
-        cores = available_cores()
         common = {"epochs": options.epochs, "batch": 16}
         for title, our_extra, their_extra in (
             ("as each ships", {}, {}),
-            ("both fp32, all cores", {"precision": "fp32"}, {"threads": cores}),
+            ("both fp32, all cores", {"precision": "fp32"}, {"threads": available_cores()}),
         ):
             measured: tuple[list, list] = ([], [])
             for number in range(options.rounds):

@@ -1,10 +1,11 @@
 """How fast Ultralytics' own trainer learns a data set, as a table and as JSON.
 
-    python -m tests.benchmarks.ultralytics_baseline DATA.yaml --epochs 100 --imgsz 160 --stop-at 0.5 --budget 600 [mosaic=0.0 …]
-    python -m tests.benchmarks.ultralytics_baseline --shapes 200          a quick made-up set instead of DATA.yaml
+    python -m tests.benchmarks.ultralytics_baseline DATA.yaml [--epochs 100] [--imgsz 160]
+        [--stop-at 0.5] [--budget 600] [mosaic=0.0 …]
+    python -m tests.benchmarks.ultralytics_baseline --shapes 200      a quick made-up set instead
 
-It runs in a process of its own, so that neither trainer inherits the other's threads. The JSON is
-the last line of the output.
+It runs in a process of its own, so that neither trainer inherits the other's threads. The last line
+of the output is the JSON.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ SHAPES = ("square", "disc", "triangle")
 
 
 def draw_shapes(folder: Path, train: int = 200, val: int = 50, size: int = 160, seed: int = 0) -> Path:
-    """A set that is quick to draw and to learn: one to three filled shapes on noise, in YOLO
-    layout. Returns its data.yaml.
+    """A set that is quick to draw and to learn: one to three filled shapes on noise.
+
+    In YOLO's layout; returns its data.yaml.
     """
     random = np.random.default_rng(seed)
     for split, count in (("train", train), ("val", val)):
