@@ -132,4 +132,4 @@ def run(course: Course, code: str, use: str | None = None) -> subprocess.Complet
     environment = {name: value for name, value in os.environ.items() if not name.startswith("YOLOSTUDY")}
     environment |= {"PYTHONPATH": str(course.root)} | ({"YOLOSTUDY_USE": use} if use else {})
     command = [sys.executable, "-c", dedent(code)]
-    return subprocess.run(command, env=environment, cwd=course.root, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, cwd=course.root, capture_output=True, text=True, timeout=600)

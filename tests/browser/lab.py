@@ -46,7 +46,7 @@ class Lab:
         its model holds, in nbformat's form.
         """
         page.goto(f"{self.address}lab/tree/{notebook}?reset&token={self.token}")
-        page.wait_for_function(KERNEL_IS_READY, timeout=90_000)
+        page.wait_for_function(KERNEL_IS_READY, timeout=300_000)
         model = page.evaluate(RUN_ALL_CELLS, seconds)
         return [output for cell in model["cells"] for output in cell.get("outputs", [])]
 

@@ -14,7 +14,7 @@ from tests.browser.lab import errors, images, text
 START = Path(__file__).parents[2] / "course" / "00_start.ipynb"
 DETECTED = "planes detected"  # the line that 00_start prints once the reference detector found planes in a picture
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 
 # without it JupyterLab asks which kernel
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -30,7 +30,7 @@ def run(folder: Path, cells: list, cell_timeout: float = 3, hardened: bool = Tru
     if not hardened:
         at = command.index(nbval_plugin.__name__)
         del command[at - 1 : at + 1]  # -p and its name
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+    return subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=folder)
 
 
 def test_a_sound_notebook_passes(tmp_path):

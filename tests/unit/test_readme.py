@@ -54,7 +54,7 @@ def run(copy: Path, program: str, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "YOLOSTUDY_USE"}
     environment |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 

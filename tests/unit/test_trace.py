@@ -48,7 +48,7 @@ def chain(pose):
 
 def test_the_chain_from_the_training_loop_to_the_loss(pose, chain):
     tree, seconds = pose
-    assert seconds < 15
+    assert seconds < 15  # of the processor
     assert [call.function for call in chain] == [
         "BaseTrainer._do_train",
         "BaseModel.forward",

@@ -190,7 +190,7 @@ def test_two_processes_train_together(trained, tmp_path):
         "YOLOSTUDY_HOME": str(tmp_path),
         "PYTHONPATH": str(data.DATASETS.parent),
     }
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pair"]
     rows = (tmp_path / "runs" / "pair" / "results.csv").read_text().splitlines()
@@ -204,7 +204,7 @@ def test_an_empty_exercise_is_named_with_the_way_round_it(trained, tmp_path):
         "YOLOSTUDY_HOME": str(tmp_path),
         "PYTHONPATH": str(data.DATASETS.parent),
     }
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800, env=environment)
     assert done.returncode == 1
     assert "exercise network." in done.stderr and "YOLOSTUDY_USE=hybrid" in done.stderr.splitlines()[-1]
 
@@ -227,7 +227,7 @@ def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path)
         while not last.exists() and process.poll() is None:
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -235,7 +235,7 @@ def test_an_interrupt_leaves_nothing(server, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.begun.wait(60)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130 and "interrupted; no file is left half-written" in said
     assert not [*tmp_path.iterdir()]
 

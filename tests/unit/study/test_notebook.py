@@ -39,7 +39,7 @@ class Kernel:
         self.manager.start_kernel(env=environment, cwd=str(course.root))
         self.client = self.manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=600)
         self.first = self.run(start)
 
     def run(self, code: str, interrupt_after: float | None = None) -> str:
@@ -49,7 +49,7 @@ class Kernel:
             time.sleep(interrupt_after)
             self.manager.interrupt_kernel()
         while True:
-            found = self.client.get_iopub_msg(timeout=60)
+            found = self.client.get_iopub_msg(timeout=600)
             if found["parent_header"].get("msg_id") != message:
                 continue
             kind, content = found["msg_type"], found["content"]

@@ -291,7 +291,7 @@ def test_an_interrupt_leaves_whole_reports_and_no_process(course, tmp_path):
     assert running.stdout.readline().startswith("anna: 6 of 6 points")
     time.sleep(0.5)  # the second learner's turn
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=600)
     assert (running.returncode, "interrupted" in said, "Traceback" in said) == (130, True, False), said
     assert {file.name for file in (tmp_path / "grades").iterdir()} == {"anna.html", "anna.json", "summary.csv"}
     assert [row["learner"] for row in rows(tmp_path / "grades")] == ["anna"]

@@ -411,7 +411,7 @@ def test_an_orphan_ends_with_its_time(course, judge):
             "from yolostudy.study.grading.walls import limit; limit(-9); [0 for _ in iter(int, 1)]",
         ],
         env={**os.environ, "PYTHONPATH": str(course.root), "YOLOSTUDY_USE": "mine"},
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode < 0
 
@@ -434,7 +434,7 @@ def test_a_walled_command_writes_and_reads_only_where_it_may(course, tmp_path):
     command = walls.walled(
         [sys.executable, "-c", dedent(code)], course.root, walls.python_folders(), [str(tmp_path / "mine")]
     )
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.stdout.split() == ["refused", "refused", "refused", "True"], done.stderr
     assert (tmp_path / "mine/made").read_text() == "made"
     assert (tmp_path / "other").read_text() == "other"
@@ -495,6 +495,6 @@ def test_the_real_exercises_of_stage_2(tmp_path):
             verdict = judge.check("blocks.SPPF", answer("blocks", text), box.look)
             assert "Permission denied" in str(verdict) or "unable to open" in str(verdict)
             assert picture.read_bytes() == b"mine"
-        assert time.monotonic() - started < 120
+        assert time.monotonic() - started < 600
     with contextlib.suppress(OSError):
         picture.unlink()
