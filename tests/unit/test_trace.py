@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from solutions import trace
-from tests.recorded import calls, chain_to_the_loss, pose_epoch, profilers
+from tests.unit.recorded import calls, chain_to_the_loss, pose_epoch, profilers
 from yolostudy.bridge import scenes
 from yolostudy.command import trace as command
 from yolostudy.lens.calls import tree as call_tree

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from solutions import trace
-from tests.recorded import calls, chain_to_the_loss, pose_epoch, profilers
+from tests.unit.recorded import calls, chain_to_the_loss, pose_epoch, profilers
 from yolostudy.canvas import style
 from yolostudy.lens.calls import browser as call_browser
 from yolostudy.lens.calls import tree as call_tree
