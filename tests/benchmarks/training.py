@@ -67,9 +67,11 @@ def rates(script: str, *arguments: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=2, help="at least 2, because the first warms up (default: 2)")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    if options.epochs < 2:
+        parser.error("--epochs must be at least 2, because the first epoch warms up and is not counted.")
     from yolostudy import data, runs
     from yolostudy.data.loader import available_cores
 
@@ -94,6 +96,7 @@ def main() -> None:
                 time.sleep(1)
             ours, theirs = (statistics.median(values) for values in measured)
             rows.append((title, ours, theirs, ours / theirs))
+            print(rows[-1], file=sys.stderr, flush=True)
     show(
         "training, planes mini, 160 px, batch 16",
         ("setting", "ours images/s", "theirs images/s", "times faster"),
