@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .settings import KEY_VALUE, number, refuse_unknown, settle_edition, split_settings
+from .settings import KEY_VALUE, is_first_process, number, refuse_unknown, settle_edition, split_settings
 
 STUDY_KEYS = ("seeds=0,1,2", "rows=…", "out=FOLDER", "jobs=1", "threads=0", "weights=BACKBONE")
 PREDICT_KEYS = ("weights=FILE", "out=FOLDER", "score=0.25", "size=640", "device=cpu")
@@ -108,7 +108,9 @@ def train(options: argparse.Namespace) -> int:
     if options.resume is not None:
         folder = folders.find_run(options.resume, preset.run_name if options.tags else "")
         preset = folders.read_preset(folder)
-    print(runs.train(preset, folder))
+    run = runs.train(preset, folder)
+    if is_first_process():
+        print(run)
     return 0
 
 

@@ -54,5 +54,10 @@ def settle_edition() -> None:
 
     if yolostudy.using() == "mine" and not os.environ.get("YOLOSTUDY_USE"):
         yolostudy.use("hybrid")
-    if os.environ.get("RANK", "0") == "0":  # under torchrun the first process alone
+    if is_first_process():
         print(yolostudy.describe())
+
+
+def is_first_process() -> bool:
+    """Whether this process prints: under torchrun only the first one does."""
+    return os.environ.get("RANK", "0") == "0"

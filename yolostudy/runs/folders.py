@@ -72,7 +72,8 @@ def find_run(folder: str = "", name: str = "") -> Path:
         )
     found = [path.parent for path in runs_folder().glob(f"{name}*/preset.json")]
     if not found:
-        raise PresetError(f"there is no run {name!r} under {runs_folder()} to continue. Start it without --resume.")
+        which = f"no run {name!r}" if name else "no run"
+        raise PresetError(f"there is {which} under {runs_folder()} to continue. Start one without --resume.")
     return max(found, key=lambda path: path.stat().st_mtime)
 
 

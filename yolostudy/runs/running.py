@@ -47,11 +47,12 @@ class Run:
     def __str__(self) -> str:
         trainer, metrics = self.trainer, self.trainer.metrics
         reason = f" ({trainer.stop_reason})" if trainer.stop_reason else ""
+        epochs = "1 epoch" if trainer.epoch == 1 else f"{trainer.epoch} epochs"
         figures = "not measured"
         if "map50" in metrics:
             figures = f"mAP50 {metrics['map50']:.3f}, mAP50-95 {metrics['map50_95']:.3f}"
         return (
-            f"{trainer.epoch} epochs in {trainer.seconds:.0f} s{reason}: {figures}. Weights and curves: {self.folder}\n"
+            f"{epochs} in {trainer.seconds:.0f} s{reason}: {figures}. Weights and curves: {self.folder}\n"
             f"Look at it: yolostudy predict weights={self.folder / 'best.safetensors'} FOLDER"
         )
 

@@ -173,6 +173,11 @@ def import_weights(path: str | Path, out: str = "", part: str = "all", size: str
     Returns:
         The new file, and the report of what was transferred.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such file. Give a checkpoint that you have, or download one: `yolostudy weights "
+            "fetch yolov8n sha256=…`."
+        )
     weights, card = checkpoints.load(path)
     size = size or size_of(weights, path)
     report = transfer(weights, YOLO(max(1, classes_of(weights)), size), part)

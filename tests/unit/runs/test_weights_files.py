@@ -111,6 +111,7 @@ def test_shipped_weights_are_shown_and_handed_out(tmp_path, capsys):
         (["export", "a.safetensors", "b.onnx"], r"b.onnx: Ultralytics opens only files whose name ends in .pt"),
         (["export", "a.safetensors"], r"weights export: give a file and the .pt to write"),
         (["show", "nowhere.pt"], r"nowhere.pt: there is no such weights file"),
+        (["import", "yolov8n.pt"], r"yolov8n.pt: there is no such file. .*`yolostudy weights fetch yolov8n"),
         (["import", "a.pt", "part=neck", "colour=red"], r"unknown key 'colour'. Known keys: out=FILE part=all"),
         (["fetch", "yolov9n"], r"'yolov9n' is not in the table. It has yolov8n, yolov8s"),
         (
