@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -19,11 +20,7 @@ def cell(source: str, printed: str | None = None, tags: tuple[str, ...] = (), ru
 
 
 def run(folder: Path, cells: list, cell_timeout: float = 3, hardened: bool = True) -> subprocess.CompletedProcess:
-    """Run a notebook of these cells.
-
-    Fails after 120 s, of which the start of pytest and of the kernel takes up to 20 on a busy
-    machine.
-    """
+    """Run a notebook of these cells."""
     notebook = folder / "made.ipynb"
     nbformat.write(new_notebook(cells=cells), notebook)
     command = nbval_plugin.command(notebook, cell_timeout)
@@ -68,13 +65,24 @@ HOLES = {  # plain nbval passes all of these; should it learn better, the plugin
 }
 
 
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
+    """All broken notebooks, run side by side: most of their time is waiting for a timeout."""
+
+    def start(fault: str) -> subprocess.CompletedProcess:
+        # a dead kernel is noticed, not waited for: run() would not wait that long
+        patience = 3000 if fault == "kills its kernel" else 3
+        return run(tmp_path_factory.mktemp("broken"), (BROKEN | HOLES)[fault][0], cell_timeout=patience)
+
+    faults = [*BROKEN, *HOLES]
+    with ThreadPoolExecutor(3) as pool:
+        return dict(zip(faults, pool.map(start, faults), strict=True))
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("fault", BROKEN | HOLES)
-def test_a_broken_notebook_fails(tmp_path, fault):
-    cells, messages = (BROKEN | HOLES)[fault]
-    # a dead kernel is noticed, not waited for: run() would not wait that long
-    patience = 600 if fault == "kills its kernel" else 3
-    done = run(tmp_path, cells, cell_timeout=patience)
+def test_a_broken_notebook_fails(broken, fault):
+    done, messages = broken[fault], (BROKEN | HOLES)[fault][1]
     assert done.returncode == 1, done.stdout
     for message in messages:
         assert message in done.stdout
@@ -87,6 +95,15 @@ def test_it_is_the_plugin_that_closes_the_holes(tmp_path):
     done = run(tmp_path, cells, hardened=False)
     assert done.returncode == 0, done.stdout
     assert f"{len(cells)} passed" in done.stdout
+
+
+def test_a_tag_shortens_a_cell():
+    source = "recipe = load(epochs=50, seed=0)"
+    assert nbval_plugin.shortened(source, ["quick-epochs-4"]) == "recipe = load(epochs=4, seed=0)"
+    assert nbval_plugin.shortened(source, ["nbval-check-output"]) == source
+    for wrong in (source.replace("50", "n"), f"{source}; epochs=3"):
+        with pytest.raises(ValueError, match="needs `epochs=NUMBER` once"):
+            nbval_plugin.shortened(wrong, ["quick-epochs-4"])
 
 
 def test_the_plugin_needs_no_torch():

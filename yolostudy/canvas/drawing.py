@@ -92,7 +92,7 @@ def in_words(error: Exception) -> str:
 
 
 def pale(image: np.ndarray, shades: int, darkest: int, max_side: int | None = None) -> np.ndarray:
-    """An image in a few light greys, (H, W, 3) uint8: a ground that leaves the colours to the marks.
+    """An image in a few light greys, (H, W, 3) uint8, so that coloured marks stand out.
 
     Args:
         image: (H, W, 3) uint8.

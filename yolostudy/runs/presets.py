@@ -12,10 +12,10 @@ import difflib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from ..data.planes import BASE, NOVEL
+
 if TYPE_CHECKING:
     from ..data.augment import Augmentation
-
-from ..data.planes import BASE, NOVEL
 
 PROFILES = {
     # 160-pixel images, for a processor with two cores. Seen from above a plane has no upright side,

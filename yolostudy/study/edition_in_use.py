@@ -130,13 +130,11 @@ def passing(name: str) -> ModuleType:
         return importlib.import_module(f"{PACKAGE}.{name}")
     if here.sealed:
         filled_in = here.filled_in(name)
-        asked = [exercise for exercise in here.exercise_names if exercise.partition(".")[0] == name]
-        for exercise in asked:
-            definition = exercise.partition(".")[2]
-            if definition not in filled_in or not _accepts(name, definition):
-                raise edition.CourseError(
-                    f"this stands on {exercise}, which does not pass its checks yet, and an exam holds no reference. "
-                    f"Finish {exercise} first."
+        for module, _, definition in (exercise.partition(".") for exercise in here.exercise_names):
+            if module == name and not (definition in filled_in and _accepts(name, definition)):
+                raise CourseError(
+                    f"this stands on {name}.{definition}, which does not pass its checks yet, and an exam holds no "
+                    f"reference. Finish {name}.{definition} first."
                 )
         return importlib.import_module(f"{PACKAGE}.{name}")
     _passing = edition.load(_Hybrid(dict.fromkeys(here.names)), "passing")

@@ -231,7 +231,7 @@ def test_other_ways_in_are_shut_too(way, tmp_path):
 
 
 def test_an_inert_thing_never_does_anything(tmp_path):
-    """A name under torch.nn.modules. may be any function: it becomes a record, without a look-up."""
+    """A name under torch.nn.modules may be any function: it becomes a record, without look-up."""
     import types
 
     module = types.ModuleType("ultralytics.nn.hostile")

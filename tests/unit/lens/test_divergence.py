@@ -62,9 +62,13 @@ def planted(model: nn.Module, name: str) -> nn.Module:
 @pytest.mark.slow
 def test_every_layer_of_nano_in_turn(ours):
     assert len(LAYERS) == 179, "57 ConvModules of three, six last convolutions, a pool and an up-sampling"
-    missed = []
+    missed, wrong = [], copy.deepcopy(ours)
     for name in LAYERS:
-        found = divergence.first_divergence(planted(ours, name), ours, PICTURE).first
+        parent, _, last = name.rpartition(".")
+        layer = wrong.get_submodule(name)
+        setattr(wrong.get_submodule(parent), last, plant(layer))
+        found = divergence.first_divergence(wrong, ours, PICTURE).first
+        setattr(wrong.get_submodule(parent), last, layer)
         if found is None or found.name != name or found.input_differs:
             missed.append((name, found and found.name))
     assert not missed

@@ -12,6 +12,7 @@ Use: `command(notebook)` gives the command line; or `pytest -p yolostudy.study.g
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -25,33 +26,22 @@ POLL_SECONDS = 0.5  # how soon a dead kernel is noticed
 GRACE_SECONDS = 5.0  # how long an interrupted cell may take to end
 
 
-def command(notebook: Path, cell_timeout: float = 120.0) -> list[str]:
+def command(notebook: Path, cell_timeout: float = 120.0, quick: bool = False) -> list[str]:
     """The command that runs one notebook and compares the cells tagged `nbval-check-output`.
 
     The notebook gets its own kernel. No file in its folder and no other installed plugin takes
     part. The command exits with 0 if every cell passed.
+
+    Args:
+        cell_timeout: seconds for each cell.
+        quick: shorten the cells that a tag such as `quick-epochs-4` allows to be shortened.
     """
     place = notebook.parent  # without --confcutdir pytest looks for a conftest.py in every folder above it
-    alone = [
-        "-c",
-        os.devnull,
-        f"--rootdir={place}",
-        f"--confcutdir={place}",
-        "--disable-plugin-autoload",
-        "-p",
-        "no:cacheprovider",
-    ]
-    return [
-        *(sys.executable, "-m", "pytest", *alone, "-p", nbval.plugin.__name__, "-p", __name__),
-        *(
-            "--nbval-lax",
-            "--nbval-current-env",
-            f"--nbval-cell-timeout={cell_timeout:g}",
-            "--color=no",
-            "-rf",
-            str(notebook),
-        ),
-    ]
+    alone = ["-c", os.devnull, f"--rootdir={place}", f"--confcutdir={place}", "--disable-plugin-autoload"]
+    plugins = ["-p", "no:cacheprovider", "-p", nbval.plugin.__name__, "-p", __name__]
+    options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={cell_timeout:g}"]
+    options += ["--quick-cells"] * quick
+    return [sys.executable, "-m", "pytest", *alone, *plugins, *options, "--color=no", "-rf", str(notebook)]
 
 
 class KernelDied(RuntimeError):
@@ -101,6 +91,31 @@ class WatchedKernel(RunningKernel):
         if time.monotonic() > self.give_up_at:
             raise Empty
         return super().get_message(stream, timeout=timeout)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick-cells", action="store_true", help="shorten cells tagged quick-NAME-NUMBER")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.quick_cells:
+        for item in items:
+            if isinstance(item, nbval.plugin.IPyNbCell):
+                item.cell.source = shortened(item.cell.source, item.cell.metadata.get("tags", []))
+
+
+def shortened(source: str, tags: list[str]) -> str:
+    """The source with `epochs=50` replaced by `epochs=4` where a tag says `quick-epochs-4`.
+
+    Errors: ValueError unless the cell holds such a setting exactly once.
+    """
+    for name, number in (match.groups() for tag in tags if (match := re.fullmatch(r"quick-(\w+)-(\d+)", tag))):
+        source, found = re.subn(rf"\b{name}=\d+", f"{name}={number}", source)
+        if found != 1:
+            raise ValueError(
+                f"the tag quick-{name}-{number} needs `{name}=NUMBER` once in its cell; it is there {found} times."
+            )
+    return source
 
 
 def pytest_configure(config: pytest.Config) -> None:
