@@ -25,7 +25,7 @@ ADDED = {
     "yolostudy weights import yolov8n.pt part=backbone": "",
     "yolostudy train planes.nano.pretrained profile=mini epochs=8": SHORT,
     "yolostudy train planes.nano.distillation profile=mini epochs=60": SHORT,
-    "yolostudy study-table planes profile=mini": f"{SHORT} seeds=0 rows=scratch out=table",
+    "yolostudy study-table planes profile=mini": f"{SHORT} seeds=0 \"rows=from scratch\" out=table",
     "yolostudy train mar20.nano.cuda@0.batch@16": SHORT,
 }
 
@@ -115,10 +115,10 @@ theirs.load_state_dict(mine.state_dict())
 images = batch = torch.randn(2, 3, 16, 16)
 def step(batch):
     return (model(batch) - 5).log().mean()
-from yolostudy.bridge import ultralytics
-ultralytics.load()
-from ultralytics import YOLO
-trainer = YOLO("yolov8n.yaml", verbose=False)
+import contextlib
+from yolostudy.bridge import scenes
+stack = contextlib.ExitStack()
+trainer = stack.enter_context(scenes.trainer("detect"))
 """
     said = run(copy, f"{before}\n{code}")
     assert "log" in said and "SiLU" in said
