@@ -60,9 +60,11 @@ def planted(model: nn.Module, name: str) -> nn.Module:
 
 
 @pytest.mark.slow
-def test_every_layer_of_nano_in_turn(ours):
+def test_every_layer_of_nano_in_turn(ours, monkeypatch):
     assert len(LAYERS) == 179, "57 ConvModules of three, six last convolutions, a pool and an up-sampling"
-    missed, wrong = [], copy.deepcopy(ours)
+    missed, wrong, record = [], copy.deepcopy(ours), divergence._recorded
+    right = record(ours, (PICTURE,), False)  # once, because it takes half the time
+    monkeypatch.setattr(divergence, "_recorded", lambda model, *rest: right if model is ours else record(model, *rest))
     for name in LAYERS:
         parent, _, last = name.rpartition(".")
         layer = wrong.get_submodule(name)
