@@ -1,6 +1,4 @@
-"""A very small data set of coloured squares and bars, for tests that need files and a training that
-takes seconds.
-"""
+"""A very small data set of coloured squares and bars, and a preset that trains on it in seconds."""
 
 from pathlib import Path
 
@@ -17,9 +15,7 @@ QUICK |= {"save_seconds": 0.0, "validate_seconds": 0.0, "tensorboard": False}
 
 
 def draw(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image (side, side, 3), boxes (n, 4) and classes (n,) of one or two shapes that do not
-    meet.
-    """
+    """An image (side, side, 3), boxes (n, 4) and classes (n,) of one or two shapes apart."""
     image = np.full((side, side, 3), rng.integers(60, 120), np.uint8)
     boxes, classes = [], []
     for half in range(rng.integers(1, 3)):

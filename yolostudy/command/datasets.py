@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import argparse
 
-from .settings import KEY_VALUE, number, read_settings
+from .settings import KEY_VALUE, add_word, number, read_settings
 
 PLANES_KEYS = ("profile=mini|laptop|abroad", "seed=0", "out=FOLDER", "workers=2")
 
 
 def add_words(words: argparse._SubParsersAction) -> None:
-    about = "make, check or export a data set"
-    word = words.add_parser("data", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    word = add_word(words, "data", "make, check or export a data set")
     kinds = word.add_subparsers(dest="kind", metavar="planes|check|export", required=True)
 
-    kind = kinds.add_parser("planes", help="make the procedural data set")
+    kind = add_word(kinds, "planes", "make the procedural data set", planes)
     kind.add_argument("settings", nargs="*", metavar=KEY_VALUE, help=" ".join(PLANES_KEYS))
-    kind.set_defaults(func=planes)
 
-    kind = kinds.add_parser("check", help="read a data set and list what is wrong in it")
+    kind = add_word(kinds, "check", "read a data set and list what is wrong in it", check)
     kind.add_argument(
         "spec", metavar="SET", help="a name under datasets/, a folder, a description, a COCO json or a YOLO data.yaml"
     )
     kind.add_argument("--deep", action="store_true", help="decode every image; else only its size is read")
-    kind.add_argument(
-        "--on-bad",
-        choices=("fail", "skip"),
-        default="skip",
-        help="stop at the first problem, or list all (default: skip)",
-    )
-    kind.set_defaults(func=check)
+    about = "stop at the first problem, or list all (default: skip)"
+    kind.add_argument("--on-bad", choices=("fail", "skip"), default="skip", help=about)
 
-    kind = kinds.add_parser("export", help="write a data set in another format")
-    kind.add_argument("spec", metavar="SET")
+    kind = add_word(kinds, "export", "write a data set in another format", export)
+    kind.add_argument("spec", metavar="SET", help="as for check; planes that are missing are made first")
     kind.add_argument("format", choices=("voc", "coco", "yolo"))
     kind.add_argument("out", metavar="FOLDER")
-    kind.add_argument(
-        "--on-bad",
-        choices=("fail", "skip"),
-        default="fail",
-        help="stop at a bad entry, or leave it out (default: fail)",
-    )
-    kind.set_defaults(func=export)
+    about = "stop at a bad entry, or leave it out (default: fail)"
+    kind.add_argument("--on-bad", choices=("fail", "skip"), default="fail", help=about)
 
 
 def planes(options: argparse.Namespace) -> int:

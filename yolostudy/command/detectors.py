@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .settings import KEY_VALUE, is_first_process, number, refuse_unknown, settle_edition, split_settings
+from .settings import KEY_VALUE, add_word, is_first_process, number, refuse_unknown, settle_edition, split_settings
 
 STUDY_KEYS = ("seeds=0,1,2", "rows=…", "out=FOLDER", "jobs=1", "threads=0", "weights=BACKBONE")
 PREDICT_KEYS = ("weights=FILE", "out=FOLDER", "score=0.25", "size=640", "device=cpu")
@@ -18,9 +18,7 @@ WEIGHTS_KINDS = {
 
 
 def add_words(words: argparse._SubParsersAction) -> None:
-    word = words.add_parser(
-        "train", help="train a detector", description="Train a detector. `yolostudy train --list` shows tags and keys."
-    )
+    word = add_word(words, "train", "train a detector; --list shows all tags and keys", train)
     word.add_argument(
         "tags",
         nargs="?",
@@ -28,55 +26,32 @@ def add_words(words: argparse._SubParsersAction) -> None:
         metavar="TAGS",
         help="such as planes.nano or mar20.nano.pretrained.cuda@0.batch@16",
     )
-    word.add_argument(
-        "settings", nargs="*", metavar=KEY_VALUE, help="such as profile=mini seed=3 minutes=5 weights=FILE"
-    )
-    word.add_argument(
-        "--resume",
-        nargs="?",
-        const="",
-        default=None,
-        metavar="RUN",
-        help="continue RUN; without RUN the newest run, or with TAGS the newest of that name",
-    )
+    about = "such as profile=mini seed=3 minutes=5 weights=FILE"
+    word.add_argument("settings", nargs="*", metavar=KEY_VALUE, help=about)
+    about = "continue RUN; without RUN the newest run, or with TAGS the newest of that name"
+    word.add_argument("--resume", nargs="?", const="", default=None, metavar="RUN", help=about)
     word.add_argument("--list", action="store_true", help="show all tags and keys with their defaults")
-    word.set_defaults(func=train)
 
-    word = words.add_parser(
-        "val",
-        help="measure a detector's average precision",
-        description="Measure the average precision of weights on a split of a data set.",
+    word = add_word(words, "val", "measure a detector's average precision on a split of a data set", val)
+    word.add_argument(
+        "tags", nargs="?", default="planes.nano", metavar="TAGS", help="as for train (default: planes.nano)"
     )
-    word.add_argument("tags", nargs="?", default="planes.nano", metavar="TAGS")
-    word.add_argument("settings", nargs="*", metavar=KEY_VALUE, help="weights=FILE is required")
+    word.add_argument("settings", nargs="*", metavar=KEY_VALUE, help="as for train; weights=FILE is required")
     word.add_argument("--split", default="validation", help="train, validation, test or small (default: validation)")
-    word.set_defaults(func=val)
 
-    word = words.add_parser(
-        "study-table", help="scratch, pretrained, teacher, fine-tuned, distilled: one table over several seeds"
-    )
+    about = "train from scratch, pretrained, fine-tuned and distilled, with several seeds, and compare in one table"
+    word = add_word(words, "study-table", about, study_table)
     word.add_argument("data", metavar="planes|mar20")
     word.add_argument("settings", nargs="*", metavar=KEY_VALUE, help=f"{' '.join(STUDY_KEYS)}, and keys of train")
-    word.set_defaults(func=study_table)
 
-    word = words.add_parser(
-        "predict", help="paint what a detector finds", description="Paint detections into copies of images."
-    )
-    word.add_argument(
-        "places", nargs="+", metavar="IMAGE|FOLDER", help=f"images, or folders of them; {' '.join(PREDICT_KEYS)}"
-    )
-    word.set_defaults(func=predict)
+    word = add_word(words, "predict", "paint what a detector finds into copies of images", predict)
+    about = f"images, or folders of them; {' '.join(PREDICT_KEYS)}"
+    word.add_argument("places", nargs="+", metavar="IMAGE|FOLDER", help=about)
 
-    about = "fetch, show, import or export weights"
-    word = words.add_parser("weights", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    word = add_word(words, "weights", "fetch, show, import or export weights", weights)
     word.add_argument("kind", choices=tuple(WEIGHTS_KINDS))
-    word.add_argument(
-        "places",
-        nargs="+",
-        metavar="NAME|FILE",
-        help="fetch yolov8n sha256=… · show FILE · import FILE part=backbone out=FILE · export FILE OUT.pt",
-    )
-    word.set_defaults(func=weights)
+    about = "fetch yolov8n sha256=… · show FILE · import FILE part=backbone out=FILE · export FILE OUT.pt"
+    word.add_argument("places", nargs="+", metavar="NAME|FILE", help=about)
 
 
 def preset_of(options: argparse.Namespace):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from .settings import add_word
+
 # word -> what it does
 ABOUT = {
     "check": "judge exercises as they stand in your files",
     "hint": "show the next hint",
     "solve": "write the solution into your file; undo takes it back",
     "reset": "write the stub back into your file; undo takes it back",
-    "undo": "go one version of a definition back; repeat it to go further; for a module, its whole file goes back",
+    "undo": "go back one version of a definition, or of a whole module's file; repeat it to go further",
     "diff": "compare your definition with the reference, once yours passes",
     "status": "show how far you are",
 }
@@ -19,8 +21,7 @@ ABOUT = {
 def add_words(words: argparse._SubParsersAction) -> None:
     actions = {"check": check, "hint": hint, "diff": diff, "status": status}
     for name, about in ABOUT.items():
-        word = words.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        word.set_defaults(func=actions.get(name, write))
+        word = add_word(words, name, about, actions.get(name, write))
         word.add_argument(
             "what",
             nargs="?" if name in ("check", "status") else None,
@@ -38,19 +39,15 @@ def add_words(words: argparse._SubParsersAction) -> None:
         if name == "undo":
             word.add_argument("--list", action="store_true", help="list every version that there ever was")
             word.add_argument("--to", type=int, metavar="NUMBER", help="go to that version")
-    about = "check again what you change, at every save"
-    word = words.add_parser("watch", help=about, description=f"{about[0].upper()}{about[1:]}.")
-    word.set_defaults(func=watch)
-    about = "choose the edition that this folder runs on"
-    word = words.add_parser("use", help=about, description=f"{about[0].upper()}{about[1:]}, from now on.")
+    add_word(words, "watch", "check again what you change, at every save", watch)
+    word = add_word(words, "use", "choose the edition that this folder runs on from now on", use)
     word.add_argument(
         "edition",
         nargs="?",
         default="",
         metavar="EDITION",
-        help="mine, reference, hybrid, reference:losses,assigner, mine:losses; without one the word tells which it is",
+        help="mine, reference, hybrid, reference:losses,assigner, mine:losses; leave it out to see which is in use",
     )
-    word.set_defaults(func=use)
 
 
 # `study` imports numpy, which takes half a second: too long for --help

@@ -1,11 +1,27 @@
-"""What the words of the command share: `key=value` words, numbers, the edition to run on."""
+"""What all words of the command share: adding one, `key=value`, numbers, the edition to run on."""
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 KEY_VALUE = "key=value …"  # how help writes them
+
+
+def add_word(
+    words: argparse._SubParsersAction, name: str, about: str, run: Callable[[argparse.Namespace], int] | None = None
+) -> argparse.ArgumentParser:
+    """A new word of the command, with one sentence for `--help` here and there.
+
+    Args:
+        run: what the word does: takes the options, returns the exit status. None where the word
+            only leads to others.
+    """
+    word = words.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    if run:
+        word.set_defaults(func=run)
+    return word
 
 
 def split_settings(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:

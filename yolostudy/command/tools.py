@@ -5,27 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from .settings import KEY_VALUE, settle_edition, split_settings
+from .settings import KEY_VALUE, add_word, settle_edition, split_settings
 
 
 def add_words(words: argparse._SubParsersAction) -> None:
-    about = "run something and show who calls whom in it"
-    word = words.add_parser("trace", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    word = add_word(words, "trace", "run something and show who calls whom in it", trace)
     word.add_argument("what", metavar="ultralytics-pose|ultralytics-detect|ours|MODULE:CALLABLE")
     word.add_argument(
         "settings", nargs="*", metavar=KEY_VALUE, help="packages= depth= from= to= find= out=FILE.txt|.json|.mmd|.trace"
     )
-    word.set_defaults(func=trace)
-
     about = "the bugs of this course as small programs: what one sees, how the cause is found, the fix"
-    word = words.add_parser("museum", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    word = add_word(words, "museum", about, museum)
     word.add_argument("rooms", nargs="*", type=int, metavar="N", help="rooms to run; without a number they are listed")
-    word.set_defaults(func=museum)
-
-    about = "versions, device, memory, what will run where, and what to do about each problem"
-    word = words.add_parser("doctor", help=about, description=f"{about[0].upper()}{about[1:]}.")
-    word.set_defaults(func=doctor)
-
+    add_word(
+        words, "doctor", "versions, device, memory, what will run where, and what to do about each problem", doctor
+    )
     words.add_parser("grade", help="for instructors: judge learners' packages and write reports", add_help=False)
     words.add_parser("author", help="for authors: release, build, check", add_help=False)
 

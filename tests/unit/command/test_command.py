@@ -96,9 +96,7 @@ def test_val_prints_every_class(trained, capsys):
 
 
 def test_classes_are_matched_by_name_and_none_is_made_up(trained, capsys):
-    """Weights that know one class measure it, whatever its number; of the other they do not claim
-    to know anything.
-    """
+    """Weights that know one class measure it, whatever its number, and refuse the other."""
     folder, run = trained
     words = [f"data={folder}", "profile=mini", "image_size=64"]
     assert (

@@ -1,6 +1,4 @@
-"""The learner's words in the terminal: what they say, what they write, their exit statuses, and
-`watch`.
-"""
+"""The learner's words in the terminal: what they print, what they write, their exit statuses."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What becomes of a run that is interrupted, killed, starved of disk, or fed a number that is none."""
+"""What becomes of a run that is interrupted, killed, out of disk space, or fed a NaN."""
 
 import io
 import json

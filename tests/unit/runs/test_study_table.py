@@ -1,4 +1,4 @@
-"""The study's table: what its rows mean, that it goes on where it stopped, and what it writes."""
+"""The study: what its experiments are, that it continues where it stopped, what it writes."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ QUICK = ["data=sample", "image_size=64", "batch=4", "epochs=1", "precision=fp32"
 
 @pytest.fixture(scope="module")
 def small_table(tmp_path_factory):
-    """Two rows for real, each run in its own process: a teacher, and a student that learns from it."""
+    """Two rows, each run in a process of its own: a teacher, and a student that learns from it."""
     out = tmp_path_factory.mktemp("table")
     assert main(["study-table", "planes", "rows=CWD + KL", f"out={out}", *QUICK]) == 0
     return out

@@ -134,8 +134,9 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server():
-    """A file server on this machine that misbehaves as its path says; `asked` has the paths,
-    `begun` is set when a body has begun.
+    """A file server on this machine that misbehaves as the path says.
+
+    `asked` has the paths; `begun` is set when the body of an answer has begun.
     """
     asked, begun, over = [], threading.Event(), threading.Event()
 
@@ -254,9 +255,7 @@ def test_drafts_of_a_killed_fetch_go_away(server, tmp_path):
 
 
 def test_no_checksum_was_invented():
-    """Whoever fills the table in has verified what is written there; until then nothing is
-    downloaded.
-    """
+    """A checksum stands in the table only once somebody has verified it."""
     for name, source in checkpoints.PUBLIC.items():
         assert source.address == f"https://github.com/ultralytics/assets/releases/download/v8.4.0/{name}.pt"
         assert source.sha256 == "" or re.fullmatch("[0-9a-f]{64}", source.sha256)
