@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """The planes that were made, in an empty folder for data sets. Drawing them would take minutes."""
+    """Names of the planes made, in an empty data sets folder. Real ones would take minutes."""
     found = []
 
     def make(folder, profile):

@@ -163,8 +163,9 @@ class Remember(hooks.Hook):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from yolostudy.runs import presets, running as train
-from yolostudy.hooks import SaveError
+from yolostudy import runs
+from yolostudy.hooks import Hook, SaveError
+from yolostudy.runs import presets
 import json
 settings = json.loads(sys.argv[2])
 preset = presets.load("planes.nano", **settings)
