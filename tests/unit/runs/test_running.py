@@ -270,7 +270,7 @@ def test_ten_kills_at_random_moments(server, tiny_data, tmp_path):
         server.stdin.write(order)
         server.stdin.flush()
         pid = int(until(server, "START"))
-        for _ in range(rng.randrange(24)):  # steps; four make an epoch, and each epoch is saved
+        for _ in range(rng.randrange(14)):  # steps; four make an epoch, and each epoch is saved
             until(server, "STEP")
         time.sleep(rng.uniform(0.0, 0.15))  # about a step: also in the middle of one, or of a write
         os.kill(pid, signal.SIGKILL)
