@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from yolostudy.study import edition_in_use
+from yolostudy.study.judge import Judge
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 SHORT = "image_size=64 batch=4 epochs=1 minutes=0 tensorboard=false data=sample device=cpu"
@@ -137,3 +140,18 @@ def test_a_picture_is_there_legible_and_small(name):
 def test_every_picture_says_what_it_shows():
     pictures = re.findall(r"!\[([^\]]*)\]", README)
     assert len(pictures) == 3 and all(len(text) > 60 for text in pictures)
+
+
+@pytest.mark.parametrize("page", ["README.md", "course/source/00_start.md"])
+def test_the_table_of_stages_says_what_the_exercises_announce(page):
+    outline = Judge(edition_in_use.course()).outline.values()
+    text = (ROOT / page).read_text("utf-8")
+    for stage in sorted({exercise.stage for exercise in outline}):
+        own = [exercise for exercise in outline if exercise.stage == stage]
+        row = next(line for line in text.splitlines() if re.match(rf"\| {stage}\b", line))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert str(sum(exercise.minutes for exercise in own)) in cells, row
+        if page == "README.md":
+            assert cells[2] == str(len(own)), row
+    hours = sum(exercise.minutes for exercise in outline) / 60
+    assert f"about {hours:.0f} hours" in text
