@@ -9,6 +9,7 @@ import sys
 # start inherit these.
 os.environ.setdefault("YOLOSTUDY_USE", "reference")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # for tests that ask for more threads
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")

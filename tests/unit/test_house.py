@@ -455,7 +455,7 @@ def test_setup_names_a_python_that_will_do(tmp_path):
     shutil.copytree(ROOT / "course" / "lab", tmp_path / "course" / "lab")
     old = tmp_path / "old python"
     old.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c \"import sys; sys.version_info, sys.version = (3, 9), '3.9.1 x'; "
+        f'#!/bin/sh\nexec "{sys.executable}" -c "import sys; sys.version_info, sys.version = (3, 9), \'3.9.1 x\'; '
         'exec(sys.argv[1])" "$2"\n'
     )
     old.chmod(0o755)

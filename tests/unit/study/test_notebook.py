@@ -44,7 +44,7 @@ class Kernel:
 
     def run(self, code: str, interrupt_after: float | None = None) -> str:
         """All that a cell shows, as text: streams, plain texts of displays, errors."""
-        message, shown = self.client.execute(code, store_history=True), []
+        message, shown, before = self.client.execute(code, store_history=True), [], ""
         if interrupt_after is not None:
             time.sleep(interrupt_after)
             self.manager.interrupt_kernel()
@@ -53,10 +53,12 @@ class Kernel:
             if found["parent_header"].get("msg_id") != message:
                 continue
             kind, content = found["msg_type"], found["content"]
+            streaming, before = kind == before == "stream", kind
             if kind == "status" and content["execution_state"] == "idle":
                 return "\n".join(shown)
             if kind == "stream":
-                shown.append(content["text"])
+                printed = shown.pop() if streaming else ""  # a print may arrive in pieces
+                shown.append(printed + content["text"])
             elif kind in ("display_data", "execute_result"):
                 shown.append(content["data"].get("text/plain", ""))
             elif kind == "error":
