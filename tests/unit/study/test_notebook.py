@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from jupyter_client.manager import KernelManager
@@ -12,6 +14,7 @@ from tests.tiny_course import fill, write_course, write_exercises
 from yolostudy.study.authoring.release import release
 from yolostudy.study.edition import read_module
 
+ROOT = Path(__file__).parents[3]
 SQUARE = '''#| fill shapes.Square
 class Square:
     """A square."""
@@ -355,12 +358,27 @@ SWAPS = {
 STUBS, SOLUTIONS = "stub stub stub stub stub stub stub", "4.0 4.0 4.0 4.0 4.0 0 1.4"
 
 
+def test_a_kernel_of_the_environment_judges_its_first_cell(course, open_notebook):
+    """After a restart, or in an editor: no `%load_ext` was run."""
+    config = Path(sys.prefix, "etc", "ipython", "ipython_kernel_config.py")
+    if not config.exists():
+        pytest.skip(f"{config} is missing: this environment was not made by `make setup`")
+    assert config.read_text("utf-8") == (ROOT / "course" / "lab" / config.name).read_text("utf-8"), "run `make setup`"
+    kernel = open_notebook(start="")
+    assert "FAIL shapes.Square" in kernel.run(WRONG)
+    assert kernel.run("%load_ext yolostudy") == "", "a second load says nothing"
+
+
+# Every kernel of the course's .venv loads the extension by itself.
+WITHOUT = "import yolostudy; yolostudy.unload_ipython_extension(get_ipython())"
+
+
 @pytest.mark.parametrize(
     ("swap", "loaded"), [("magic", True), ("call", True), ("call", False)], ids=["magic", "call", "plain kernel"]
 )
 def test_names_follow_the_edition_in_use(course, kernel, open_notebook, swap, loaded):
     to_reference, to_mine = SWAPS[swap]
-    kernel = kernel if loaded else open_notebook(start="")
+    kernel = kernel if loaded else open_notebook(start=WITHOUT)
     kernel.run(f"import yolostudy\n{to_mine}\n{BINDINGS}")
     assert kernel.run("swapped()").strip() == STUBS
     assert "Error" not in kernel.run(to_reference)
