@@ -37,6 +37,7 @@ LAYERS = {
     "21": "neck.csp_z",
     "22.cv2": "head.box",
     "22.cv3": "head.cls",
+    "22.cv4": "head.keypoints",
 }
 CONSTANTS = ("model.22.dfl.conv.weight",)  # the bins 0 … R - 1, which `expected_distance` makes itself
 

@@ -39,7 +39,7 @@ OWN = ("backbone.sppf.cv1.conv.weight", "neck.csp_c.m.0.cv1.bn.bias", "head.cls.
 STRANGE = (
     "model.30.conv.weight",
     "model.10.conv.weight",
-    "model.22.cv4.0.0.conv.weight",
+    "model.22.cv5.0.0.conv.weight",
     "model.22.dfl.extra.weight",
     "model.9",
     "0.conv.weight",
