@@ -92,7 +92,7 @@ def test_other_flip_indices_are_not(names, flip, stated):
 
 IDENTITY = {
     "yolo": ("data.yaml", "flip_idx:\n- 0\n- 2\n- 1", "flip_idx:\n- 0\n- 1\n- 2", 9),
-    "coco": (JSON, '"flip_index": [0, 2, 1]', '"flip_index": [0, 1, 2]', 2),
+    "coco": (JSON, '"flip_index": [0, 2, 1]', '"flip_index": [0, 1, 2]', 3),
     "voc": ("classes.json", "0,\n  2,\n  1", "0,\n  1,\n  2", 11),
 }
 
@@ -214,13 +214,13 @@ def test_a_row_of_another_width_names_the_shape_and_both_counts(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "where", "says"),
     [
-        (change("categories", 0, keypoints=5), "train.json:2", "the keypoint names are 5, which is not a list"),
-        (change("categories", 0, keypoints=["a", "a", "b"]), "train.json:2", "two keypoints have the name 'a'"),
-        (change("categories", 0, flip_index=[0, 1]), "train.json:2", "the flip index [0, 1] does not pair 3 keypoints"),
+        (change("categories", 0, keypoints=5), "train.json:3", "the keypoint names are 5, which is not a list"),
+        (change("categories", 0, keypoints=["a", "a", "b"]), "train.json:3", "two keypoints have the name 'a'"),
+        (change("categories", 0, flip_index=[0, 1]), "train.json:3", "the flip index [0, 1] does not pair 3 keypoints"),
         (
-            change("categories", 1, keypoints=["a", "b"]),
-            "train.json:3",
-            "has other keypoints than the one at train.json:2",
+            edit(JSON, '"A2", "supercategory": "", "keypoints": ["nose"', '"A2", "keypoints": ["noose"'),
+            "train.json:4",
+            "category A2 has other keypoints than the one at train.json:3",
         ),
         (
             change("annotations", 2, keypoints="abc"),
