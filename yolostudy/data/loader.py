@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,8 @@ class Batch:
 
     Attributes:
         images: (B, 3, H, W) uint8, RGB, channels-last memory format.
-        targets: (N, 6) float32: image index, class, x1 y1 x2 y2 in pixels of `images`.
+        targets: (N, 6) float32: image index, class, x1 y1 x2 y2 in pixels of `images`. With pose
+            targets (N, 6 + 3·K): then x y visibility of each keypoint.
         records: the B records as they were read.
         placements: B placements. `placements[i].to_original(boxes)` takes predictions back to
             pixels of the stored image. They describe the letterbox, so they are right for batches
@@ -80,8 +82,12 @@ class Batch:
         return replace(self, images=function(self.images), targets=function(self.targets), keypoints=keypoints)
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size -> Batch. After the transforms, pixels are copied only here."""
+def collate(samples: list[Sample], pose_targets: bool = False) -> Batch:
+    """Samples of one size -> Batch. After the transforms, pixels are copied only here.
+
+    Args:
+        pose_targets: append the keypoints to the rows of `targets`, as `pose.PoseLoss` wants them.
+    """
     items = [sample.item for sample in samples]
     images = np.empty((len(items), *items[0].image.shape), np.uint8)  # (B, H, W, 3)
     for row, item in zip(images, items, strict=True):
@@ -94,9 +100,10 @@ def collate(samples: list[Sample]) -> Batch:
     keypoints = (
         None if items[0].keypoints is None else torch.from_numpy(np.concatenate([item.keypoints for item in items]))
     )
+    targets = torch.from_numpy(targets)
     return Batch(
         torch.from_numpy(images).permute(0, 3, 1, 2),
-        torch.from_numpy(targets),
+        torch.cat((targets, keypoints.flatten(1)), dim=1) if pose_targets else targets,
         [sample.record for sample in samples],
         [sample.placement for sample in samples],
         keypoints,
@@ -309,6 +316,7 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool | None = None,
+    pose_targets: bool = False,
 ) -> Loader:
     """A loader of `Batch`es.
 
@@ -323,7 +331,13 @@ def make_loader(
         rank, world_size: which of how many processes this is. Each gets its part of every global
             batch.
         pin_memory: None means yes if there is a CUDA device.
+        pose_targets: let `targets` hold the keypoints too, as `pose.PoseLoss` wants them.
+
+    Raises:
+        DataError: pose targets of a set without keypoints.
     """
+    if pose_targets and not detection_set.keypoint_names:
+        refuse(detection_set.name, "this set has no keypoints", "Take one that has them, or leave out pose_targets.")
     dataset = DetectionDataset(detection_set, image_size, augmentation=augmentation, cache=cache, seed=seed)
     batches = EpochBatches(
         len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, rank=rank, world_size=world_size
@@ -333,7 +347,7 @@ def make_loader(
     return Loader(
         dataset,
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=partial(collate, pose_targets=True) if pose_targets else collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
