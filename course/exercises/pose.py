@@ -1154,18 +1154,14 @@ def told(parts) -> dict[str, object]:
 
 @pose_loss.probe("four images: two objects, none, two, one")
 def _(course):
-    return told(one_loss(course))
+    parts = one_loss(course)
+    return {**told(parts), "in their order": torch.stack(tuple(parts))}
 
 
-@pose_loss.probe("the parts in their order")
-def _(course):
-    return torch.stack(tuple(one_loss(course)))
-
-
-@pose_loss.probe("the targets in every order")
+@pose_loss.probe("the targets in other orders")
 def _(course):
     targets = with_keypoints(OBJECTS, 3)
-    orders = ((0, 1, 2, 3, 4), (1, 4, 0, 3, 2), (4, 3, 2, 1, 0), (2, 1, 0, 3, 4))
+    orders = ((1, 4, 0, 3, 2), (4, 3, 2, 1, 0))
     return {str(order): one_loss(course, targets[list(order)]).pose for order in orders}
 
 
@@ -1214,7 +1210,7 @@ def _(course):
 
 @pose_loss.probe("other shapes of keypoints")
 def _(course):
-    return {str(shape): told(one_loss(course, shape=shape)) for shape in ((4, 2), (1, 3), (17, 3), (17, 2), (16, 3))}
+    return {str(shape): told(one_loss(course, shape=shape)) for shape in ((4, 2), (1, 3), (17, 3), (17, 2))}
 
 
 @pose_loss.probe("σ that are given, and some that cannot be")
@@ -1239,16 +1235,6 @@ def _(course):
     targets = with_keypoints(OBJECTS * half, 3)
     maps = raw_maps(targets, IMAGES, (3, 3), strides, SIDE // 2)
     return told(course.pose.PoseLoss(detector(course, (3, 3), strides))(maps, targets))
-
-
-@pose_loss.probe("two batches, one after the other")
-def _(course):
-    loss = course.pose.PoseLoss(detector(course, (3, 3)))
-    one, other = with_keypoints(OBJECTS, 3), with_keypoints(OBJECTS[1:2], 3)
-    return {
-        "the first": told(loss(raw_maps(one, IMAGES, (3, 3)), one)),
-        "the second": told(loss(raw_maps(other, 1, (3, 3)), other)),
-    }
 
 
 FOREGROUND = "self.assigned.foreground.nonzero(as_tuple=True)"
