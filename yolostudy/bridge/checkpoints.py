@@ -24,7 +24,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ..data.records import mirror
+from ..data.keypoints import mirror
 from ..weights import CONSTANTS, export_key
 
 
