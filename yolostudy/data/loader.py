@@ -342,6 +342,7 @@ def make_loader(
     return load(
         dataset,
         batch_size,
+        collate=partial(collate, pose_targets=True) if pose_targets else collate,
         shuffle=shuffle,
         seed=seed,
         workers=workers,
@@ -377,7 +378,7 @@ def load(
     return Loader(
         dataset,
         batch_sampler=batches,
-        collate_fn=partial(collate, pose_targets=True) if pose_targets else collate,
+        collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,
