@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .assigner import Assignment
 from .blocks import ConvModule
-from .boxes import flatten_maps, make_anchors
+from .boxes import decode, flatten_maps, make_anchors, non_maximum_suppression
 from .losses import DetectionLoss, pad_targets
 from .network import YOLO, Head
 
@@ -272,3 +272,37 @@ class PoseLoss(DetectionLoss):
         parts |= {"cls": found.cls, "dfl": found.dfl}
         return PoseParts(sum(parts.values()), **parts)
         # END SOLUTION
+
+
+@torch.no_grad()
+def predict_poses(
+    maps: Sequence[Tensor],
+    model: PoseYOLO,
+    score_threshold: float = 0.25,
+    iou_threshold: float = 0.7,
+    max_detections: int = 300,
+) -> list[Tensor]:
+    """Detections of each image with their keypoints: the boxes that `boxes.predict` keeps.
+
+    Boxes alone decide what is kept. A keypoint may lie outside its box, and outside the image.
+
+    Args:
+        maps: the raw maps of `model`, whose channels it tells apart.
+        score_threshold, iou_threshold, max_detections: as those of `boxes.predict`.
+
+    Returns:
+        Per image (n, 6 + K·d) on the CPU: x1 y1 x2 y2 in pixels, score, class, then each keypoint,
+        x y in pixels and, where d is 3, its visibility in 0…1; best score first.
+    """
+    detector_maps, raw = model.split(maps)
+    anchors, strides = make_anchors([m.shape[2:] for m in maps], model.strides, raw.device)
+    keypoints = decode_keypoints(raw, anchors, strides).flatten(2)  # (B, A, K·d)
+    detections = []
+    for boxes, scores, points in zip(*decode(detector_maps, model.reg_max, model.strides), keypoints, strict=True):
+        best, label = scores.max(dim=-1)
+        anchor = (best > score_threshold).nonzero(as_tuple=True)[0]
+        found, score, label = boxes[anchor].cpu(), best[anchor].cpu(), label[anchor].cpu()
+        kept = non_maximum_suppression(found, score, label, iou_threshold, max_detections)
+        box = torch.cat((found[kept], score[kept, None], label[kept, None].float()), dim=1)
+        detections.append(torch.cat((box, points[anchor].cpu()[kept]), dim=1))
+    return detections
