@@ -54,7 +54,7 @@ def a_student(shape=(4, 3), names=KEYPOINTS) -> torch.nn.Module:
     """Ultralytics' network, in training mode, as its trainer prepares it."""
     theirs = lively(oracle.build("n", len(CLASSES), 1, shape), seed=2).train()
     theirs.names = dict(enumerate(CLASSES))
-    theirs.kpt_names = dict.fromkeys(theirs.names, [*names])
+    theirs.kpt_names = {number: [*names] for number in theirs.names}
     return theirs
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,13 +24,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from .augment import Augmentation, Item
 from .check import progress
+from .epoch_batches import EpochBatches
 from .letterbox import Placement, Size, as_size, fit_inside, letterbox
 from .machine import available_cores, free_memory
-from .records import DataError, DetectionSet, Record, refuse
+from .records import DetectionSet, Record, refuse
 
 CACHE_FRACTION = 0.25  # of the free memory, which the cache may take
 MAX_WORKERS = 8  # more workers take memory bandwidth from the training process
@@ -226,53 +227,6 @@ class DetectionDataset(Dataset):
             for _ in progress(done, f"decoding {self.detection_set.name}", total=len(self)):
                 pass
         return images
-
-
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys for one rank.
-
-    The order of epoch e depends on (seed, e) only.
-    """
-
-    def __init__(
-        self, count: int, batch_size: int, *, shuffle: bool, seed: int, drop_last: bool, rank: int, world_size: int
-    ) -> None:
-        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
-        self.rank, self.world_size = rank, world_size
-        self.epoch = self.skip = 0
-        whole, rest = divmod(count, batch_size * world_size)
-        self.length = whole + (rest > 0 and not drop_last)
-        if not drop_last and 0 < rest < world_size:
-            raise DataError(
-                f"The last batch has {rest} image(s) for {world_size} processes. Use drop_last=True, another batch "
-                "size, or fewer processes."
-            )
-        if self.length == 0:
-            raise DataError(
-                f"{count} images do not fill one batch of {batch_size} for {world_size} process(es). Use a smaller "
-                "batch size."
-            )
-
-    def __len__(self) -> int:
-        """Batches of a whole epoch, even if the next pass starts in the middle of one."""
-        return self.length
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        # A list, not a generator, so that epoch and skip are read now and not with the first batch.
-        return iter([self._batch(indices) for indices in self._global_batches()[self.skip :]])
-
-    def _global_batches(self) -> list[np.ndarray]:
-        order = (
-            np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-            if self.shuffle
-            else np.arange(self.count)
-        )
-        step = self.batch_size * self.world_size
-        return [order[start : start + step] for start in range(0, self.length * step, step)]
-
-    def _batch(self, indices: np.ndarray) -> list[tuple[int, int]]:
-        share = np.array_split(indices, self.world_size)[self.rank] if self.world_size > 1 else indices
-        return [(self.epoch, index) for index in share.tolist()]
 
 
 class Loader(DataLoader):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..engine import Hook, Trainer
+from ..pose import KeypointLoss
 from ..training import ExponentialMovingAverage, WarmupCosine, freeze, unfreeze
 
 
@@ -89,6 +91,28 @@ class Fading(Hook):
 
     def before_step(self, trainer: Trainer) -> None:
         trainer.loss.share = self.schedule(trainer.steps, trainer.progress)
+
+
+class SigmaSchedule(Hook):
+    """Lets the σ of the keypoint loss fall from `start` to `end`, by the same factor in equal times.
+
+    A large σ pulls keypoints that are far away, a small one makes near ones exact. With a small one
+    from the beginning, most keypoints are so far off that they have no gradient.
+
+    Args:
+        keypoint_loss: a `pose.KeypointLoss`; all its σ are set before each step.
+        start, end: σ at the beginning and at the end of the training.
+    """
+
+    def __init__(self, keypoint_loss: KeypointLoss, start: float = 0.2, end: float = 0.05):
+        if not (start > 0 and end > 0):
+            raise ValueError(f"σ falls from {start} to {end}; both must be positive.")
+        self.keypoint_loss, self.start, self.end = keypoint_loss, start, end
+
+    def before_step(self, trainer: Trainer) -> None:
+        sigma = self.start * (self.end / self.start) ** trainer.progress
+        self.keypoint_loss.sigmas = torch.full_like(self.keypoint_loss.sigmas, sigma)
+        trainer.metrics["sigma"] = sigma
 
 
 class Freezing(Hook):

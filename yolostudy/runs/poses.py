@@ -27,6 +27,11 @@ class PoseEvaluation(NamedTuple):
     def map50_95(self) -> float:
         return self.boxes.map50_95
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures for a log, by name."""
+        return self.boxes.figures | {"oks_ap": self.keypoints.ap, "pixels": self.keypoints.median_error}
+
     def __str__(self) -> str:
         return f"{self.boxes}\n\n{self.keypoints}"
 
@@ -35,8 +40,8 @@ def validate_poses(
     model: PoseYOLO,
     loader,
     precision: Precision | None = None,
-    sigmas: float | Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
+    sigmas: float | Sequence[float] | None = None,
     keypoint_names: Sequence[str] | None = None,
     score_threshold: float = 0.001,
 ) -> PoseEvaluation:
