@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -339,6 +339,37 @@ def make_loader(
     if pose_targets and not detection_set.keypoint_names:
         refuse(detection_set.name, "this set has no keypoints", "Take one that has them, or leave out pose_targets.")
     dataset = DetectionDataset(detection_set, image_size, augmentation=augmentation, cache=cache, seed=seed)
+    return load(
+        dataset,
+        batch_size,
+        collate=partial(collate, pose_targets=True) if pose_targets else collate,
+        shuffle=shuffle,
+        seed=seed,
+        workers=workers,
+        drop_last=drop_last,
+        rank=rank,
+        world_size=world_size,
+        pin_memory=pin_memory,
+    )
+
+
+def load(
+    dataset: DetectionDataset,
+    batch_size: int,
+    *,
+    collate: Callable[[list], object] = collate,
+    shuffle: bool = False,
+    seed: int = 0,
+    workers: int | str = "auto",
+    drop_last: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool | None = None,
+) -> Loader:
+    """A loader of a data set that is already built; `collate` makes a batch of its samples.
+
+    The other arguments are those of `make_loader`.
+    """
     batches = EpochBatches(
         len(dataset), batch_size, shuffle=shuffle, seed=seed, drop_last=drop_last, rank=rank, world_size=world_size
     )
@@ -347,7 +378,7 @@ def make_loader(
     return Loader(
         dataset,
         batch_sampler=batches,
-        collate_fn=partial(collate, pose_targets=True) if pose_targets else collate,
+        collate_fn=collate,
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=PREFETCH if workers else None,

@@ -15,10 +15,9 @@ from PIL import Image
 from ...canvas import drawing, style
 from ...canvas.panel import Panel
 from ...data.records import DataError, DetectionSet, Record
+from .joints import SKELETON
 from .painter import SIDE, Painted, paint
 from .sheet import sheet
-
-SKELETON = ((0, 1), (2, 3))  # of planes: nose to tail, wing tip to wing tip
 
 
 def contact_sheet(
