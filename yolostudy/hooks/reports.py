@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..boxes import predict
 from ..engine import Hook, Trainer
 from ..training import to_unit
-from ..views.columns import COLUMNS, LOSS_PARTS, TAUGHT
+from ..views.columns import COLUMNS, KEYPOINTS, LOSS_PARTS, OPTIONAL, TAUGHT
 from .checkpoints import replace_file
 
 MAX_PICTURES = 8  # images of a batch that TensorBoard gets
@@ -56,7 +56,7 @@ class Results(Hook):
     def write(self) -> None:
         if self.path is not None:
             text = io.StringIO()
-            columns = [name for name in COLUMNS if name not in TAUGHT or name in self.rows[-1]]
+            columns = [name for name in COLUMNS if name not in OPTIONAL or name in self.rows[-1]]
             writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
@@ -152,7 +152,7 @@ class Progress(Hook):
         figures = "".join(
             f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row
         )
-        parts = " ".join(f"{name} {row[name]:.2f}" for name in (*LOSS_PARTS, *TAUGHT) if name in row)
+        parts = " ".join(f"{name} {row[name]:.2f}" for name in (*LOSS_PARTS, *TAUGHT, *KEYPOINTS) if name in row)
         tqdm.write(
             f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} "
             f"({parts}){figures}"

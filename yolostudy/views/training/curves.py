@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ...canvas import style
 from ...canvas.panel import InPlace
-from ..columns import COLUMNS, LOSS_PARTS, TAUGHT
+from ..columns import COLUMNS, KEYPOINTS, LOSS_PARTS, TAUGHT
 
 AXES = {"epoch": "epoch", "seconds": "seconds of training", "images": "images seen"}
 
@@ -82,7 +82,7 @@ def _draw_columns(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch"
             _line(losses, at, columns["loss"], color=colour, label=label)
         else:
             _line(losses, at, columns["loss"], color=style.INK, label="total")
-            for part, part_colour in zip((*LOSS_PARTS, *TAUGHT), style.CYCLE, strict=False):
+            for part, part_colour in zip((*LOSS_PARTS, *TAUGHT, *KEYPOINTS), style.CYCLE, strict=False):
                 _line(losses, at, columns[part], color=part_colour, label=part)
         _line(rate, at, columns["lr"], color=colour)
         _line(quality, at, columns["map50"], color=colour, label=label if several else "at IoU 0.5")
