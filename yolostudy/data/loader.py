@@ -293,18 +293,9 @@ def make_loader(
     if pose_targets and not detection_set.keypoint_names:
         refuse(detection_set.name, "this set has no keypoints", "Take one that has them, or leave out pose_targets.")
     dataset = DetectionDataset(detection_set, image_size, augmentation=augmentation, cache=cache, seed=seed)
-    return load(
-        dataset,
-        batch_size,
-        collate=partial(collate, pose_targets=True) if pose_targets else collate,
-        shuffle=shuffle,
-        seed=seed,
-        workers=workers,
-        drop_last=drop_last,
-        rank=rank,
-        world_size=world_size,
-        pin_memory=pin_memory,
-    )
+    batches = partial(collate, pose_targets=True) if pose_targets else collate
+    order = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "rank": rank, "world_size": world_size}
+    return load(dataset, batch_size, collate=batches, workers=workers, pin_memory=pin_memory, **order)
 
 
 def load(

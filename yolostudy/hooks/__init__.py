@@ -1,6 +1,6 @@
 """What takes part in training besides the loop: hooks, each a small class.
 
-    schedules     learning rate, averaged weights, freezing, distillation gain
+    schedules     learning rate, averaged weights, freezing, distillation gain, σ of keypoints
     validation    average precision, early stop
     guards        stop at a non-finite loss
     reports       progress bar, results.csv, TensorBoard, live curves

@@ -1,13 +1,14 @@
-"""Hooks that change how the model learns: rate, averaged weights, freezing, teacher's share."""
+"""Hooks that change how the model learns: rate, averaged weights, freezing, teacher's share, σ."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..engine import Hook, Trainer
-from ..pose import KeypointLoss
 from ..training import ExponentialMovingAverage, WarmupCosine, freeze, unfreeze
 
 
@@ -94,25 +95,46 @@ class Fading(Hook):
 
 
 class SigmaSchedule(Hook):
-    """Lets the σ of the keypoint loss fall from `start` to `end`, by the same factor in equal times.
+    """Lets the σ of the keypoint loss fall from `start` to `end`: σ = start · (end / start)^progress.
 
-    A large σ pulls keypoints that are far away, a small one makes near ones exact. With a small one
-    from the beginning, most keypoints are so far off that they have no gradient.
+    A small σ from the beginning teaches nothing: far from the mark, e^(−d²) has no gradient. A large
+    one to the end leaves points far off the mark. The fall is geometric, so σ is halved in equal
+    parts of the training. `trainer.metrics["sigma"]` is the value of the latest step, the mean where
+    keypoints have several. The σ of the metric is another one, and stays.
 
     Args:
-        keypoint_loss: a `pose.KeypointLoss`; all its σ are set before each step.
-        start, end: σ at the beginning and at the end of the training.
+        start, end: one for all keypoints, or K of them.
+
+    Errors: ValueError for a σ that is not positive, or for another number than K; TypeError for a
+        loss without keypoints. The last two come before training.
     """
 
-    def __init__(self, keypoint_loss: KeypointLoss, start: float = 0.2, end: float = 0.05):
-        if not (start > 0 and end > 0):
-            raise ValueError(f"σ falls from {start} to {end}; both must be positive.")
-        self.keypoint_loss, self.start, self.end = keypoint_loss, start, end
+    def __init__(self, start: float | Sequence[float] = 0.2, end: float | Sequence[float] = 0.05):
+        self.start, self.end = (torch.as_tensor(sigma, dtype=torch.float32) for sigma in (start, end))
+        if not all(((sigma > 0) & sigma.isfinite()).all() for sigma in (self.start, self.end)):
+            raise ValueError(f"SigmaSchedule: start is {start} and end is {end}. Give positive numbers.")
+
+    def at(self, progress: float) -> torch.Tensor:
+        """σ where `progress`, 0…1, of the training is done."""
+        return self.start * (self.end / self.start) ** progress
+
+    def before_train(self, trainer: Trainer) -> None:
+        self._set(trainer)
 
     def before_step(self, trainer: Trainer) -> None:
-        sigma = self.start * (self.end / self.start) ** trainer.progress
-        self.keypoint_loss.sigmas = torch.full_like(self.keypoint_loss.sigmas, sigma)
-        trainer.metrics["sigma"] = sigma
+        self._set(trainer)
+
+    def _set(self, trainer: Trainer) -> None:
+        loss = next((part for part in trainer.loss.modules() if hasattr(part, "keypoint_loss")), None)
+        if loss is None:
+            raise TypeError(f"SigmaSchedule needs a pose loss; {type(trainer.loss).__name__} has no keypoint_loss.")
+        sigmas, count = self.at(trainer.progress), len(loss.keypoint_loss.sigmas)
+        if sigmas.ndim and len(sigmas) != count:
+            raise ValueError(
+                f"SigmaSchedule has {len(sigmas)} sigmas for {count} keypoints. Give one number, or {count}."
+            )
+        loss.keypoint_loss.sigmas = sigmas.expand(count).clone()
+        trainer.metrics["sigma"] = float(sigmas.mean())
 
 
 class Freezing(Hook):

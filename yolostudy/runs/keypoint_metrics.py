@@ -242,7 +242,7 @@ def _images(
             what = f"predictions[{number}] has shape {own.shape}; it has to be {widths}"
             raise ValueError(f"{what}: x1 y1 x2 y2 score class, then each keypoint.")
         own = _best_scored(own, most) if len(own) > most else own
-        points = own[:, 6:].reshape(len(own), count, -1)[..., :2]
+        points = own[:, 6:].reshape(len(own), count, (own.shape[1] - 6) // count)[..., :2]
         keypoints = true[:, 5:].reshape(-1, count, 3)
         sizes = true[:, 3:5] - true[:, 1:3]
         area = sizes.prod(axis=1) * share if areas is None else np.asarray(_numbers(areas[number]), dtype=np.float64)

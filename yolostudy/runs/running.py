@@ -95,7 +95,7 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
         optimizer,
         partial(train_step, clip=preset.clip, accumulate=preset.accumulate),
         precision,
-        _hooks(preset, loss, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
+        _hooks(preset, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
         preset.epochs,
         preset.minutes or None,
     )
@@ -243,7 +243,6 @@ def _validation_loader(preset: Preset, val_set: DetectionSet) -> Loader:
 
 def _hooks(
     preset: Preset,
-    loss: nn.Module,
     averaging: hooks.Averaging | None,
     validation: hooks.Validation,
     card: dict,
@@ -264,7 +263,7 @@ def _hooks(
         else hooks.Plateau(warmup_steps=preset.warmup),
         hooks.Freezing("backbone", preset.freeze_epochs) if preset.freeze_epochs else None,
         hooks.Fading(preset.distill_final) if preset.teacher and preset.distill_final < 1 else None,
-        _sigma_schedule(preset, loss) if preset.task == "pose" else None,
+        hooks.SigmaSchedule(preset.sigma, preset.sigma_final) if preset.task == "pose" else None,
         averaging,
         validation,
         hooks.EarlyStop(preset.patience) if preset.patience else None,
@@ -279,11 +278,6 @@ def _hooks(
             hooks.Checkpoint(folder, judged, card, preset.save_seconds),
         ]
     return [part for part in parts if part]
-
-
-def _sigma_schedule(preset: Preset, loss: nn.Module) -> hooks.SigmaSchedule:
-    labels = loss.labels if isinstance(loss, PoseDistillationLoss) else loss
-    return hooks.SigmaSchedule(labels.keypoint_loss, preset.sigma, preset.sigma_final)
 
 
 # Training and measuring
