@@ -50,7 +50,7 @@ def test_both_measures_come_from_the_same_predictions(tmp_path, pose_targets):
     loader = make_loader(opened, 64, 2, pose_targets=pose_targets)
     torch.manual_seed(0)
     model = PoseYOLO(2, keypoint_shape=(3, 3)).train()
-    result = validate_poses(model, loader, Precision("cpu", "fp32"), 0.1, opened.class_names, POSE, 1e-4)
+    result = validate_poses(model, loader, Precision("cpu", "fp32"), opened.class_names, 0.1, POSE, 1e-4)
     assert model.training
     truths = [np.column_stack([batch_classes, boxes]) for batch_classes, boxes in boxes_of(loader)]
     again = []
