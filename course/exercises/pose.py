@@ -55,7 +55,7 @@ def _(course):
 
 @keypoint_head.probe("the parameters that it owns")
 def _(course):
-    cases = (WIDE, NARROW, ((64, 128, 256), 17, 3), ((40, 40, 40), 2, 2), ((8, 8, 8), 1, 2), ((80, 20, 160), 4, 3))
+    cases = (WIDE, NARROW, ((64, 128, 256), 17, 3), ((40, 40, 40), 2, 2), ((8, 8, 8), 1, 2), ((320, 16, 24), 4, 3))
     return {
         f"{count} keypoints of {dims}, channels {channels}": shapes(course.pose.KeypointHead(channels, count, dims))
         for channels, count, dims in cases
@@ -575,6 +575,13 @@ def _(course):
     return similarity(course, predicted * 3, larger, area * 9, sigmas)
 
 
+@keypoint_similarity.probe("everything as a share of a picture of 100 pixels")
+def _(course):
+    predicted, truth, area, sigmas = objects()
+    smaller = truth / torch.tensor([100, 100, 1.0]).to(truth.dtype)
+    return similarity(course, predicted / 100, smaller, area / 100**2, sigmas)
+
+
 @keypoint_similarity.probe("as many objects as keypoints")
 def _(course):
     predicted, truth, area, sigmas = objects()
@@ -796,7 +803,8 @@ def _(course):
     leaf = predicted.clone().requires_grad_()
     points, visibility = course.pose.KeypointLoss(SIGMAS)(leaf, truth, area)
     stacked = torch.stack((points, visibility))
-    return {"points and visibility": stacked, "gradient": gradient(points, leaf)}
+    floats = points.is_floating_point() and visibility.is_floating_point()
+    return {"points and visibility": stacked, "both are floats": floats, "gradient": gradient(points, leaf)}
 
 
 @keypoint_loss.probe("three of four keypoints hidden, one after the other")
@@ -1154,8 +1162,17 @@ def told(parts) -> dict[str, object]:
 
 @pose_loss.probe("four images: two objects, none, two, one")
 def _(course):
-    parts = one_loss(course)
-    return {**told(parts), "in their order": torch.stack(tuple(parts))}
+    targets = with_keypoints(OBJECTS, 3)
+    parts = one_loss(course, targets)
+    return {**told(parts), "in their order": torch.stack(tuple(parts)), "targets afterwards": targets}
+
+
+@pose_loss.probe("pictures that are twice as wide as high")
+def _(course):
+    targets = with_keypoints(OBJECTS, 3)
+    maps = [torch.cat((own, own), dim=3).detach().requires_grad_() for own in raw_maps(targets, IMAGES, (3, 3))]
+    right = torch.tensor([[0.0, 0, SIDE, 0, SIDE, 0] + [SIDE, 0, 0] * 3])  # what was seen on the left is seen there too
+    return told(one_loss(course, torch.cat((targets[:2], targets[2:] + right)), maps=maps))
 
 
 @pose_loss.probe("the targets in other orders")
