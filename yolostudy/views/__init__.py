@@ -11,6 +11,7 @@ _OFFERED = {  # module -> the public names that it defines
     "columns": "LOSS_PARTS",
     "detections.comparison": "compare_detections",
     "detections.gallery": "browse contact_sheet",
+    "detections.joints": "as_keypoints skeleton_of",
     "detections.painter": "paint",
     "detections.sheet": "paint_to_folder sheet",
     "blocks.activations": "activation_curves draw_activations",
