@@ -17,6 +17,7 @@ from ..detections.joints import SKELETON, mark_keypoints
 from .looks import as_maps, names_of, pale_ground
 
 LONGEST = 0.16  # of the tag axis: the longest arrow
+LEGEND = ("right: a row for each; dots are tags, bars means", "dark arrows pull, red ones push the mean")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,8 @@ def draw_tags(
     pale_ground(scene, image)
     mark_keypoints(scene, keypoints, skeleton, colours, size=6)
     scene.set_title("one colour each", fontsize=10)
+    for line, said in enumerate(LEGEND):
+        scene.text(0, image.shape[0] * (1.09 + 0.08 * line), said, fontsize=8.5, va="center")
     low, high = _limits([one.tags for one in numbers.values()])
     for row, (label, stack) in enumerate(stacks.items()):
         top = 34 + row * (side + 76)
