@@ -331,8 +331,9 @@ def group_keypoints(
         window: odd.
 
     Returns:
-        (people, K, 4) float32: x, y in cells, score, tag; where a keypoint is missing, its score
-        is 0 and the other numbers are NaN.
+        (people, K, 4) float32: x, y in cells, score, tag; people in the order in which they are
+        found, the highest peak of a map first. Where a keypoint is missing, its score is 0 and the
+        other numbers are NaN.
 
     Errors: ValueError for maps of unequal shape, and for an even window.
     """
@@ -345,7 +346,8 @@ def group_keypoints(
         raise ValueError(f"the window is {window}; an odd one has a middle.")
     count, height, width = heatmaps.shape
     # BEGIN SOLUTION
-    peaks = heatmaps * (F.max_pool2d(heatmaps, window, stride=1, padding=window // 2) == heatmaps)
+    highest = F.max_pool2d(heatmaps, window, stride=1, padding=window // 2)
+    peaks = heatmaps.masked_fill(heatmaps < highest, -math.inf)
     scores, places = peaks.flatten(1).topk(min(max_people, height * width))  # (K, candidates)
     people, person_tags = [], []
     for k in range(count):

@@ -262,8 +262,9 @@ def group_keypoints(
         window: odd.
 
     Returns:
-        (people, K, 4) float32: x, y in cells, score, tag; where a keypoint is missing, its score
-        is 0 and the other numbers are NaN.
+        (people, K, 4) float32: x, y in cells, score, tag; people in the order in which they are
+        found, the highest peak of a map first. Where a keypoint is missing, its score is 0 and the
+        other numbers are NaN.
 
     Errors: ValueError for maps of unequal shape, and for an even window.
     """
