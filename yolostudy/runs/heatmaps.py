@@ -23,14 +23,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from .. import hooks
-from ..blocks import ConvModule
+from ..blocks import ConvModule, CSPLayer_2Conv
 from ..data.augment import Augmentation
 from ..data.heatmaps import HeatmapTargets, make_heatmap_loader
 from ..data.loader import Loader
 from ..data.records import DetectionSet
 from ..engine import Hook, Trainer
 from ..heatmaps import HeatmapGenerator, HeatmapParts, JointsGenerator, MultiLoss, group_keypoints
-from ..network import SIZES, Backbone
+from ..network import SIZES, Backbone, Neck
 from ..training import Precision, WarmupCosine, build_optimizer, to_unit, train_step
 from . import builders
 from .folders import SHIPPED
@@ -78,43 +78,61 @@ class Recipe:
 
 
 class HeatmapNetwork(nn.Module):
-    """The backbone, a path back up to a quarter of the image, and one step further to a half.
+    """Backbone and neck of the detector, and two steps further: to a quarter of the image and to a half.
 
-        P5 ─ lateral ─ up ─ + ─ up ─ + ─ up ─ + ─┬─ coarse: heatmaps, tags (1/4)
-             P4 ─ lateral ──┘        │        │  └─ with those ─ up ─ fine: heatmaps (1/2)
-             P3 ─ lateral ───────────┘        │
-             P2 ─ lateral ────────────────────┘
+        P2 ───────────── + ─ csp ─┬─ heatmaps ─┬─────────── coarse: heatmaps, tags (1/4)
+        neck ─ X ─ up ───┘        ├─ tags ─────┘
+                                  └─ with both ─ up ─────── fine: heatmaps (1/2)
+
+    The tag branch also gets two maps with the position x and y, from -1 to 1. The same aircraft
+    twice must get two tags, and a convolution alone hardly knows where it is.
 
     Args:
         num_keypoints: K.
         size: n, s, m, l or x.
-        width, fine_width: channels of the path, and of the last step.
+        width, fine_width: channels at a quarter and at a half of the image.
 
     Attributes:
-        backbone: that of the detector; pretrained weights look for this name.
+        backbone, neck: those of the detector; pretrained weights look for these names.
 
     Shape:
         images (B, 3, H, W) in 0…1, H and W multiples of 32
         -> [(B, 2·K, H/4, W/4) heatmaps and tags, (B, K, H/2, W/2) heatmaps]
+
+    Source: the two resolutions are HigherHRNet's; the positions are from Liu et al. 2018, CoordConv.
     """
 
-    def __init__(self, num_keypoints: int, size: str = "n", width: int = 48, fine_width: int = 24):
+    def __init__(self, num_keypoints: int, size: str = "n", width: int = 32, fine_width: int = 16):
         super().__init__()
         self.num_keypoints, self.size = num_keypoints, size
         self.backbone = Backbone(SIZES[size])
-        self.lateral = nn.ModuleList(ConvModule(channels, width) for channels in self.backbone.channels)
-        self.smooth = nn.ModuleList(ConvModule(width, width, 3) for _ in self.backbone.channels[:-1])
-        self.coarse = nn.Conv2d(width, 2 * num_keypoints, 1)
+        p2, *channels = self.backbone.channels
+        self.neck = Neck(tuple(channels), SIZES[size])
+        self.csp = CSPLayer_2Conv(channels[0] + p2, width)
+        self.heatmaps = nn.Conv2d(width, num_keypoints, 1)
+        tag_width = width // 2
+        self.tags = nn.Sequential(
+            ConvModule(width + 2, tag_width, 3),
+            ConvModule(tag_width, tag_width, 3),
+            nn.Conv2d(tag_width, num_keypoints, 1),
+        )
         self.reduce = ConvModule(width + 2 * num_keypoints, fine_width)
         self.fine = nn.Sequential(ConvModule(fine_width, fine_width, 3), nn.Conv2d(fine_width, num_keypoints, 1))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        *maps, path = (lateral(p) for lateral, p in zip(self.lateral, self.backbone(images), strict=True))
-        for smooth, finer in zip(self.smooth[::-1], maps[::-1], strict=True):
-            path = smooth(F.interpolate(path, scale_factor=2.0) + finer)
-        coarse = self.coarse(path)
+        p2, *maps = self.backbone(images)
+        x = self.neck(*maps)[1]
+        path = self.csp(torch.cat((F.interpolate(x, scale_factor=2.0), p2), dim=1))
+        tags = self.tags(torch.cat((path, positions(path)), dim=1))
+        coarse = torch.cat((self.heatmaps(path), tags), dim=1)
         fine = self.reduce(torch.cat((path, coarse), dim=1))
         return [coarse, self.fine(F.interpolate(fine, scale_factor=2.0))]
+
+
+def positions(maps: Tensor) -> Tensor:
+    """(B, 2, h, w): x and y of each cell of maps (B, C, h, w), from -1 to 1."""
+    y, x = (torch.linspace(-1, 1, side, device=maps.device, dtype=maps.dtype) for side in maps.shape[2:])
+    return torch.stack(torch.meshgrid(x, y, indexing="xy")).expand(len(maps), -1, -1, -1)
 
 
 # Building the other parts
