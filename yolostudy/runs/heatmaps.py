@@ -7,7 +7,7 @@
 The exercise's plain loss leaves the maps empty here: the peaks are one cell in a hundred, and zeros
 everywhere cost almost nothing. Three things bring the peaks up, and none of them changes the
 exercise: `PeakWeight` counts a peak more than empty ground, the tag losses get factors that match,
-and the backbone starts from a detector's and learns along.
+and backbone and neck start from a detector's and learn along.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ class Recipe:
         epochs, minutes: when to stop; if minutes are given, epochs do not count.
         rate, weight_decay, warmup, batch: of AdamW, as those of the detector's presets.
         ema: decay of the averaged weights.
-        weights: the backbone to start from; empty starts from random weights.
+        weights: a detector of the same size, for backbone and neck; empty starts from random ones.
     """
 
     image_size: int = 160
     sigmas: tuple[float, float] = (1.0, 2.0)
     peak_weight: float = 20.0
-    tag_factor: float = 0.1
-    kind: str = "exp"
+    tag_factor: float = 0.2
+    kind: str = "max"
     max_people: int = 30
     epochs: int = 8
     minutes: float | None = None
     rate: float = 3e-3
     weight_decay: float = 5e-4
     warmup: int = 30
-    batch: int = 16
+    batch: int = 12
     ema: float = 0.99
     seed: int = 0
     size: str = "n"
-    weights: str | Path = SHIPPED / "backbone-n-planes.safetensors"
+    weights: str | Path = SHIPPED / "planes-n-mini.safetensors"
 
 
 # The network
@@ -80,9 +80,13 @@ class Recipe:
 class HeatmapNetwork(nn.Module):
     """Backbone and neck of the detector, and two steps further: to a quarter of the image and to a half.
 
-        P2 ───────────── + ─ csp ─┬─ heatmaps ─┬─────────── coarse: heatmaps, tags (1/4)
-        neck ─ X ─ up ───┘        ├─ tags ─────┘
-                                  └─ with both ─ up ─────── fine: heatmaps (1/2)
+        P2 ─────────────────────────── csp ─┬─ heatmaps ─┬────── coarse: heatmaps, tags (1/4)
+        neck ─ X ─┬─ + context ─── up ──┘   ├─ tags ─────┘
+             └ Y ─┘                         └─ with both ─ up ── fine: heatmaps (1/2)
+
+    Whether a wing tip is the left or the right one is seen at the nose, 30 pixels away. `context`
+    looks that far: six 3 × 3 convolutions at an eighth of the image. Without it, both wing maps still
+    had half a peak at both wing tips after 450 steps.
 
     The tag branch also gets two maps with the position x and y, from -1 to 1. The same aircraft
     twice must get two tags, and a convolution alone hardly knows where it is.
@@ -108,6 +112,7 @@ class HeatmapNetwork(nn.Module):
         self.backbone = Backbone(SIZES[size])
         p2, *channels = self.backbone.channels
         self.neck = Neck(tuple(channels), SIZES[size])
+        self.context = CSPLayer_2Conv(channels[0] + channels[1], channels[0], repeats=3, shortcut=True)
         self.csp = CSPLayer_2Conv(channels[0] + p2, width)
         self.heatmaps = nn.Conv2d(width, num_keypoints, 1)
         tag_width = width // 2
@@ -121,7 +126,8 @@ class HeatmapNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         p2, *maps = self.backbone(images)
-        x = self.neck(*maps)[1]
+        _, x, y, _ = self.neck(*maps)
+        x = x + self.context(torch.cat((x, F.interpolate(y, scale_factor=2.0)), dim=1))
         path = self.csp(torch.cat((F.interpolate(x, scale_factor=2.0), p2), dim=1))
         tags = self.tags(torch.cat((path, positions(path)), dim=1))
         coarse = torch.cat((self.heatmaps(path), tags), dim=1)
@@ -181,12 +187,12 @@ def build_loader(
 
 
 def build_model(detection_set: DetectionSet, recipe: Recipe | None = None) -> HeatmapNetwork:
-    """A new network on the CPU, its backbone from the recipe's weights."""
+    """A new network on the CPU, backbone and neck from the recipe's weights."""
     recipe = recipe or Recipe()
     torch.manual_seed(recipe.seed)
     model = HeatmapNetwork(len(detection_set.keypoint_names), recipe.size)
     if recipe.weights:
-        builders.start_from(model, recipe.weights, detection_set.class_names, part="backbone")
+        builders.start_from(model, recipe.weights, detection_set.class_names)
     return model.to(memory_format=torch.channels_last)
 
 
