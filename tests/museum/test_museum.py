@@ -61,6 +61,7 @@ ROWS = {
     48: ("tiled 4 × 4 229", "16 times the anchors, 16 times the loss", "tiled 4 × 4 0.7"),
     49: ("response loss 0.000", "softmax 0.731, 0.269", "response loss 4.7"),
     50: ("A1 0.98 -> 0.02", "A1  background  its logit is pushed down", "A1 0.98 -> 0.95"),
+    68: ("the teacher is changed, the file 2.00", "6,173,952 trained", "as it was, the file 1.00"),
 }
 
 
@@ -131,7 +132,7 @@ def test_rooms_are_printed_and_judged(capsys, monkeypatch):
     assert main(["museum", "1"]) == 1, "a room without its symptom is reported"
 
 
-@pytest.mark.parametrize(("row", "words"), [(44, "comes with stage 10"), (51, "from 1 to 50")])
+@pytest.mark.parametrize(("row", "words"), [(44, "comes with stage 10"), (69, "from 1 to 68")])
 def test_what_is_no_room_is_said(row, words):
     with pytest.raises(ValueError, match=words):
         museum.visit(row)

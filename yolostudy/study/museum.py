@@ -30,9 +30,26 @@ from .edition import Edition, load
 from .errors import CourseError
 from .exercise import Misconception
 
-ROWS = 50
+ROWS = 68
 COMING = {  # rooms that open with a later stage: symptom, stage
     44: ("wrong tag for each scale", 10),
+    51: ("wings swapped in mirrored images", 10),
+    52: ("wings swapped when turned upside down", 10),
+    53: ("turns swap wings", 10),
+    54: ("one pixel off after a flip", 10),
+    55: ("occluded keypoints forgotten", 10),
+    56: ("AP high, points far off", 10),
+    57: ("the pose loss is stuck", 10),
+    58: ("keypoints half a cell off", 10),
+    59: ("loss 1 everywhere", 10),
+    60: ("hidden points make an object cheap", 10),
+    61: ("visibility loss always 0", 10),
+    62: ("NaN when no keypoint is visible", 10),
+    63: ("learns another image's points", 10),
+    64: ("heatmap peaks below 1", 10),
+    65: ("two peaks merge", 10),
+    66: ("the push loss has a floor", 10),
+    67: ("thousands of curves", 10),
 }
 
 
