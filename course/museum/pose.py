@@ -1,11 +1,9 @@
-"""Rooms of keypoints: names that a mirror changes, units, means over nothing, and a teacher that learns."""
+"""Rooms of keypoints: names that a mirror changes, units, and means over nothing."""
 
-import io
 import math
 
 import numpy as np
 import torch
-from torch import nn
 
 from yolostudy.data.augment import Item, flip_left_right, flip_up_down, quarter_turn
 from yolostudy.lens import NaNMicroscope
@@ -489,79 +487,3 @@ def _(course):
         f"its own are {(BOXES[:, 0] == number).nonzero()[:, 0].tolist()}"
         for number in (0, 1)
     )
-
-
-# ---- a teacher -----------------------------------------------------------------------------------
-
-
-class Student(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = network()
-
-    def forward(self, images):
-        return self.layers(images)
-
-
-def network() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 4, 1))
-
-
-def hang_on(student: nn.Module, teacher: nn.Module):
-    """A loss that asks the student for its teacher."""
-    student.teacher = teacher
-    return lambda images: (student(images) - student.teacher(images)).square().mean()
-
-
-def hold_outside(student: nn.Module, teacher: nn.Module):
-    """A loss that has the teacher itself."""
-    return lambda images: (student(images) - teacher(images)).square().mean()
-
-
-a_learning_teacher = Room(
-    68,
-    "the teacher learns, and the file is twice as large",
-    "An attribute that is a module is a part of the model: model.teacher = teacher. Freezing it does "
-    "not help: Ultralytics' trainer switches the gradients of all parameters on again and gives them to the "
-    "optimizer, and the loss pulls the teacher towards the student. The average and the checkpoint hold both "
-    "networks. Keep the teacher where no module looks, such as in the loss, and let it answer without gradient.",
-    broken=hang_on,
-    fixed=hold_outside,
-)
-
-
-def train(attach) -> tuple[nn.Module, list[str]]:
-    """Three steps of a trainer that, like Ultralytics', frees what it finds frozen.
-
-    Returns the student, and the names of the teacher's tensors that have moved.
-    """
-    student, teacher = Student(), network().requires_grad_(False)
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    loss = attach(student, teacher)
-    for parameter in student.parameters():
-        parameter.requires_grad_(True)
-    optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss(torch.rand(2, 3, 8, 8)).backward()
-        optimizer.step()
-    return student, [name for name, value in teacher.state_dict().items() if not value.equal(before[name])]
-
-
-def kilobytes(module: nn.Module) -> float:
-    file = io.BytesIO()
-    torch.save(module.state_dict(), file)
-    return len(file.getvalue()) / 1000
-
-
-@a_learning_teacher.look
-def _(attach):
-    student, moved = train(attach)
-    saved = len(student.state_dict())
-    return moved, f"{len(moved)} of the teacher's tensors have moved; the student's checkpoint has {saved} tensors"
-
-
-@a_learning_teacher.find("comparing the teacher's weights, and the size of the file")
-def _(attach):
-    student, moved = train(attach)
-    return f"moved: {', '.join(moved)}\n{kilobytes(student):.1f} kB, a student alone {kilobytes(Student()):.1f} kB"

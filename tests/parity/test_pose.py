@@ -73,10 +73,7 @@ def with_keypoints(targets: torch.Tensor, kind: str, count: int, generator: torc
 
 
 def their_loss(theirs, maps, targets, height, width):
-    batch = oracle.to_batch(targets[:, :6], (height, width))
-    keypoints = targets[:, 6:].unflatten(-1, (-1, 3)).clone()
-    keypoints[..., :2] /= torch.tensor([width, height])
-    batch["keypoints"] = keypoints
+    batch = oracle.to_batch(targets, (height, width))
     return theirs.init_criterion()(to_predictions(maps, 16, theirs.model[-1].nc), batch)
 
 

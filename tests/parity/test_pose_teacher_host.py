@@ -58,16 +58,13 @@ def a_student(shape=(4, 3), names=KEYPOINTS) -> torch.nn.Module:
     return theirs
 
 
-def a_batch(images: int = 3, side: int = 96, numbers: int = 3) -> tuple[dict, torch.Tensor]:
+def a_batch(images: int = 3, side: int = 96) -> tuple[dict, torch.Tensor]:
     """Their batch, and the same as our targets."""
     generator = torch.Generator().manual_seed(3)
     targets = build_targets("ordinary", images, side, side, len(CLASSES), generator)
     targets = with_keypoints(targets, "ordinary", len(KEYPOINTS), generator)
     batch = {"img": torch.rand(images, 3, side, side, generator=generator), **oracle.to_batch(targets, (side, side))}
-    batch["keypoints"] = targets[:, 6:].unflatten(-1, (-1, 3)).clone()
-    batch["keypoints"][..., :2] /= side
-    exact = torch.cat((oracle.pixel_targets(batch, (side, side)), targets[:, 6:]), dim=1)
-    return batch, exact
+    return batch, oracle.pixel_targets(batch, (side, side))
 
 
 def a_lesson(teacher, *given, **named) -> Lesson:
