@@ -30,9 +30,6 @@ IMPORTS = """
 """.split()
 FORKS = sys.platform == "linux"  # elsewhere each program starts a Python, which only takes longer
 
-KERNEL = "forked"
-INLINE = "module://matplotlib_inline.backend_inline"
-
 
 # ---- in the tests --------------------------------------------------------------------------------
 
@@ -47,17 +44,33 @@ def words(*arguments: str) -> list[str]:
     return [sys.executable, "-S", "-E", __file__, "start", _address(), *arguments]
 
 
-def kernel(folder: Path) -> Path:
-    """A folder for JUPYTER_PATH. It holds a kernel that is forked; its name is KERNEL.
-
-    Set MPLBACKEND to INLINE for it. A kernel does so by itself, but here matplotlib has been
-    imported before.
-    """
-    place = folder / "kernels" / KERNEL
+def kernel(folder: Path) -> None:
+    """Makes `python3` a kernel that is forked, for a Jupyter with this folder as its JUPYTER_PATH."""
+    place = folder / "kernels" / "python3"
     place.mkdir(parents=True)
-    argv = words("-m", "ipykernel_launcher", "-f", "{connection_file}")
-    (place / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": KERNEL, "language": "python"}))
-    return folder
+    spec = {
+        "argv": words("-m", "ipykernel_launcher", "-f", "{connection_file}"),
+        "display_name": "Python 3",
+        "language": "python",
+        # as a kernel sets it for a matplotlib that is not imported yet
+        "env": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+    }
+    (place / "kernel.json").write_text(json.dumps(spec))
+
+
+def notebook(command: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
+    """What `nbval_plugin.command` gives, run by a fork with a kernel that is forked, and its environment.
+
+    Args:
+        folder: for Jupyter; this makes it.
+    """
+    if not FORKS:
+        return command, dict(os.environ)
+    kernel(folder)
+    _, *arguments = command
+    arguments[arguments.index("--nbval-current-env")] = "--nbval-kernel-name=python3"
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    return words(*arguments), environment | {"JUPYTER_PATH": str(folder)}
 
 
 def _address() -> str:

@@ -27,11 +27,11 @@ def test_the_course_has_its_first_notebook():
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(notebook, tmp_path):
-    environment = os.environ | {"YOLOSTUDY_USE": "reference", "YOLOSTUDY_HOME": str(tmp_path / "home")}
-    environment |= {"JUPYTER_PATH": str(warm.kernel(tmp_path)), "MPLBACKEND": warm.INLINE}
-    _, *command = nbval_plugin.command(notebook, 900, quick=not os.environ.get("YOLOSTUDY_FULL_NOTEBOOKS"))
-    command[command.index("--nbval-current-env")] = f"--nbval-kernel-name={warm.KERNEL}"
-    done = subprocess.run(warm.words(*command), capture_output=True, text=True, timeout=1700, env=environment)
+    command = nbval_plugin.command(notebook, cell_timeout=900, quick=not os.environ.get("YOLOSTUDY_FULL_NOTEBOOKS"))
+    command, environment = warm.notebook(command, tmp_path / "jupyter")
+    environment |= {"YOLOSTUDY_USE": "reference", "YOLOSTUDY_HOME": str(tmp_path / "home")}
+    environment.pop("MPLBACKEND", None)  # the kernel's own shows figures inline
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700, env=environment)
     assert done.returncode == 0, done.stdout[-6000:]
     code_cells = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)
     passed = int(re.search(r"(\d+) passed", done.stdout)[1])
