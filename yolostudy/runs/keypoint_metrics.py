@@ -61,6 +61,7 @@ class KeypointEvaluation:
         groups: all, small and large objects, each with AP, AP50 and AP75.
         per_keypoint: K results.
         matched: truths with a visible keypoint that a predicted box has found.
+        errors: (matched objects, K) pixels, nan where a keypoint is not visible.
         median_error, mean_error: pixels, over all visible keypoints of matched truths.
         sigmas: (K,) that OKS was computed with. sigma_source: where they come from.
         class_names: C names. per_class: (C, T) AP, nan for classes without truths.
@@ -69,6 +70,7 @@ class KeypointEvaluation:
     groups: list[GroupResult]
     per_keypoint: list[KeypointResult]
     matched: int
+    errors: NDArray
     median_error: float
     mean_error: float
     sigmas: NDArray
@@ -172,7 +174,7 @@ def evaluate_keypoints(
     area = "as given" if areas is not None else f"{area_share:g} of the box"
     middle = _middle(errors[~np.isnan(errors)])
     matched = int((~np.isnan(errors)).any(axis=1).sum())
-    return KeypointEvaluation(group_results, results, matched, *middle, sigmas, source, area, classes, ap)
+    return KeypointEvaluation(group_results, results, matched, errors, *middle, sigmas, source, area, classes, ap)
 
 
 # What is given, checked and in one form
