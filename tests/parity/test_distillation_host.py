@@ -321,8 +321,8 @@ def test_wrong_lessons_get_a_sentence():
         teach(SimpleNamespace(), Teacher(a_detector(), KNOWN), None, None)
     with pytest.raises(DistillationError, match=r"several graphics cards .* give a file"):
         teach(SimpleNamespace(ddp=True), Teacher(a_detector(), KNOWN))
-    from ultralytics.nn.tasks import PoseModel
+    from ultralytics.nn.tasks import SegmentationModel
 
-    student = PoseModel("yolov8n-pose.yaml", verbose=False)
-    with pytest.raises(DistillationError, match="a PoseModel with a head of type Pose cannot be taught"):
+    student = SegmentationModel("yolov8n-seg.yaml", verbose=False)
+    with pytest.raises(DistillationError, match="a SegmentationModel with a head of type Segment cannot be taught"):
         a_lesson(Teacher(a_detector(), KNOWN)).attach(student)
