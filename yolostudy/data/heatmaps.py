@@ -1,6 +1,7 @@
 """From a `DetectionSet` with keypoints to batches for heatmaps: images, heatmaps, masks and joints.
 
-    for images, heatmaps, masks, joints in make_heatmap_loader(train, 160, 16, heatmap_generators, joints_generators):
+    loader = make_heatmap_loader(train, 160, 16, heatmap_generators, joints_generators)
+    for images, heatmaps, masks, joints in loader:
         ...
 
 The generators are passed in, one of each kind for each resolution: they are exercises, and this
@@ -92,7 +93,7 @@ class HeatmapBatch:
         return iter((self.images, *self.targets.lists))
 
     def to(self, device: torch.device | str) -> HeatmapBatch:
-        """The batch with images and targets on `device`. From pinned memory the copy does not block."""
+        """Images and targets on `device`. From pinned memory the copy does not block."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> HeatmapBatch:

@@ -78,15 +78,15 @@ class Recipe:
 
 
 class HeatmapNetwork(nn.Module):
-    """Backbone and neck of the detector, and two steps further: to a quarter of the image and to a half.
+    """Backbone and neck of the detector, and two maps that are finer: 1/4 and 1/2 of the image.
 
         P2 ─────────────────────────── csp ─┬─ heatmaps ─┬────── coarse: heatmaps, tags (1/4)
         neck ─ X ─┬─ + context ─── up ──┘   ├─ tags ─────┘
              └ Y ─┘                         └─ with both ─ up ── fine: heatmaps (1/2)
 
     Whether a wing tip is the left or the right one is seen at the nose, 30 pixels away. `context`
-    looks that far: six 3 × 3 convolutions at an eighth of the image. Without it, both wing maps still
-    had half a peak at both wing tips after 450 steps.
+    looks that far: six 3 × 3 convolutions at an eighth of the image. Without it, both wing maps
+    still had half a peak at both wing tips after 450 steps.
 
     The tag branch also gets two maps with the position x and y, from -1 to 1. The same aircraft
     twice must get two tags, and a convolution alone hardly knows where it is.
@@ -103,7 +103,8 @@ class HeatmapNetwork(nn.Module):
         images (B, 3, H, W) in 0…1, H and W multiples of 32
         -> [(B, 2·K, H/4, W/4) heatmaps and tags, (B, K, H/2, W/2) heatmaps]
 
-    Source: the two resolutions are HigherHRNet's; the positions are from Liu et al. 2018, CoordConv.
+    Sources: Cheng et al. 2020, HigherHRNet, for the two resolutions; Liu et al. 2018, CoordConv,
+    for the positions.
     """
 
     def __init__(self, num_keypoints: int, size: str = "n", width: int = 32, fine_width: int = 16):

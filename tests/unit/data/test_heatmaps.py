@@ -50,7 +50,7 @@ def samples(planes, augmentation=None, epochs=1):
 
 
 def colours_at_peaks(sample, resolution):
-    """For each keypoint, the number of the colour where its map has its peak; -1 where it has none."""
+    """For each map, the number of the colour at its peak; -1 where it has none."""
     found = []
     for heatmap in sample.heatmaps[resolution]:
         y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)

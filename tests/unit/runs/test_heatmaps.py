@@ -143,7 +143,7 @@ class Truth(nn.Module):
 
 
 def apart(planes):
-    """The records whose keypoints of one kind are far from each other: no tag paints over another."""
+    """The records where no tag paints over another: keypoints of one kind are far apart."""
     kept = []
     for record in planes.records:
         points = record.keypoints[..., :2]
