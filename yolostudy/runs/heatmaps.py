@@ -13,7 +13,7 @@ and backbone and neck start from a detector's and learn along.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +247,33 @@ def train(
     )
     trainer.train()
     return Trained(trainer, averaging.average.model)
+
+
+# Files
+# --------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, model: HeatmapNetwork, keypoint_names: Sequence[str], recipe: Recipe, half: bool = False) -> None:
+    """Write the weights with a card that says what `load` needs, and the recipe."""
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(recipe).items()}
+    settings["weights"] = Path(settings["weights"]).name  # no folder of this machine
+    card = {"kind": "heatmaps", "keypoint_names": list(keypoint_names), "recipe": settings}
+    hooks.save_weights(path, model, card, half)
+
+
+def load(path: str | Path) -> HeatmapNetwork:
+    """The network of a file that `save` wrote, in eval mode.
+
+    Errors: FileNotFoundError, or ValueError for a file of another kind.
+    """
+    weights, card = hooks.load_weights(path)
+    if card.get("kind") != "heatmaps":
+        raise ValueError(f"{path}: these are no weights of a heatmap network. Give a file that heatmaps.save wrote.")
+    model = HeatmapNetwork(len(card["keypoint_names"]), card["recipe"]["size"])
+    model.load_state_dict(
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    )
+    return model.eval()
 
 
 # Finding keypoints, and measuring
