@@ -94,12 +94,11 @@ def _(course):
     return row.max() > 1, f"people in columns 10 and 13, highest value {row.max():.2f}: {_few(row[8:16])}"
 
 
-@merged.find("counting the cells that are higher than both neighbours")
+@merged.find("counting the peaks of the row")
 def _(course):
     row = row_of_two(course)
-    peaks = [x for x in range(1, len(row) - 1) if row[x] > max(row[x - 1], row[x + 1])]
-    saddle = "" if len(peaks) > 1 else f", {row[11]:.2f} and {row[12]:.2f} in columns 11 and 12, where nobody is"
-    return f"{len(peaks)} found{saddle}"
+    peaks = [x for x in range(1, len(row) - 1) if row[x - 1] < row[x] >= row[x + 1]]
+    return f"{len(peaks)} found, in column {' and '.join(map(str, peaks))}: {_few(row[peaks])}"
 
 
 floor = Room(66, "push never falls below a floor", mistake=(EMBEDDING, "push keeps the diagonal"))
