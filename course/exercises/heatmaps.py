@@ -1133,7 +1133,7 @@ def _(course):
     chosen = (True, True), (False, False)
     parts = course.heatmaps.MultiLoss(2, *chosen)(*resolutions(*chosen))
     parts = parts._make(part.detach() for part in parts)
-    return {"parts": parts, "number format": str(parts.pull.dtype), "kind": type(parts).__name__}
+    return {"parts": parts, "kind": type(parts).__name__}
 
 
 @multi.probe("channels that do not fit are still refused")
