@@ -161,8 +161,8 @@ generator.misconception(
     ],
     because="The original does this, and always uses σ = 2, where it is right. With σ = 0.625, which is size / 64 of "
     "a map of 40 cells, the middle falls between two cells: the peak is 0.9608 high. With σ = 1.5 there is no middle "
-    "cell at all: four cells share the peak, a cell up and left of the keypoint. Take a whole radius, and distances "
-    "from the middle cell.",
+    "cell at all: four cells share the peak, and in an even row and column the first of them is a cell up and left of "
+    "the keypoint. Take a whole radius, and distances from the middle cell.",
     museum=64,
 )
 generator.misconception(
@@ -1133,7 +1133,7 @@ def _(course):
     chosen = (True, True), (False, False)
     parts = course.heatmaps.MultiLoss(2, *chosen)(*resolutions(*chosen))
     parts = parts._make(part.detach() for part in parts)
-    return {"parts": parts, "number format": str(parts.pull.dtype), "kind": type(parts).__name__}
+    return {"parts": parts, "kind": type(parts).__name__}
 
 
 @multi.probe("channels that do not fit are still refused")
@@ -1251,8 +1251,8 @@ multi.misconception(
 multi.misconception(
     "pull and push have no factor",
     swap=[(TOGETHER, "pull = pull + together.mean()"), (APART, "push = push + apart.mean()")],
-    because="The mean squared error of a heatmap is about 0.002, because nearly all cells are right. Pull and push "
-    "are means over people and a hundred times as large: the network learns tags, and no peaks. Hence 0.001.",
+    because="The mean squared error of a heatmap is about a thousandth, because nearly all cells are right. Pull and "
+    "push are means over people and hundreds of times as large: the network learns tags, and no peaks. Hence 0.001.",
 )
 multi.misconception(
     "push has the factor of pull",
@@ -1353,8 +1353,8 @@ def _(course):
 
 @grouping.probe("faint peaks")
 def _(course):
-    maps = planted(1, (0, 3, 2, 0.9, 0.1), (0, 9, 2, 0.3, 3.0), (0, 3, 9, 0.05, 6.0))
-    return {f"threshold {t:g}": course.heatmaps.group_keypoints(*maps, threshold=t) for t in (0.1, 0.3, 0.01, 0.95)}
+    maps = planted(1, (0, 3, 2, 0.9, 0.1), (0, 9, 2, 0.25, 3.0), (0, 3, 9, 0.05, 6.0))
+    return {f"threshold {t:g}": course.heatmaps.group_keypoints(*maps, threshold=t) for t in (0.1, 0.25, 0.01, 0.95)}
 
 
 @grouping.probe("the nearer one is not always the right one")
@@ -1364,11 +1364,21 @@ def _(course):
     return course.heatmaps.group_keypoints(*planted(2, *peaks))
 
 
-@grouping.probe("two candidates for one person")
+@grouping.probe("more candidates than people")
 def _(course):
-    """Both are within half a unit, so the score decides; the fainter one is nearer."""
+    """Within half a unit the score decides; the fainter one is nearer."""
     peaks = [(0, 3, 2, 0.9, 0.0), (1, 4, 5, 0.9, 0.4), (1, 11, 6, 0.5, 0.1)]
-    return course.heatmaps.group_keypoints(*planted(2, *peaks))
+    three = [
+        (0, 3, 2, 0.9, 0.75),
+        (0, 12, 9, 0.8, 1.25),
+        (1, 4, 5, 0.9, 0.85),
+        (1, 11, 6, 0.7, 0.6),
+        (1, 1, 9, 0.5, 1.35),
+    ]
+    return {
+        "two for one": course.heatmaps.group_keypoints(*planted(2, *peaks)),
+        "three for two": course.heatmaps.group_keypoints(*planted(2, *three)),
+    }
 
 
 @grouping.probe("tags at a distance of 0.99 and of 1")
@@ -1403,9 +1413,9 @@ def _(course):
     peaks = [
         (0, 3, 2, 0.9, 0.0),
         (0, 12, 9, 0.8, 3.0),
-        (1, 4, 5, 0.9, 6.0),
+        (1, 4, 5, 0.9, -4.0),
         (1, 11, 6, 0.8, 3.25),
-        (1, 1, 10, 0.7, 9.0),
+        (1, 1, 10, 0.7, -8.0),
     ]
     return {f"{n}": course.heatmaps.group_keypoints(*planted(2, *peaks), max_people=n) for n in (1, 2, 3, 4)}
 
