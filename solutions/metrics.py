@@ -148,6 +148,11 @@ class Evaluation:
     ap: NDArray  # (C, T)
     iou_thresholds: NDArray  # (T,)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures for a log, by name."""
+        return {"map50": self.map50, "map50_95": self.map50_95}
+
     def __str__(self) -> str:
         lines = [f"{'class':<20}{'truths':>8}{'AP50':>8}{'AP50-95':>9}{'precision':>11}{'recall':>8}{'at score':>10}"]
         for own in self.per_class:

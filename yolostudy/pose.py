@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from .assigner import Assignment
 from .blocks import ConvModule
-from .boxes import flatten_maps, make_anchors
-from .losses import DetectionLoss
+from .boxes import decode, flatten_maps, make_anchors, non_maximum_suppression
+from .losses import DetectionLoss, pad_targets
 from .network import YOLO, Head
 
 COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)  # thousandths
@@ -122,11 +122,13 @@ def keypoint_similarity(predicted: Tensor, truth: Tensor, area: Tensor, sigmas: 
     Args:
         predicted: (..., K, 2 or more) x, y.
         truth: (..., K, 3) x, y, visibility; occluded keypoints (1) count as visible ones (2) do.
-        area: (...) of the object, in the square of the keypoints' unit.
+        area: (...) of the object, in the square of the keypoints' unit. An area of 0 gives no NaN.
         sigmas: (K,) how precisely people place each keypoint, as a share of the object's size.
 
     Returns:
         (...) within 0…1; 0 where no keypoint is visible.
+
+    Leading dimensions broadcast: (P, 1, K, 2) against (1, G, K, 3) gives every pair, (P, G).
     """
     raise NotImplementedError("exercise pose.keypoint_similarity: course/10_pose.ipynb")
 
@@ -151,7 +153,7 @@ class KeypointLoss:
         Args:
             predicted: (P, K, d), x and y in units of the stride; the third number is a logit.
             truth: (P, K, 3) x, y in units of the stride, visibility 0, 1 or 2.
-            area: (P,) of the target boxes, in the square of the stride.
+            area: (P,) of the target boxes, in the square of the stride. 0 gives no NaN.
 
         Returns:
             Two scalars. The second is 0 where d is 2. P is at least 1.
@@ -178,12 +180,16 @@ class PoseLoss(DetectionLoss):
         sigmas: (K,) of the loss; COCO's where the shape is (17, 3), else 1 / K, as Ultralytics does.
         pose_gain, visibility_gain: weights of the two new parts. gains: those of `DetectionLoss`.
 
+    Attributes:
+        assigned: the `Assignment` that the detection loss made in the last forward.
+
     Shape:
         three raw maps, targets (N, 6 + 3·K): image index, class, x1 y1 x2 y2, then x y visibility
         of each keypoint, all in pixels -> `PoseParts`
 
-    The keypoint parts are averages over the foreground's keypoints; unlike the box losses they are
-    not weighed by the target scores, and no gradient of theirs reaches boxes or scores.
+    The keypoint parts are averages over the foreground's keypoints, and 0 without foreground. Unlike
+    the box losses they are not weighed by the target scores, and no gradient of theirs reaches
+    boxes or scores. The detection loss returns its parts with their gains.
     """
 
     def __init__(
@@ -196,9 +202,7 @@ class PoseLoss(DetectionLoss):
     ):
         super().__init__(model, **gains)
         count = model.keypoint_shape[0]
-        if sigmas is None:
-            is_coco = model.keypoint_shape == (17, 3)
-            sigmas = [s / 1000 for s in COCO_SIGMAS] if is_coco else [1 / count] * count
+        raise NotImplementedError("exercise pose.PoseLoss: course/10_pose.ipynb")
         if len(sigmas) != count or min(sigmas) <= 0:
             raise ValueError(f"sigmas takes {count} positive numbers, one for each keypoint; these are {list(sigmas)}")
         self.split, self.keypoint_loss = model.split, KeypointLoss(sigmas)
@@ -216,6 +220,37 @@ class PoseLoss(DetectionLoss):
         detector_maps, raw = self.split(maps)
         found = super().forward(detector_maps, targets[:, :6])
         raise NotImplementedError("exercise pose.PoseLoss: course/10_pose.ipynb")
-        parts = {"box": found.box, "pose": pose * self.pose_gain, "visibility": visibility * self.visibility_gain}
-        parts |= {"cls": found.cls, "dfl": found.dfl}
-        return PoseParts(sum(parts.values()), **parts)
+
+
+@torch.no_grad()
+def predict_poses(
+    maps: Sequence[Tensor],
+    model: PoseYOLO,
+    score_threshold: float = 0.25,
+    iou_threshold: float = 0.7,
+    max_detections: int = 300,
+) -> list[Tensor]:
+    """Detections of each image with their keypoints: the boxes that `boxes.predict` keeps.
+
+    Boxes alone decide what is kept. A keypoint may lie outside its box, and outside the image.
+
+    Args:
+        maps: the raw maps of `model`, whose channels it tells apart.
+        score_threshold, iou_threshold, max_detections: as those of `boxes.predict`.
+
+    Returns:
+        Per image (n, 6 + K·d) on the CPU: x1 y1 x2 y2 in pixels, score, class, then each keypoint,
+        x y in pixels and, where d is 3, its visibility in 0…1; best score first.
+    """
+    detector_maps, raw = model.split(maps)
+    anchors, strides = make_anchors([m.shape[2:] for m in maps], model.strides, raw.device)
+    keypoints = decode_keypoints(raw, anchors, strides).flatten(2)  # (B, A, K·d)
+    detections = []
+    for boxes, scores, points in zip(*decode(detector_maps, model.reg_max, model.strides), keypoints, strict=True):
+        best, label = scores.max(dim=-1)
+        anchor = (best > score_threshold).nonzero(as_tuple=True)[0]
+        found, score, label = boxes[anchor].cpu(), best[anchor].cpu(), label[anchor].cpu()
+        kept = non_maximum_suppression(found, score, label, iou_threshold, max_detections)
+        box = torch.cat((found[kept], score[kept, None], label[kept, None].float()), dim=1)
+        detections.append(torch.cat((box, points[anchor].cpu()[kept]), dim=1))
+    return detections

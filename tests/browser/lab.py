@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import warm
+
 SETTINGS = Path(__file__).parents[2] / "course" / "lab"  # those of `make lab`
 CHROMIUM_FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -67,6 +69,8 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
     ]
     for name in homes:
         (private / name.lower()).mkdir(parents=True)
+    if warm.FORKS:
+        warm.kernel(private / "jupyter_path")
     settings = private / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -90,7 +94,7 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
     ]
     with open(private / "server.log", "w") as log:
         inherited = os.environ if environment is None else environment
-        own = {name: str(private / name.lower()) for name in homes}
+        own = {name: str(private / name.lower()) for name in [*homes, "JUPYTER_PATH"]}
         server = subprocess.Popen(command, env={**inherited, **own}, stdout=log, stderr=log, cwd=folder)
     try:
         yield Lab(_address(server, private, seconds), token, folder)

@@ -61,6 +61,28 @@ ROWS = {
     48: ("tiled 4 × 4 229", "16 times the anchors, 16 times the loss", "tiled 4 × 4 0.7"),
     49: ("response loss 0.000", "softmax 0.731, 0.269", "response loss 4.7"),
     50: ("A1 0.98 -> 0.02", "A1  background  its logit is pushed down", "A1 0.98 -> 0.95"),
+    51: ("at x = 50 and 50", "twice: off by 0 pixels; once: the left wing tip is on the right", "at x = 20 and 80"),
+    52: (
+        "left wing tip is on the right",
+        "west red, east green; a real one: west green",
+        "left wing tip is on the left",
+    ),
+    53: (
+        "right, left, right, left",
+        "four turns together: off by 0 pixels; one alone: right",
+        "left, left, left, left",
+    ),
+    54: ("says -0.5, the pixel is at 0.5", "outside the picture; twice: off by 0", "says 0.5, the pixel is at 0.5"),
+    55: ("loss 0.000", "three are labelled, 1 of them learn", "loss 0.950"),
+    56: ("a hit at 9 of 10", "  6 pixels off   OKS 0.92", "a hit at 0 of 10"),
+    57: ("points 3.00 strides off", "3 strides off   gradient 2e-08", "points 0.00 strides off"),
+    58: ("off by 4, 8 and 16 pixels", "0 is decoded as 4, 8, 16", "off by 0, 0 and 0 pixels"),
+    59: ("without its gain is 1.000", "true x              16.0 … 120.0", "without its gain is 0.4"),
+    60: ("three hidden 0.071", "2 visible   loss 0.142", "three hidden 0.283"),
+    61: ("loss 0.000", "a gradient reaches x, y", "loss 0.693"),
+    62: ("loss nan", "infinity born in rdiv", "loss 0.000"),
+    63: ("20 of 30 anchors", "image 1 gets rows [0, 1]; its own are [0, 2]", "0 of 30 anchors"),
+    68: ("the teacher is changed, the file 2.00", "6,173,952 trained", "as it was, the file 1.00"),
 }
 
 
@@ -131,7 +153,7 @@ def test_rooms_are_printed_and_judged(capsys, monkeypatch):
     assert main(["museum", "1"]) == 1, "a room without its symptom is reported"
 
 
-@pytest.mark.parametrize(("row", "words"), [(44, "comes with stage 10"), (51, "from 1 to 50")])
+@pytest.mark.parametrize(("row", "words"), [(44, "comes with stage 10"), (69, "from 1 to 68")])
 def test_what_is_no_room_is_said(row, words):
     with pytest.raises(ValueError, match=words):
         museum.visit(row)

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests import warm
 from yolostudy.study.grading import nbval_plugin
 
 COURSE = Path(__file__).parents[2] / "course"
@@ -26,9 +27,10 @@ def test_the_course_has_its_first_notebook():
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_notebook_runs(notebook, tmp_path):
-    environment = os.environ | {"YOLOSTUDY_USE": "reference", "YOLOSTUDY_HOME": str(tmp_path)}
-    environment.pop("MPLBACKEND", None)  # the kernel's own shows figures inline
     command = nbval_plugin.command(notebook, cell_timeout=900, quick=not os.environ.get("YOLOSTUDY_FULL_NOTEBOOKS"))
+    command, environment = warm.notebook(command, tmp_path / "jupyter")
+    environment |= {"YOLOSTUDY_USE": "reference", "YOLOSTUDY_HOME": str(tmp_path / "home")}
+    environment.pop("MPLBACKEND", None)  # the kernel's own shows figures inline
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700, env=environment)
     assert done.returncode == 0, done.stdout[-6000:]
     code_cells = sum(cell.cell_type == "code" for cell in nbformat.read(notebook, as_version=4).cells)

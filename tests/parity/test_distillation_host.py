@@ -6,7 +6,6 @@ import inspect
 import pickle
 import shutil
 import subprocess
-import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from test_detector import build_targets, lively
 
+from tests import warm
 from yolostudy.bridge import checkpoints, scenes
 from yolostudy.bridge import ultralytics as oracle
 from yolostudy.bridge.distillation import Lesson, TaughtCriterion, open_teacher, teach
@@ -258,7 +258,7 @@ def test_it_loads_where_neither_course_nor_teacher_are(taught):
         "print(*items, bool(loss.isfinite().all()))"
     )
     try:
-        words = [sys.executable, "-c", code, str(taught.folder / "best.pt")]
+        words = warm.words("-c", code, str(taught.folder / "best.pt"))
         done = subprocess.run(words, capture_output=True, text=True, cwd=taught.folder)
     finally:
         (taught.folder / "hidden").rename(taught.lesson.source)
@@ -321,8 +321,8 @@ def test_wrong_lessons_get_a_sentence():
         teach(SimpleNamespace(), Teacher(a_detector(), KNOWN), None, None)
     with pytest.raises(DistillationError, match=r"several graphics cards .* give a file"):
         teach(SimpleNamespace(ddp=True), Teacher(a_detector(), KNOWN))
-    from ultralytics.nn.tasks import PoseModel
+    from ultralytics.nn.tasks import SegmentationModel
 
-    student = PoseModel("yolov8n-pose.yaml", verbose=False)
-    with pytest.raises(DistillationError, match="a PoseModel with a head of type Pose cannot be taught"):
+    student = SegmentationModel("yolov8n-seg.yaml", verbose=False)
+    with pytest.raises(DistillationError, match="a SegmentationModel with a head of type Segment cannot be taught"):
         a_lesson(Teacher(a_detector(), KNOWN)).attach(student)

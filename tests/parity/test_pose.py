@@ -6,37 +6,19 @@ import torch
 from tests.parity.test_detector import build_targets, lively, random_maps
 from yolostudy.boxes import flatten_maps, make_anchors
 from yolostudy.bridge import ultralytics as oracle
+from yolostudy.bridge.networks import to_predictions
 from yolostudy.pose import PoseLoss, PoseYOLO, decode_keypoints
 from yolostudy.weights import transfer
 
 SHAPES = [(4, 3), (4, 2), (1, 3), (17, 3)]
 
 
-def build(size: str = "n", num_classes: int = 20, shape: tuple[int, int] = (4, 3), seed: int = 1) -> torch.nn.Module:
-    """A fresh `PoseModel` of Ultralytics."""
-    oracle.load()
-    from ultralytics.cfg import get_cfg
-    from ultralytics.nn.tasks import PoseModel
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = PoseModel(f"yolov8{size}-pose.yaml", nc=num_classes, data_kpt_shape=shape, verbose=False)
-    model.args = get_cfg()
-    return model
-
-
 def pair(size: str, num_classes: int = 20, shape: tuple[int, int] = (4, 3)) -> tuple[PoseYOLO, torch.nn.Module]:
-    theirs = lively(build(size, num_classes, shape), seed=2).eval()
+    theirs = lively(oracle.build(size, num_classes, 1, shape), seed=2).eval()
     ours = PoseYOLO(num_classes, size, keypoint_shape=shape).eval()
     report = transfer(oracle.state_dict_for(theirs), ours)
     assert (report.missing, report.unexpected, report.wrong_shape) == ([], [], [])
     return ours, theirs
-
-
-def raw_of(theirs: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Their boxes and scores (B, A, 4·R + C), and raw keypoints (B, A, K·d)."""
-    _, said = theirs(images)
-    return torch.cat((said["boxes"], said["scores"]), dim=1).transpose(1, 2), said["kpts"].transpose(1, 2)
 
 
 @pytest.mark.parametrize("size", ["n", "s"])
@@ -45,11 +27,10 @@ def raw_of(theirs: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor,
 def test_raw_outputs(size, height, width):
     ours, theirs = pair(size)
     images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(3))
-    detector_maps, raw = ours.split(ours(images))
-    boxes, keypoints = raw_of(theirs, images)
-    assert float(keypoints.std()) > 0.05
-    assert float((flatten_maps(detector_maps) - boxes).abs().max()) <= 1e-5
-    assert float((raw.flatten(2) - keypoints).abs().max()) <= 1e-5
+    found, expected = ours(images), oracle.raw_maps(theirs, images)
+    assert float(flatten_maps(expected)[..., -12:].std()) > 0.05  # the keypoints; constant ones would prove nothing
+    for level, wanted in zip(found, expected, strict=True):
+        assert float((level - wanted).abs().max()) <= 1e-5
 
 
 @pytest.mark.parametrize("size", "nsmlx")
@@ -57,8 +38,8 @@ def test_raw_outputs(size, height, width):
 def test_every_size_takes_every_weight(size):
     ours, theirs = pair(size, 1, (17, 3))
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))
-    raw = ours.split(ours(images))[1]
-    torch.testing.assert_close(raw.flatten(2), raw_of(theirs, images)[1], rtol=0, atol=1e-5)
+    for level, wanted in zip(ours(images), oracle.raw_maps(theirs, images), strict=True):
+        torch.testing.assert_close(level, wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -91,14 +72,9 @@ def with_keypoints(targets: torch.Tensor, kind: str, count: int, generator: torc
     return torch.cat((targets, torch.cat((points, visible), dim=-1).flatten(1)), dim=1)
 
 
-def their_loss(theirs, maps, raw, targets, height, width):
-    batch = oracle.to_batch(targets[:, :6], (height, width))
-    keypoints = targets[:, 6:].unflatten(-1, (-1, 3)).clone()
-    keypoints[..., :2] /= torch.tensor([width, height])
-    batch["keypoints"] = keypoints
-    flat = flatten_maps(maps).transpose(1, 2)
-    said = {"boxes": flat[:, :64], "scores": flat[:, 64:], "feats": maps, "kpts": raw.flatten(2).transpose(1, 2)}
-    return theirs.init_criterion()(said, batch)
+def their_loss(theirs, maps, targets, height, width):
+    batch = oracle.to_batch(targets, (height, width))
+    return theirs.init_criterion()(to_predictions(maps, 16, theirs.model[-1].nc), batch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,7 +82,7 @@ def their_loss(theirs, maps, raw, targets, height, width):
 def test_losses_and_gradients(kind, shape):
     """Five batches each: 100 in all."""
     height, width, classes, size = 192, 256, 3, 2
-    ours, theirs = PoseYOLO(classes, "n", keypoint_shape=shape), build("n", classes, shape)
+    ours, theirs = PoseYOLO(classes, "n", keypoint_shape=shape), oracle.build("n", classes, 1, shape)
     loss = PoseLoss(ours)
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
@@ -122,8 +98,7 @@ def test_losses_and_gradients(kind, shape):
         mine = [leaf.grad.clone() for leaf in leaves]
         for leaf in leaves:
             leaf.grad = None
-        detector_maps, raw = ours.split(leaves)
-        total, items = their_loss(theirs, detector_maps, raw, targets, height, width)
+        total, items = their_loss(theirs, leaves, targets, height, width)
         (total.sum() / size).backward()
         wanted = [items[name] for name in ("box_loss", "pose_loss", "kobj_loss", "cls_loss", "dfl_loss")]
         for found, expected in zip(parts[1:], wanted, strict=True):

@@ -8,12 +8,12 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests import warm
 from yolostudy.study import edition_in_use
 from yolostudy.study.judge import Judge
 
@@ -55,8 +55,9 @@ def copy(tmp_path_factory) -> Path:
 def run(copy: Path, program: str, *arguments: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "YOLOSTUDY_USE"}
     environment |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=800)
+    done = subprocess.run(
+        warm.words("-c", program, *arguments), cwd=copy, env=environment, capture_output=True, text=True, timeout=800
+    )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 

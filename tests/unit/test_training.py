@@ -4,7 +4,6 @@ import copy
 import math
 import os
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import tiny
+from tests import tiny, warm
 from yolostudy import data
 from yolostudy.boxes import predict
 from yolostudy.data.loader import make_loader
@@ -202,10 +201,9 @@ if rank == 0:
 """
 
 
-def test_two_processes_give_the_gradients_of_one_with_the_doubled_batch(tmp_path):
-    script = tmp_path / "rank.py"
-    script.write_text(RANK_SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+def test_two_processes_give_the_gradients_of_one_with_the_doubled_batch():
+    command = warm.words("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command += ["--no-python", *warm.words("-c", RANK_SCRIPT)]
     environment = os.environ | {
         "YOLOSTUDY_USE": "reference",
         "OMP_NUM_THREADS": "1",

@@ -24,6 +24,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ..data.keypoints import mirror
 from ..weights import CONSTANTS, export_key
 
 
@@ -41,7 +42,10 @@ class Source(NamedTuple):
 
 # `utils/downloads.py`, attempt_download_asset
 RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
-PUBLIC = {name: Source(f"{RELEASE}/{name}.pt", None, "") for name in (f"yolov8{size}" for size in "nsmlx")}
+PUBLIC = {
+    name: Source(f"{RELEASE}/{name}.pt", None, "")
+    for name in (f"yolov8{size}{task}" for task in ("", "-pose") for size in "nsmlx")
+}
 KINDS = {"DetectionModel": "detect", "PoseModel": "pose", "SegmentationModel": "segment", "OBBModel": "obb"}
 KINDS |= {"ClassificationModel": "classify"}
 
@@ -92,8 +96,10 @@ def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Returns:
         The tensors under the file's own names, on the CPU, floats as float32; and a card of plain
         values. An Ultralytics checkpoint gives `classes` (names), `kind` (detect, pose …),
-        `num_classes`, `args` (of its training) and `preset` with `size` and `image_size`. A
-        `.safetensors` gives its own card, other files an empty one.
+        `num_classes`, `args` (of its training) and `preset` with `size` and `image_size`. One for
+        pose gives `keypoint_shape` [K, d] too, and where its keypoints have names,
+        `keypoint_names` and `flip_index`; the index is not in the file, it follows from left and
+        right in the names. A `.safetensors` gives its own card, other files an empty one.
 
     Errors: FileNotFoundError and ValueError, each with a sentence that names what was refused.
     """
@@ -208,11 +214,31 @@ def _card(network: Inert, content: dict) -> dict[str, Any]:
     card = {"kind": KINDS.get(type(network).__name__, type(network).__name__), "classes": classes, "args": settings}
     card["num_classes"] = len(classes) or outline.get("nc")
     card["preset"] = {"size": str(outline.get("scale") or ""), "image_size": settings.get("imgsz") or 640}
+    if shape := state.get("kpt_shape") or outline.get("kpt_shape"):
+        card["keypoint_shape"] = [int(number) for number in shape]
+        if keypoint_names := names_of_keypoints(state.get("kpt_names")):
+            card |= {"keypoint_names": [*keypoint_names], "flip_index": [*mirror(keypoint_names)]}
     return card
 
 
+def names_of_keypoints(table: object) -> tuple[str, ...]:
+    """The names of the keypoints in Ultralytics' table, class number -> list of names.
+
+    Empty where it has none of its own: its trainer then writes "0", "1" and so on for each class;
+    and empty where the classes do not agree, because then a keypoint has no one name.
+    """
+    lists = {tuple(map(str, names)) for names in table.values()} if isinstance(table, dict) else set()
+    names = lists.pop() if len(lists) == 1 else ()
+    return () if names == tuple(map(str, range(len(names)))) else names
+
+
 def make(
-    weights: dict[str, Tensor], class_names: Sequence[str], size: str = "n", image_size: int = 640
+    weights: dict[str, Tensor],
+    class_names: Sequence[str],
+    size: str = "n",
+    image_size: int = 640,
+    keypoint_shape: Sequence[int] | None = None,
+    keypoint_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """A checkpoint for `torch.save` that the installed Ultralytics opens with `YOLO(path)`.
 
@@ -221,6 +247,8 @@ def make(
         class_names: one for each class.
         size: n, s, m, l or x.
         image_size: in pixels; Ultralytics predicts at this size unless told otherwise.
+        keypoint_shape: (K, d) of a pose network; None for a detector.
+        keypoint_names: K names, or none.
 
     Errors: ValueError where the weights are not those of such a network; ImportError where
     Ultralytics is missing.
@@ -228,7 +256,13 @@ def make(
     from .framework import VERSION
     from .networks import build
 
-    network = build(size, len(class_names)).eval()
+    if keypoint_names and (not keypoint_shape or len(keypoint_names) != keypoint_shape[0]):
+        raise ValueError(
+            f"{len(keypoint_names)} keypoint names are given, and the keypoint shape is "
+            f"{keypoint_shape and tuple(keypoint_shape)}. Give as many names as there are keypoints, or none."
+        )
+    kind = "detector" if keypoint_shape is None else "pose network"
+    network = build(size, len(class_names), keypoint_shape=keypoint_shape).eval()
     try:
         left = network.load_state_dict({export_key(name): tensor for name, tensor in weights.items()}, strict=False)
     except RuntimeError as error:
@@ -237,11 +271,13 @@ def make(
         ) from error
     if wrong := [*(set(left.missing_keys) - set(CONSTANTS)), *left.unexpected_keys]:
         raise ValueError(
-            f"the weights are not those of a YOLOv8{size} detector: {len(wrong)} names differ, such as "
+            f"the weights are not those of a YOLOv8{size} {kind}: {len(wrong)} names differ, such as "
             f"{sorted(wrong)[0]}. A backbone alone cannot be exported."
         )
-    settings = {"task": "detect", "imgsz": image_size}
+    settings = {"task": "detect" if keypoint_shape is None else "pose", "imgsz": image_size}
     network.names, network.args = dict(enumerate(class_names)), settings
+    if keypoint_names:  # as their trainer keeps them: for every class
+        network.kpt_names = {number: [*keypoint_names] for number in range(len(class_names))}
     return {
         "epoch": -1,
         "model": network,

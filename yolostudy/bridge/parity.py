@@ -89,28 +89,39 @@ def to_batch(targets: Tensor, image_size: tuple[int, int]) -> dict[str, Tensor]:
     mixes up unsorted rows without an error.
 
     Args:
-        targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels.
+        targets: (N, 6) image index, class, x1 y1 x2 y2 in pixels; for pose (N, 6 + 3·K) with x, y,
+            visibility of each keypoint.
         image_size: (H, W) in pixels.
 
     Returns:
-        batch_idx (N,), cls (N, 1), bboxes (N, 4) as centre x, centre y, width, height in 0…1.
+        batch_idx (N,), cls (N, 1), bboxes (N, 4) as centre x, centre y, width, height in 0…1; for
+        pose keypoints (N, K, 3), x and y in 0…1.
     """
     targets = targets[targets[:, 0].argsort(stable=True)].float()
-    x1, y1, x2, y2 = targets[:, 2:].unbind(1)
+    x1, y1, x2, y2 = targets[:, 2:6].unbind(1)
     centre_size = torch.stack(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1), 1)  # (N, 4)
-    return {"batch_idx": targets[:, 0], "cls": targets[:, 1:2], "bboxes": centre_size / _scale(image_size, targets)}
+    scale = _scale(image_size, targets)
+    batch = {"batch_idx": targets[:, 0], "cls": targets[:, 1:2], "bboxes": centre_size / scale}
+    if targets.shape[1] > 6:
+        points = targets[:, 6:].unflatten(1, (-1, 3))
+        batch["keypoints"] = torch.cat((points[..., :2] / scale[:2], points[..., 2:]), -1)
+    return batch
 
 
 def pixel_targets(batch: dict[str, Tensor], image_size: tuple[int, int]) -> Tensor:
     """A batch dict as (N, 6) pixel targets, equal to what Ultralytics' loss uses to the last bit.
 
     Give the result to our loss and the batch to theirs: then no difference comes from rounding in
-    the boxes.
+    the boxes. Where the batch has keypoints, (N, 6 + 3·K).
     """
     from ultralytics.utils.ops import xywh2xyxy
 
-    boxes = xywh2xyxy(batch["bboxes"] * _scale(image_size, batch["bboxes"]))  # (N, 4)
-    return torch.cat((batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), boxes), 1)
+    scale = _scale(image_size, batch["bboxes"])
+    parts = [batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), xywh2xyxy(batch["bboxes"] * scale)]
+    if "keypoints" in batch:
+        points = batch["keypoints"]
+        parts.append(torch.cat((points[..., :2] * scale[:2], points[..., 2:]), -1).flatten(1))
+    return torch.cat(parts, 1)
 
 
 def _scale(image_size: tuple[int, int], like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ The rules are the same for all formats:
 - A box must have a width and a height. Two equal objects in one image are a mistake.
 - A visible keypoint lies in the image. A keypoint with visibility 0 has no place, and its
   coordinates become 0.
+- A visible keypoint that is far outside its box is warned of, and kept: `POINT_REACH` says how far.
 - An image is opened for its size only. If its file does not end as its format does, it is decoded,
   so that an interrupted download is found without decoding the intact ones. `decode` decodes all of
   them. Neither finds every damage within a JPEG: libjpeg paints over much of it.
@@ -27,6 +28,10 @@ from .records import DetectionSet, Problem, Problems
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 BORDER = 1.0  # pixels that a box may reach over the border
+# A keypoint may lie this part of the box's longer side outside the box, and at least POINT_PIXELS:
+# boxes are rounded, and those of cut objects end where the image does. In `planes` it is at most 2.4 %.
+POINT_REACH = 0.1
+POINT_PIXELS = 2.0
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 ORIENTATION = 274  # the EXIF tag
 TURNED = (5, 6, 7, 8)  # values of that tag with which decoders swap width and height
@@ -114,6 +119,9 @@ def keep_good(
         else:
             first_seen[identity] = i
             good.append(i)
+            doubt = points is not None and _point_doubt(points[i], corner)
+            if doubt:
+                problems.warn(locate(i), *doubt)
     limit = np.array([*size, *size], dtype=np.float64)
     if points is not None:
         points = points[good]
@@ -168,6 +176,18 @@ def _point_complaint(points: np.ndarray, size: tuple[int, int]) -> tuple[str, st
     return None
 
 
+def _point_doubt(points: np.ndarray, corner: np.ndarray) -> tuple[str, str] | None:
+    """(what, remedy) for the keypoint of (K, 3) that lies farthest outside its box."""
+    reach = np.maximum(corner[:2] - points[:, :2], points[:, :2] - corner[2:]).max(axis=1)  # (K,) pixels
+    reach[points[:, 2] == 0] = 0
+    number = int(reach.argmax())
+    if reach[number] <= max(POINT_PIXELS, POINT_REACH * (corner[2:] - corner[:2]).max()):
+        return None
+    x, y, visible = points[number].tolist()
+    what = f"keypoint {number + 1} ({x:g} {y:g}, visibility {visible:g}) lies {reach[number]:.3g} px outside its box"
+    return what, "Check that the keypoints belong to this object, and that the box holds all of it."
+
+
 def decode(detection_set: DetectionSet) -> list[Problem]:
     """Decode every image of a set, and list those that cannot be decoded to the end.
 
@@ -188,21 +208,25 @@ def decode(detection_set: DetectionSet) -> list[Problem]:
 
 
 def report(detection_set: DetectionSet, *, most_problems: int = 20) -> str:
-    """The set in numbers: images, objects, sizes, objects per class, keypoints and problems.
+    """The set in numbers: images, objects, sizes, objects per class, keypoints, problems, warnings.
 
     Args:
-        most_problems: how many problems are listed; the others are counted.
+        most_problems: how many problems, and how many warnings, are listed; the others are counted.
     """
     records, names = detection_set.records, detection_set.class_names
     title = f"{detection_set.name}, {detection_set.split}: {len(records)} images, {detection_set.object_count} objects"
     lines = [f"{title}, {len(names)} classes", *_image_lines(detection_set), *_object_lines(detection_set)]
     lines += _keypoint_lines(detection_set)
-    problems = detection_set.problems
-    lines.append(f"  problems        {len(problems)}{', left out:' if problems else ''}")
-    lines += [f"    {problem}" for problem in problems[:most_problems]]
-    if len(problems) > most_problems:
-        lines.append(f"    … and {len(problems) - most_problems} more")
+    lines += _listed("problems", "left out", detection_set.problems, most_problems)
+    if detection_set.warnings:
+        lines += _listed("warnings", "kept", detection_set.warnings, most_problems)
     return "\n".join(lines)
+
+
+def _listed(title: str, fate: str, found: list[Problem], most: int) -> list[str]:
+    lines = [f"  {title:<15} {len(found)}{f', {fate}:' if found else ''}"]
+    lines += [f"    {problem}" for problem in found[:most]]
+    return lines + [f"    … and {len(found) - most} more"] * (len(found) > most)
 
 
 def _image_lines(detection_set: DetectionSet) -> list[str]:
@@ -235,16 +259,16 @@ def _object_lines(detection_set: DetectionSet) -> list[str]:
 
 
 def _keypoint_lines(detection_set: DetectionSet) -> list[str]:
-    names, flip_index = detection_set.keypoint_names, detection_set.flip_index
+    names, flip_index, records = detection_set.keypoint_names, detection_set.flip_index, detection_set.records
     if not names:
         return []
-    lines = [f"  keypoints       {', '.join(names)}; flip index {list(flip_index)}"]
-    if any("left" in name or "right" in name for name in names) and flip_index == tuple(range(len(names))):
-        lines.append(
-            "    the flip index exchanges nothing, although some keypoints are left or right: mirrored images get "
-            "wrong labels"
-        )
-    return lines
+    seen = np.concatenate([np.zeros(0), *(r.keypoints[..., 2].ravel() for r in records if r.keypoints is not None)])
+    absent, hidden, visible = (int((seen == value).sum()) for value in (0, 1, 2))
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return [
+        f"  keypoints       {shown}; flip index {list(flip_index[:20])}",
+        f"    {visible} visible, {hidden} hidden, {absent} absent",
+    ]
 
 
 def _quantiles(values: np.ndarray) -> str:

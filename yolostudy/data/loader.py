@@ -14,22 +14,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from .augment import Augmentation, Item
 from .check import progress
+from .epoch_batches import EpochBatches
 from .letterbox import Placement, Size, as_size, fit_inside, letterbox
 from .machine import available_cores, free_memory
-from .records import DataError, DetectionSet, Record, refuse
+from .records import DetectionSet, Record, refuse
 
 CACHE_FRACTION = 0.25  # of the free memory, which the cache may take
 MAX_WORKERS = 8  # more workers take memory bandwidth from the training process
@@ -50,7 +52,8 @@ class Batch:
 
     Attributes:
         images: (B, 3, H, W) uint8, RGB, channels-last memory format.
-        targets: (N, 6) float32: image index, class, x1 y1 x2 y2 in pixels of `images`.
+        targets: (N, 6) float32: image index, class, x1 y1 x2 y2 in pixels of `images`. With pose
+            targets (N, 6 + 3·K): then x y visibility of each keypoint.
         records: the B records as they were read.
         placements: B placements. `placements[i].to_original(boxes)` takes predictions back to
             pixels of the stored image. They describe the letterbox, so they are right for batches
@@ -80,8 +83,12 @@ class Batch:
         return replace(self, images=function(self.images), targets=function(self.targets), keypoints=keypoints)
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Samples of one size -> Batch. After the transforms, pixels are copied only here."""
+def collate(samples: list[Sample], pose_targets: bool = False) -> Batch:
+    """Samples of one size -> Batch. After the transforms, pixels are copied only here.
+
+    Args:
+        pose_targets: append the keypoints to the rows of `targets`, as `pose.PoseLoss` wants them.
+    """
     items = [sample.item for sample in samples]
     images = np.empty((len(items), *items[0].image.shape), np.uint8)  # (B, H, W, 3)
     for row, item in zip(images, items, strict=True):
@@ -94,9 +101,10 @@ def collate(samples: list[Sample]) -> Batch:
     keypoints = (
         None if items[0].keypoints is None else torch.from_numpy(np.concatenate([item.keypoints for item in items]))
     )
+    targets = torch.from_numpy(targets)
     return Batch(
         torch.from_numpy(images).permute(0, 3, 1, 2),
-        torch.from_numpy(targets),
+        torch.cat((targets, keypoints.flatten(1)), dim=1) if pose_targets else targets,
         [sample.record for sample in samples],
         [sample.placement for sample in samples],
         keypoints,
@@ -221,53 +229,6 @@ class DetectionDataset(Dataset):
         return images
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys for one rank.
-
-    The order of epoch e depends on (seed, e) only.
-    """
-
-    def __init__(
-        self, count: int, batch_size: int, *, shuffle: bool, seed: int, drop_last: bool, rank: int, world_size: int
-    ) -> None:
-        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
-        self.rank, self.world_size = rank, world_size
-        self.epoch = self.skip = 0
-        whole, rest = divmod(count, batch_size * world_size)
-        self.length = whole + (rest > 0 and not drop_last)
-        if not drop_last and 0 < rest < world_size:
-            raise DataError(
-                f"The last batch has {rest} image(s) for {world_size} processes. Use drop_last=True, another batch "
-                "size, or fewer processes."
-            )
-        if self.length == 0:
-            raise DataError(
-                f"{count} images do not fill one batch of {batch_size} for {world_size} process(es). Use a smaller "
-                "batch size."
-            )
-
-    def __len__(self) -> int:
-        """Batches of a whole epoch, even if the next pass starts in the middle of one."""
-        return self.length
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        # A list, not a generator, so that epoch and skip are read now and not with the first batch.
-        return iter([self._batch(indices) for indices in self._global_batches()[self.skip :]])
-
-    def _global_batches(self) -> list[np.ndarray]:
-        order = (
-            np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-            if self.shuffle
-            else np.arange(self.count)
-        )
-        step = self.batch_size * self.world_size
-        return [order[start : start + step] for start in range(0, self.length * step, step)]
-
-    def _batch(self, indices: np.ndarray) -> list[tuple[int, int]]:
-        share = np.array_split(indices, self.world_size)[self.rank] if self.world_size > 1 else indices
-        return [(self.epoch, index) for index in share.tolist()]
-
-
 class Loader(DataLoader):
     """A torch DataLoader that knows its epoch.
 
@@ -309,6 +270,7 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool | None = None,
+    pose_targets: bool = False,
 ) -> Loader:
     """A loader of `Batch`es.
 
@@ -323,19 +285,17 @@ def make_loader(
         rank, world_size: which of how many processes this is. Each gets its part of every global
             batch.
         pin_memory: None means yes if there is a CUDA device.
+        pose_targets: let `targets` hold the keypoints too, as `pose.PoseLoss` wants them.
+
+    Raises:
+        DataError: pose targets of a set without keypoints.
     """
+    if pose_targets and not detection_set.keypoint_names:
+        refuse(detection_set.name, "this set has no keypoints", "Take one that has them, or leave out pose_targets.")
     dataset = DetectionDataset(detection_set, image_size, augmentation=augmentation, cache=cache, seed=seed)
-    return load(
-        dataset,
-        batch_size,
-        shuffle=shuffle,
-        seed=seed,
-        workers=workers,
-        drop_last=drop_last,
-        rank=rank,
-        world_size=world_size,
-        pin_memory=pin_memory,
-    )
+    batches = partial(collate, pose_targets=True) if pose_targets else collate
+    order = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "rank": rank, "world_size": world_size}
+    return load(dataset, batch_size, collate=batches, workers=workers, pin_memory=pin_memory, **order)
 
 
 def load(

@@ -78,6 +78,11 @@ class Problems:
     Args:
         on_bad: "fail" makes `close` raise the first problem. "skip" makes it return the list; the
             reader has then left out the bad objects and images.
+
+    Attributes:
+        found: the problems.
+        warnings: what looks like a mistake but may be right. It is kept in the set, and raises
+            nothing.
     """
 
     def __init__(self, on_bad: str = "fail"):
@@ -85,9 +90,13 @@ class Problems:
             raise DataError(f"on_bad is {on_bad!r}. It must be 'fail' or 'skip'.")
         self.on_bad = on_bad
         self.found: list[Problem] = []
+        self.warnings: list[Problem] = []
 
     def add(self, where: Path | str, what: str, remedy: str, *, line: int | None = None) -> None:
         self.found.append(Problem(place(where, line), what, remedy))
+
+    def warn(self, where: Path | str, what: str, remedy: str) -> None:
+        self.warnings.append(Problem(str(where), what, remedy))
 
     def close(self) -> list[Problem]:
         """The problems. With `on_bad="fail"`, raise the first one and count the others."""
@@ -110,6 +119,7 @@ class DetectionSet:
     flip_index: tuple[int, ...] = ()  # in a mirrored image, keypoint k takes the place of flip_index[k]
     problems: list[Problem] = field(default_factory=list)  # what `on_bad="skip"` left out
     split: str = "train"
+    warnings: list[Problem] = field(default_factory=list)  # kept, but perhaps not as it was meant
 
     def __len__(self) -> int:
         return len(self.records)
@@ -153,25 +163,6 @@ def canonical_split(name: str) -> str:
 def split_names(name: str) -> tuple[str, ...]:
     """The names that the file of a split may have, the most likely first."""
     return SPLIT_NAMES.get(canonical_split(name), (name,))
-
-
-def mirror(keypoint_names: Sequence[str]) -> tuple[int, ...]:
-    """The flip index of keypoints, found by exchanging `left` and `right` in their names."""
-    swap = {"left": "right", "right": "left"}
-    mirrored = [re.sub("left|right", lambda found: swap[found[0]], name) for name in keypoint_names]
-    return tuple(keypoint_names.index(name) if name in keypoint_names else k for k, name in enumerate(mirrored))
-
-
-def checked_flip(where: Path | str, flip: Sequence[int], keypoint_names: Sequence[str]) -> tuple[int, ...]:
-    """The flip index, refused unless flipping twice gives every keypoint its own place back."""
-    flip = tuple(flip)
-    if sorted(flip) != list(range(len(keypoint_names))) or any(flip[flip[k]] != k for k in flip):
-        remedy = (
-            "Write, for each keypoint, the number of the one whose place it takes in a mirrored image; flipping twice "
-            "must change nothing."
-        )
-        refuse(where, f"the flip index {list(flip)} does not pair {len(keypoint_names)} keypoints", remedy)
-    return flip
 
 
 def sort_splits(names: Iterable[str]) -> list[str]:

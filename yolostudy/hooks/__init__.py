@@ -1,6 +1,6 @@
 """What takes part in training besides the loop: hooks, each a small class.
 
-    schedules     learning rate, averaged weights, freezing, distillation gain
+    schedules     learning rate, averaged weights, freezing, distillation gain, σ of keypoints
     validation    average precision, early stop
     guards        stop at a non-finite loss
     reports       progress bar, results.csv, TensorBoard, live curves
@@ -14,7 +14,7 @@ from ..engine import Hook
 from .checkpoints import Checkpoint, SaveError, load_weights, replace_file, resume, save_weights
 from .guards import NaNGuard, NonFiniteLoss
 from .reports import LiveCurvesHook, Progress, Results, TensorBoard
-from .schedules import Averaging, Fading, Freezing, Plateau, Schedule
+from .schedules import Averaging, Fading, Freezing, Plateau, Schedule, SigmaSchedule
 from .validation import EarlyStop, Validation
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Results",
     "SaveError",
     "Schedule",
+    "SigmaSchedule",
     "TensorBoard",
     "Validation",
     "load_weights",

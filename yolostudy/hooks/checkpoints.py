@@ -19,7 +19,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from ..engine import Hook, Trainer
+from ..views.columns import FIGURES
 from .schedules import bare
+from .validation import fitness
 
 
 class SaveError(OSError):
@@ -105,10 +107,10 @@ class Checkpoint(Hook):
         self.best, self.saved_at = -math.inf, 0.0
 
     def after_epoch(self, trainer: Trainer) -> None:
-        figures = {name: trainer.metrics[name] for name in ("map50", "map50_95") if name in trainer.metrics}
+        figures = {name: trainer.metrics[name] for name in FIGURES if name in trainer.metrics}
         card = self.card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
-        if figures.get("map50_95", -math.inf) > self.best:
-            self.best = figures["map50_95"]
+        if fitness(figures) > self.best:
+            self.best = fitness(figures)
             save_weights(self.folder / "best.safetensors", self.model, card)
         if trainer.finished:
             save_weights(self.folder / "last.safetensors", self.model, card)

@@ -14,8 +14,9 @@ from tqdm.auto import tqdm
 
 from ..boxes import predict
 from ..engine import Hook, Trainer
+from ..pose import PoseYOLO, predict_poses
 from ..training import to_unit
-from ..views.columns import COLUMNS, LOSS_PARTS, TAUGHT
+from ..views.columns import COLUMNS, LOSS_PARTS, OPTIONAL, POSED, TAUGHT
 from .checkpoints import replace_file
 
 MAX_PICTURES = 8  # images of a batch that TensorBoard gets
@@ -56,7 +57,7 @@ class Results(Hook):
     def write(self) -> None:
         if self.path is not None:
             text = io.StringIO()
-            columns = [name for name in COLUMNS if name not in TAUGHT or name in self.rows[-1]]
+            columns = [name for name in COLUMNS if name not in OPTIONAL or any(name in row for row in self.rows)]
             writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
@@ -107,21 +108,32 @@ class TensorBoard(Hook):
 
     @torch.no_grad()
     def predict(self, batch, precision) -> list[Tensor]:
+        """The rows of `boxes.predict` for each image, or of `pose.predict_poses`."""
         was_training = self.model.training
         self.model.eval()
         with precision.autocast():
             maps = self.model(to_unit(batch.images, next(self.model.parameters()).device))
         self.model.train(was_training)
-        return [found.cpu() for found in predict(maps, 0.25, reg_max=self.model.reg_max)]
+        if isinstance(self.model, PoseYOLO):
+            return predict_poses(maps, self.model)
+        return [found.cpu() for found in predict(maps, reg_max=self.model.reg_max)]
 
     def add_picture(self, name: str, batch, predictions: list[Tensor] | None, step: int) -> None:
         from .. import views
 
         def painted(index: int):
-            truth = batch.targets[batch.targets[:, 0] == index, 1:].numpy()
-            found = None if predictions is None else predictions[index].numpy()
+            rows = batch.targets[:, 0] == index
+            truth, found = batch.targets[rows, 1:6].numpy(), None
+            keypoints = None if batch.keypoints is None else batch.keypoints[rows].numpy()
+            if predictions is not None:
+                found = predictions[index].numpy()
+                posed = isinstance(self.model, PoseYOLO)
+                keypoints = views.as_keypoints(found, self.model.keypoint_shape[0]) if posed else None
+                found = found[:, :6]
+            picture = batch.images[index].permute(1, 2, 0).contiguous().numpy()
+            skeleton = views.skeleton_of(0 if keypoints is None else keypoints.shape[1])
             return views.paint(
-                batch.images[index].permute(1, 2, 0).contiguous().numpy(), found, truth, self.class_names, side=320
+                picture, found, truth, self.class_names, side=320, keypoints=keypoints, skeleton=skeleton
             )
 
         picture = views.sheet(map(painted, range(min(MAX_PICTURES, len(batch.images)))), columns=4)
@@ -150,9 +162,11 @@ class Progress(Hook):
         self.bar.close()
         row = trainer.metrics
         figures = "".join(
-            f"  {name} {row[key]:.3f}" for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95")) if key in row
+            f"  {name} {row[key]:.3f}"
+            for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95"), ("OKS AP", "oks_ap"), ("pixels", "pixels"))
+            if key in row
         )
-        parts = " ".join(f"{name} {row[name]:.2f}" for name in (*LOSS_PARTS, *TAUGHT) if name in row)
+        parts = " ".join(f"{name} {row[name]:.2f}" for name in (*LOSS_PARTS, *POSED, *TAUGHT) if name in row)
         tqdm.write(
             f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} "
             f"({parts}){figures}"

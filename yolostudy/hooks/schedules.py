@@ -1,7 +1,10 @@
-"""Hooks that change how the model learns: rate, averaged weights, freezing, teacher's share."""
+"""Hooks that change how the model learns: rate, averaged weights, freezing, teacher's share, σ."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -89,6 +92,49 @@ class Fading(Hook):
 
     def before_step(self, trainer: Trainer) -> None:
         trainer.loss.share = self.schedule(trainer.steps, trainer.progress)
+
+
+class SigmaSchedule(Hook):
+    """Lets the σ of the keypoint loss fall from `start` to `end`: σ = start · (end / start)^progress.
+
+    A small σ from the beginning teaches nothing: far from the mark, e^(−d²) has no gradient. A large
+    one to the end leaves points far off the mark. The fall is geometric, so σ is halved in equal
+    parts of the training. `trainer.metrics["sigma"]` is the value of the latest step, the mean where
+    keypoints have several. The σ of the metric is another one, and stays.
+
+    Args:
+        start, end: one for all keypoints, or K of them.
+
+    Errors: ValueError for a σ that is not positive, or for another number than K; TypeError for a
+        loss without keypoints. The last two come before training.
+    """
+
+    def __init__(self, start: float | Sequence[float] = 0.2, end: float | Sequence[float] = 0.05):
+        self.start, self.end = (torch.as_tensor(sigma, dtype=torch.float32) for sigma in (start, end))
+        if not all(((sigma > 0) & sigma.isfinite()).all() for sigma in (self.start, self.end)):
+            raise ValueError(f"SigmaSchedule: start is {start} and end is {end}. Give positive numbers.")
+
+    def at(self, progress: float) -> torch.Tensor:
+        """σ where `progress`, 0…1, of the training is done."""
+        return self.start * (self.end / self.start) ** progress
+
+    def before_train(self, trainer: Trainer) -> None:
+        self._set(trainer)
+
+    def before_step(self, trainer: Trainer) -> None:
+        self._set(trainer)
+
+    def _set(self, trainer: Trainer) -> None:
+        loss = next((part for part in trainer.loss.modules() if hasattr(part, "keypoint_loss")), None)
+        if loss is None:
+            raise TypeError(f"SigmaSchedule needs a pose loss; {type(trainer.loss).__name__} has no keypoint_loss.")
+        sigmas, count = self.at(trainer.progress), len(loss.keypoint_loss.sigmas)
+        if sigmas.ndim and len(sigmas) != count:
+            raise ValueError(
+                f"SigmaSchedule has {len(sigmas)} sigmas for {count} keypoints. Give one number, or {count}."
+            )
+        loss.keypoint_loss.sigmas = sigmas.expand(count).clone()
+        trainer.metrics["sigma"] = float(sigmas.mean())
 
 
 class Freezing(Hook):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
 from ..engine import Hook, Trainer
 from ..training import Precision, validate
+from ..views.columns import MEASURED
 
 
 class Validation(Hook):
@@ -20,6 +21,8 @@ class Validation(Hook):
         loader: validation batches.
         seconds_between: the least time between two measurements, so that short epochs do not spend
             their time on them.
+        measure: (model, loader, precision, class names) -> an object with `figures`, a dict of
+            numbers for the log; `training.validate` or `runs.poses.validate_poses`.
 
     Attributes:
         evaluation: the last one, with curves and classes.
@@ -33,25 +36,22 @@ class Validation(Hook):
         class_names: Sequence[str] | None = None,
         every: int = 1,
         seconds_between: float = 0.0,
+        measure: Callable = validate,
     ):
         self.model, self.loader, self.precision, self.class_names = model, loader, precision, class_names
-        self.every, self.seconds_between = every, seconds_between
+        self.every, self.seconds_between, self.measure = every, seconds_between, measure
         self.evaluation = None
         self.last_seconds = 0.0  # of the run, at the last measurement
 
     def after_epoch(self, trainer: Trainer) -> None:
-        for name in ("map50", "map50_95", "val_seconds"):
+        for name in MEASURED:
             trainer.metrics.pop(name, None)
         due = trainer.epoch % self.every == 0 and trainer.seconds - self.last_seconds >= self.seconds_between
         if not (due or trainer.finished):
             return
         started = time.perf_counter()
-        self.evaluation = validate(self.model, self.loader, self.precision, self.class_names)
-        trainer.metrics |= {
-            "map50": self.evaluation.map50,
-            "map50_95": self.evaluation.map50_95,
-            "val_seconds": time.perf_counter() - started,
-        }
+        self.evaluation = self.measure(self.model, self.loader, self.precision, self.class_names)
+        trainer.metrics |= {**self.evaluation.figures, "val_seconds": time.perf_counter() - started}
         self.last_seconds = trainer.seconds
 
     def state_dict(self) -> dict:
@@ -61,18 +61,27 @@ class Validation(Hook):
         self.last_seconds = state["last_seconds"]
 
 
+def fitness(metrics: Mapping[str, float]) -> float:
+    """The number by which the best epoch is chosen: mAP50–95; with keypoints, plus their AP by OKS.
+
+    Minus infinity in an epoch that was not measured.
+    """
+    return metrics.get("map50_95", -math.inf) + metrics.get("oks_ap", 0.0)
+
+
 class EarlyStop(Hook):
-    """Ends training when mAP50–95 has not risen for `patience` epochs."""
+    """Ends training when `fitness` has not risen for `patience` epochs."""
 
     def __init__(self, patience: int = 50):
         self.patience, self.best, self.best_epoch = patience, -math.inf, 0
 
     def after_epoch(self, trainer: Trainer) -> None:
-        if trainer.metrics.get("map50_95", -math.inf) > self.best:
-            self.best, self.best_epoch = trainer.metrics["map50_95"], trainer.epoch
+        if fitness(trainer.metrics) > self.best:
+            self.best, self.best_epoch = fitness(trainer.metrics), trainer.epoch
         elif trainer.epoch - self.best_epoch >= self.patience:
+            measure = "mAP50-95 + OKS AP" if "oks_ap" in trainer.metrics else "mAP50-95"
             trainer.stop_reason = (
-                f"no better mAP50-95 than {self.best:.3f} of epoch {self.best_epoch} in {self.patience} epochs"
+                f"no better {measure} than {self.best:.3f} of epoch {self.best_epoch} in {self.patience} epochs"
             )
 
     def state_dict(self) -> dict:

@@ -16,11 +16,13 @@ import torch
 from .. import data
 from ..bridge import checkpoints
 from ..bridge.distillation import open_teacher
+from ..bridge.pose_distillation import PoseTeacher
 from ..data.augment import Augmentation
 from ..data.loader import Loader, make_loader
 from ..data.records import DetectionSet
 from ..distill import NECK, ChannelWiseLoss, ResponseLoss, Teacher, attention_loss
 from ..network import YOLO
+from ..pose import PoseYOLO
 from ..weights import TransferReport, transfer, widen_classes
 from .folders import make_missing
 from .presets import PresetError
@@ -52,10 +54,12 @@ def build_loader(
     cache: str = "auto",
     rank: int = 0,
     world_size: int = 1,
+    pose_targets: bool = False,
 ) -> Loader:
     """A loader for training if an augmentation is given, else for validation.
 
-    Training shuffles, and leaves out the last batch if it is not full.
+    Training shuffles, and leaves out the last batch if it is not full. `pose_targets` puts the
+    keypoints behind the boxes in the targets, as `pose.PoseLoss` takes them.
     """
     training = augmentation is not None
     return make_loader(
@@ -70,6 +74,7 @@ def build_loader(
         drop_last=training and len(detection_set) >= batch * world_size,
         rank=rank,
         world_size=world_size,
+        pose_targets=pose_targets,
     )
 
 
@@ -94,10 +99,19 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
-def build_model(num_classes: int, size: str = "n", image_size: int = 640, seed: int = 0) -> YOLO:
-    """A new network on the CPU: random weights from `seed`, class biases for that image size."""
+def build_model(
+    num_classes: int,
+    size: str = "n",
+    image_size: int = 640,
+    seed: int = 0,
+    keypoint_shape: tuple[int, int] | None = None,
+) -> YOLO:
+    """A new network on the CPU: random weights from `seed`, class biases for that image size.
+
+    With a keypoint shape (K, d), it is a `PoseYOLO`.
+    """
     torch.manual_seed(seed)
-    model = YOLO(num_classes, size)
+    model = PoseYOLO(num_classes, size, keypoint_shape=keypoint_shape) if keypoint_shape else YOLO(num_classes, size)
     model.head.set_prior(image_size)
     return model
 
@@ -150,7 +164,10 @@ def build_teacher(file: str | Path, layers: Sequence[str] = NECK, device: torch.
             f"layers={','.join(layers)}: the network has no {wrong[0]}. It has {', '.join(close or known[:3])} and "
             "others."
         )
-    return Teacher(opened.model.to(device, memory_format=torch.channels_last), opened.class_names, layers)
+    model, classes = opened.model.to(device, memory_format=torch.channels_last), opened.class_names
+    if isinstance(opened, PoseTeacher):
+        return PoseTeacher(model, classes, opened.keypoint_names, layers)
+    return Teacher(model, classes, layers)
 
 
 def feature_loss(kind: str, temperature: float = 1.0) -> Callable | None:

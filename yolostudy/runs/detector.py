@@ -19,8 +19,10 @@ from ..data.letterbox import letterbox
 from ..data.loader import read_image
 from ..data.records import DataError, Record
 from ..network import YOLO
+from ..pose import PoseYOLO, predict_poses
 from ..training import Precision, to_unit
 from ..views.detections import painter
+from ..views.detections.joints import as_keypoints, skeleton_of
 from ..weights import transfer
 from .folders import SHIPPED
 
@@ -45,19 +47,40 @@ class Detector:
         self.card, self.class_names = card, tuple(card["classes"])
         self.image_size = image_size or card["preset"]["image_size"]
         self.precision = Precision(device, precision)
-        self.model = YOLO(len(self.class_names), card["preset"]["size"])
+        size, shape = card["preset"]["size"], card.get("keypoint_shape")
+        self.keypoint_names = tuple(
+            card.get("keypoint_names") or (f"keypoint {k}" for k in range(shape[0] if shape else 0))
+        )
+        count = len(self.class_names)
+        self.model = PoseYOLO(count, size, keypoint_shape=tuple(shape)) if shape else YOLO(count, size)
         transfer(state, self.model, minimum_share=1.0)
         self.model.eval().to(device, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray, score_threshold: float = 0.25, iou_threshold: float = 0.7) -> np.ndarray:
-        """(H, W, 3) uint8 RGB -> (n, 6) x1 y1 x2 y2 score class, best score first."""
+        """Detect in one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (n, 6) x1 y1 x2 y2 score class, best score first. A pose network gives (n, 6 + K·d):
+            then x y, in pixels of the image and possibly outside of it, and where d is 3 the
+            visibility in 0…1, of each keypoint.
+        """
         boxed, placement = letterbox(image, self.image_size)
         with self.precision.autocast():
             maps = self.model(
                 to_unit(torch.from_numpy(boxed).permute(2, 0, 1)[None], next(self.model.parameters()).device)
             )
-        found = placement.to_original(predict_boxes(maps, score_threshold, iou_threshold)[0].float().cpu().numpy())
+        if self.keypoint_names:
+            found = predict_poses(maps, self.model, score_threshold, iou_threshold)[0]
+        else:
+            found = predict_boxes(maps, score_threshold, iou_threshold)[0]
+        found = placement.to_original(found.float().cpu().numpy())
+        if self.keypoint_names:
+            points = found[:, 6:].reshape(-1, *self.model.keypoint_shape)  # a view of found
+            points[..., :2] = placement.to_original(points[..., :2])
         found[:, :4] = found[:, :4].clip(0, np.float32([image.shape[1], image.shape[0]] * 2))
         return found
 
@@ -117,12 +140,22 @@ def predict(
     known = truth_of(images)
     for path in images:
         image = read_image(path)
-        truth = None
+        truth = truth_keypoints = None
         if record := known.get(path.resolve()):
             renumber = [detector.class_names.index(name) if name in detector.class_names else -1 for name in record[1]]
             truth = np.column_stack([np.array(renumber)[record[0].classes], record[0].boxes])
+            truth_keypoints = record[0].keypoints if detector.keypoint_names else None
         found = detector(image, score_threshold)
-        yield (
-            path.name,
-            painter.paint(image, found, truth, detector.class_names, score_threshold=score_threshold, legend=True),
+        joints = len(detector.keypoint_names)
+        painted = painter.paint(
+            image,
+            found[:, :6],
+            truth,
+            detector.class_names,
+            score_threshold=score_threshold,
+            keypoints=as_keypoints(found, joints) if joints else None,
+            truth_keypoints=truth_keypoints,
+            skeleton=skeleton_of(joints),
+            legend=True,
         )
+        yield path.name, painted

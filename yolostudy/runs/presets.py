@@ -66,8 +66,10 @@ TAGS = {
     "novel": {"classes": NOVEL},
     "fewshot": {"split": "small"},
     "distillation": {"split": "small", "feature": "cwd", "response": "bernoulli"},
+    "pose": {"task": "pose"},
     "cpu": {"device": "cpu"},
 }
+TASKS = ("detect", "pose")
 TAGS_WITH_VALUE = {
     "cuda": ("device", "cuda:{}"),
     "batch": ("batch", "{}"),
@@ -87,6 +89,7 @@ class Preset:
     Attributes:
         data: "planes", "mar20", or a path: a folder, a description, a COCO json, a YOLO data.yaml.
         profile: "mini", "laptop", or "auto", which is laptop with a CUDA card and mini without.
+        task: "detect", or "pose" for keypoints too; the data must then have keypoints.
         split: of the training images. classes: names of the classes to keep; empty keeps all.
             on_bad: "fail" or "skip" bad entries.
         size: of the network: n, s, m, l or x. image_size: in pixels. batch: images per step.
@@ -94,6 +97,9 @@ class Preset:
         epochs, minutes: when to stop. If minutes is given it decides, and the schedule follows the
             clock.
         optimizer, rate, weight_decay, clip: of the update. cls_gain: gain of the class loss.
+        pose_gain, visibility_gain: gains of the two keypoint losses. sigma, sigma_final: the σ of
+            every keypoint in the loss, at the start and at the end of training. metric_sigma: the
+            σ with which keypoints are measured; 0 takes COCO's for its 17 keypoints, else 0.05.
         schedule: "cosine" or "plateau". warmup: in steps. final: the last learning rate, as a
             fraction of `rate`.
         ema, ema_ramp: decay of the averaged weights and its ramp in updates; 0 for no average.
@@ -107,7 +113,8 @@ class Preset:
             feature_temperature: its gain and τ.
         layers: the submodules whose maps the feature loss compares.
         response: loss on class logits: "bernoulli", "softmax", or "" for none. response_gain,
-            response_temperature: its gain and τ.
+            response_temperature: its gain and τ. keypoint_gain: in a pose run, of the loss on the
+            teacher's keypoints; 0 for none.
         distill_final: the factor on both gains at the end of training, reached along half a
             cosine; 1 keeps them.
         validate_seconds, save_seconds: the least time between two validations, two checkpoints.
@@ -118,6 +125,7 @@ class Preset:
 
     data: str = "planes"
     profile: str = "auto"
+    task: str = "detect"
     split: str = "train"
     classes: tuple[str, ...] = ()
     on_bad: str = "fail"
@@ -134,6 +142,11 @@ class Preset:
     final: float = 0.02
     clip: float = 10.0
     cls_gain: float = 0.5
+    pose_gain: float = 12.0
+    visibility_gain: float = 1.0
+    sigma: float = 0.2  # a smaller one at the start learns nothing: the gradient of a far keypoint vanishes
+    sigma_final: float = 0.05
+    metric_sigma: float = 0.0
     schedule: str = "cosine"
     ema: float = 0.999
     ema_ramp: float = 200.0
@@ -151,6 +164,7 @@ class Preset:
     response: str = ""
     response_gain: float = 300.0
     response_temperature: float = 1.0
+    keypoint_gain: float = 12.0
     distill_final: float = 1.0
     seed: int = 0
     validate_seconds: float = 0.0
@@ -188,8 +202,9 @@ class Preset:
     def run_name(self) -> str:
         """The name of the run's folder: `name`, or one made from data, size, profile and seed."""
         data = self.data if self.data in ("planes", "mar20") else "own"
+        task = "-pose" if self.task == "pose" else ""
         role = "-distilled" if self.teacher else "-base" if self.classes == BASE else ""
-        return self.name or f"{data}-{self.size}-{self.profile}{role}-s{self.seed}"
+        return self.name or f"{data}-{self.size}{task}-{self.profile}{role}-s{self.seed}"
 
 
 KEYS = {field.name: field for field in fields(Preset)}
@@ -224,6 +239,8 @@ def load(tags: str = "planes.nano", **overrides) -> Preset:
         profile = "laptop" if cuda_is_there(chosen.get("device", "auto")) else "mini"
     if profile not in PROFILES:
         raise PresetError(f"unknown profile {profile!r}. Known profiles: auto, {', '.join(PROFILES)}.")
+    if chosen.get("task", "detect") not in TASKS:
+        raise PresetError(f"task={chosen['task']}: unknown. Known tasks: {', '.join(TASKS)}.")
     settings = {**PROFILES[profile], **chosen, "profile": profile}
     if "epochs" in chosen and "minutes" not in chosen:
         settings["minutes"] = 0.0  # the profile's minutes must not end a run for which somebody asked epochs

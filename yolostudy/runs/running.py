@@ -6,7 +6,7 @@ import ctypes
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import hooks
+from ..bridge.pose_distillation import PoseDistillationLoss, check_keypoints, keypoint_response
 from ..data.loader import Loader
 from ..data.records import DataError, DetectionSet
 from ..distill import DistillationLoss
@@ -23,9 +24,11 @@ from ..engine import Hook, Trainer
 from ..losses import DetectionLoss
 from ..metrics import Evaluation
 from ..network import YOLO
+from ..pose import PoseLoss
 from ..training import Precision, WarmupCosine, build_optimizer, train_step, validate
 from . import builders
 from .folders import new_run
+from .poses import validate_poses
 from .presets import Preset, PresetError, to_dict
 
 
@@ -71,18 +74,19 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
         )
     train_set, val_set = _training_data(preset)
     names, device = train_set.class_names, builders.choose_device(preset.device)
-    model = _model(preset, names, device)
+    model = _model(preset, train_set, device)
     precision = Precision(device, preset.precision)
     optimizer = build_optimizer(model, preset.rate, preset.weight_decay, preset.optimizer)
     # the average copies the model, so it is made before the loss attaches listeners to the model
     averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None
-    loss = _loss(preset, model, names, device)
+    loss = _loss(preset, model, train_set, device)
     validation = hooks.Validation(
         averaging.average.model if averaging else model,
         _validation_loader(preset, val_set),
         precision,
         names,
         seconds_between=preset.validate_seconds,
+        measure=_measure(preset, val_set),
     )
     trainer = Trainer(
         _distributed(model, device, frozen=preset.freeze_epochs > 0) if world_size > 1 else model,
@@ -91,7 +95,7 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
         optimizer,
         partial(train_step, clip=preset.clip, accumulate=preset.accumulate),
         precision,
-        _hooks(preset, averaging, validation, None if rank else folder, extra_hooks),
+        _hooks(preset, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
         preset.epochs,
         preset.minutes or None,
     )
@@ -137,12 +141,26 @@ def _training_data(preset: Preset) -> tuple[DetectionSet, DetectionSet]:
     return train_set, val_set
 
 
-def _model(preset: Preset, names: Sequence[str], device: torch.device, minimum_share: float = 0.9) -> YOLO:
+def _keypoint_names(preset: Preset, detection_set: DetectionSet) -> tuple[str, ...]:
+    """The names of the keypoints that a pose run learns; none for a plain detector."""
+    if preset.task != "pose":
+        return ()
+    if not detection_set.keypoint_names:
+        raise DataError(
+            f"{detection_set.name}: it has no keypoints, which task=pose needs. Take data with keypoints (planes has "
+            "them; in YOLO format data.yaml states kpt_shape), or leave the tag pose out."
+        )
+    return detection_set.keypoint_names
+
+
+def _model(preset: Preset, detection_set: DetectionSet, device: torch.device, minimum_share: float = 0.9) -> YOLO:
     """The network on its device, with the weights to start from.
 
     A student without `weights` starts from its teacher's.
     """
-    model = builders.build_model(len(names), preset.size, preset.image_size, preset.seed)
+    names, keypoints = detection_set.class_names, _keypoint_names(preset, detection_set)
+    shape = (len(keypoints), 3) if keypoints else None
+    model = builders.build_model(len(names), preset.size, preset.image_size, preset.seed, shape)
     if source := preset.weights or preset.teacher:
         print(f"weights {source}: {builders.start_from(model, source, names, preset.part, minimum_share)}")
     elif preset.part == "backbone":
@@ -150,9 +168,13 @@ def _model(preset: Preset, names: Sequence[str], device: torch.device, minimum_s
     return model.to(device, memory_format=torch.channels_last)
 
 
-def _loss(preset: Preset, model: nn.Module, names: Sequence[str], device: torch.device) -> nn.Module:
-    """The detection loss; with a teacher, the distillation loss around it."""
-    loss = DetectionLoss(model, cls_gain=preset.cls_gain)
+def _loss(preset: Preset, model: nn.Module, train_set: DetectionSet, device: torch.device) -> nn.Module:
+    """The loss of the task; with a teacher, the distillation loss around it."""
+    if preset.task == "pose":
+        sigmas = [preset.sigma] * model.keypoint_shape[0]
+        loss = PoseLoss(model, sigmas, preset.pose_gain, preset.visibility_gain, cls_gain=preset.cls_gain)
+    else:
+        loss = DetectionLoss(model, cls_gain=preset.cls_gain)
     if not preset.teacher:
         if preset.feature or preset.response:
             raise PresetError(
@@ -161,8 +183,31 @@ def _loss(preset: Preset, model: nn.Module, names: Sequence[str], device: torch.
         return loss
     teacher = builders.build_teacher(preset.teacher, preset.layers, device)
     feature = builders.feature_loss(preset.feature, preset.feature_temperature)
-    response = builders.response_loss(preset.response, names, teacher.class_names, preset.response_temperature)
-    return DistillationLoss(loss, model, teacher, feature, response, preset.feature_gain, preset.response_gain)
+    names, temperature = train_set.class_names, preset.response_temperature
+    response = builders.response_loss(preset.response, names, teacher.class_names, temperature)
+    gains = {"feature_gain": preset.feature_gain, "response_gain": preset.response_gain}
+    if preset.task == "pose":
+        check_keypoints(model.keypoint_shape, train_set.keypoint_names, teacher)
+        keypoint = keypoint_response if preset.keypoint_gain else None
+        gains["keypoint_gain"] = preset.keypoint_gain
+        return PoseDistillationLoss(loss, model, teacher, feature, response, keypoint, **gains)
+    return DistillationLoss(loss, model, teacher, feature, response, **gains)
+
+
+def _measure(preset: Preset, detection_set: DetectionSet) -> Callable:
+    """The function that measures a model on validation batches."""
+    if keypoints := _keypoint_names(preset, detection_set):
+        return partial(validate_poses, sigmas=preset.metric_sigma or None, keypoint_names=keypoints)
+    return validate
+
+
+def _card(preset: Preset, train_set: DetectionSet) -> dict:
+    """What is saved with the weights: everything that is needed to use them."""
+    card = {"classes": list(train_set.class_names), "preset": to_dict(preset)}
+    if keypoints := _keypoint_names(preset, train_set):
+        card |= {"keypoint_shape": [len(keypoints), 3], "keypoint_names": list(keypoints)}
+        card |= {"flip_index": list(train_set.flip_index)}
+    return card
 
 
 def _distributed(model: nn.Module, device: torch.device, frozen: bool) -> DistributedDataParallel:
@@ -186,6 +231,7 @@ def _training_loader(preset: Preset, train_set: DetectionSet, rank: int, world_s
         cache=preset.cache,
         rank=rank,
         world_size=world_size,
+        pose_targets=preset.task == "pose",
     )
 
 
@@ -199,12 +245,14 @@ def _hooks(
     preset: Preset,
     averaging: hooks.Averaging | None,
     validation: hooks.Validation,
+    card: dict,
     folder: Path | None,
     extra_hooks: Sequence[Hook],
 ) -> list[Hook]:
     """The hooks of a run, in the order in which they act.
 
     Args:
+        card: saved with the weights.
         folder: of the run; None in every process but the first, which alone writes and prints.
     """
     cosine = preset.schedule == "cosine"
@@ -215,6 +263,7 @@ def _hooks(
         else hooks.Plateau(warmup_steps=preset.warmup),
         hooks.Freezing("backbone", preset.freeze_epochs) if preset.freeze_epochs else None,
         hooks.Fading(preset.distill_final) if preset.teacher and preset.distill_final < 1 else None,
+        hooks.SigmaSchedule(preset.sigma, preset.sigma_final) if preset.task == "pose" else None,
         averaging,
         validation,
         hooks.EarlyStop(preset.patience) if preset.patience else None,
@@ -222,7 +271,6 @@ def _hooks(
     ]
     if folder:
         judged, names = validation.model, validation.class_names
-        card = {"classes": list(names), "preset": to_dict(preset)}
         parts += [
             hooks.Progress(),
             hooks.TensorBoard(folder / "tensorboard", judged, validation.loader, names) if preset.tensorboard else None,
@@ -274,6 +322,7 @@ def val(preset: Preset, split: str = "validation") -> tuple[Evaluation, Detectio
             "val needs weights: add weights=FILE, such as runs/NAME/best.safetensors or one of datasets/weights/."
         )
     detection_set, device = _open(preset, split), builders.choose_device(preset.device)
-    model = _model(preset, detection_set.class_names, device, minimum_share=1.0)
+    model = _model(preset, detection_set, device, minimum_share=1.0)
     loader, precision = _validation_loader(preset, detection_set), Precision(device, preset.precision)
-    return validate(model, loader, precision, detection_set.class_names), detection_set
+    measure = _measure(preset, detection_set)
+    return measure(model, loader, precision, detection_set.class_names), detection_set

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import hooks
 from ..bridge import checkpoints
 from ..network import SIZES, YOLO, scale_channels
+from ..pose import PoseYOLO
 from ..weights import TransferReport, export_key, rename_key, transfer
 from .folders import weights_folder
 
@@ -180,7 +181,8 @@ def import_weights(path: str | Path, out: str = "", part: str = "all", size: str
         )
     weights, card = checkpoints.load(path)
     size = size or size_of(weights, path)
-    report = transfer(weights, YOLO(max(1, classes_of(weights)), size), part)
+    classes, shape = max(1, classes_of(weights)), card.get("keypoint_shape")
+    report = transfer(weights, PoseYOLO(classes, size, keypoint_shape=shape) if shape else YOLO(classes, size), part)
     fitting = {None, *report.matched} if part == "all" else {*report.matched}
     kept = {export_key(key): tensor for key, tensor in weights.items() if rename_key(key) in fitting}
     if all(torch.equal(tensor.half().float(), tensor) for tensor in kept.values() if tensor.is_floating_point()):
@@ -190,7 +192,8 @@ def import_weights(path: str | Path, out: str = "", part: str = "all", size: str
     card |= {"part": part, "source": Path(path).name}
     card.pop("args", None)  # they name folders of the machine on which it was trained
     if part != "all":
-        card.pop("classes", None)  # a backbone has no class layer
+        for key in ("classes", "keypoint_names", "keypoint_shape", "flip_index"):  # a backbone has no such layers
+            card.pop(key, None)
     stem = Path(path).stem if part == "all" else f"{Path(path).stem}-{part}"
     target = Path(out) if out else weights_folder() / f"{stem}.safetensors"
     tensors = {key: tensor.contiguous() for key, tensor in kept.items()}
@@ -200,13 +203,14 @@ def import_weights(path: str | Path, out: str = "", part: str = "all", size: str
 
 
 def export_weights(path: str | Path, out: str | Path) -> Path:
-    """Write a detector as a checkpoint that the installed Ultralytics opens with `YOLO(path)`."""
+    """Write a detector or pose network as a checkpoint that the installed Ultralytics opens with `YOLO(path)`."""
     out = Path(out)
     if out.suffix != ".pt":
         raise ValueError(f"{out}: Ultralytics opens only files whose name ends in .pt. Give such a name.")
     weights, card = checkpoints.load(path)
     names = card.get("classes") or [str(number) for number in range(classes_of(weights))]
     image_size = card.get("preset", {}).get("image_size", 640)
-    checkpoint = checkpoints.make(weights, names, size_of(weights, path), image_size)
+    keypoints = card.get("keypoint_shape"), card.get("keypoint_names") or ()
+    checkpoint = checkpoints.make(weights, names, size_of(weights, path), image_size, *keypoints)
     hooks.replace_file(out, lambda draft: torch.save(checkpoint, draft))
     return out

@@ -201,11 +201,15 @@ class Judge:
 
     def _matches(self, exercise: Exercise, misconception: Misconception, seen: list[Seen]) -> bool:
         known = self._key[exercise.name] if self.course.sealed else {}
-        wrong = known.get(misconception.name) or self._seen.get((exercise.name, misconception.name))
-        if wrong is None:
-            edition = misconception.edition(self.reference, exercise.name)
-            wrong = self._seen[exercise.name, misconception.name] = self.look(exercise, edition)
+        wrong = known.get(misconception.name) or self.misconception_seen(exercise, misconception)
         return _all_same(exercise, wrong, seen)
+
+    def misconception_seen(self, exercise: Exercise, misconception: Misconception) -> list[Seen]:
+        """What the probes of an exercise see in the reference with this misconception in it."""
+        key = exercise.name, misconception.name
+        if key not in self._seen:
+            self._seen[key] = self.look(exercise, misconception.edition(self.reference, exercise.name))
+        return self._seen[key]
 
     def reference_seen(self, exercise: Exercise) -> list[Seen]:
         """What the probes of an exercise see in the reference."""

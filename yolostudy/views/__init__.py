@@ -11,6 +11,7 @@ _OFFERED = {  # module -> the public names that it defines
     "columns": "LOSS_PARTS",
     "detections.comparison": "compare_detections",
     "detections.gallery": "browse contact_sheet",
+    "detections.joints": "as_keypoints skeleton_of",
     "detections.painter": "paint",
     "detections.sheet": "paint_to_folder sheet",
     "blocks.activations": "activation_curves draw_activations",
@@ -51,6 +52,15 @@ _OFFERED = {  # module -> the public names that it defines
     "distill.class_bars": "draw_class_bars",
     "distill.distillation": "DistillationLens distillation_numbers draw_distillation",
     "distill.study_table": "draw_study read_study",
+    "pose.similarity": "draw_oks draw_sigma_reach oks_radius",
+    "pose.oks_bench": "OKSBench compare_keypoints draw_keypoint_comparison",
+    "pose.flips": "draw_flip",
+    "pose.errors": "draw_keypoint_errors",
+    "pose.two_answers": "draw_answers",
+    "heatmaps.maps": "draw_heatmaps",
+    "heatmaps.peaks": "HeatmapBench draw_peaks meeting_peaks",
+    "heatmaps.tags": "draw_tags tag_forces",
+    "heatmaps.groups": "draw_groups",
 }
 _HOME = {name: module for module, names in _OFFERED.items() for name in names.split()}
 

@@ -14,8 +14,11 @@ from torch import nn
 
 from yolostudy.bridge import checkpoints, scenes
 from yolostudy.bridge import ultralytics as oracle
+from yolostudy.data.planes import KEYPOINTS
 from yolostudy.hooks import Averaging, save_weights
 from yolostudy.network import YOLO
+from yolostudy.pose import PoseYOLO
+from yolostudy.weights import transfer
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +308,72 @@ def test_what_is_no_whole_detector_is_not_made():
         checkpoints.make(backbone, ["a", "b", "c"])
     with pytest.raises(ValueError, match=r"1 names differ, such as fc.weight"):
         checkpoints.make(weights | {"fc.weight": torch.ones(1)}, ["a", "b", "c"])
+
+
+# ---- pose ----------------------------------------------------------------------------------------
+
+POINTS = ("nose", "tail", "left tip", "right tip")
+
+
+def a_pose_network(shape=(4, 3), seed: int = 1) -> PoseYOLO:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return PoseYOLO(2, keypoint_shape=shape).eval()
+
+
+def test_what_the_pose_trainer_leaves_is_read_with_its_keypoints(tmp_path, monkeypatch):
+    with scenes.trainer("pose") as trainer:
+        trainer.train()
+        shutil.copy(trainer.best, tmp_path / "best.pt")
+    expected = oracle.state_dict_for(tmp_path / "best.pt")
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
+    weights, card = checkpoints.load(tmp_path / "best.pt")
+    assert equal(weights, expected) and len(weights) == 397
+    assert (card["kind"], card["keypoint_shape"], card["num_classes"]) == ("pose", [4, 3], 20)
+    assert (card["keypoint_names"], card["flip_index"]) == ([*KEYPOINTS], [0, 1, 3, 2])
+
+
+def test_names_of_keypoints_that_are_none():
+    """Numbers are written where nobody gave names; and classes may disagree."""
+    names_of = checkpoints.names_of_keypoints
+    assert names_of({0: ["0", "1"], 1: ["0", "1"]}) == names_of(None) == names_of({}) == ()
+    assert names_of({0: ["a", "b"], 1: ["b", "a"]}) == ()
+    assert names_of({0: ["a", "b"], 1: ["a", "b"]}) == ("a", "b")
+
+
+@pytest.mark.parametrize(("shape", "points"), [((4, 3), POINTS), ((4, 2), ()), ((17, 3), ())])
+@torch.no_grad()
+def test_a_pose_network_there_and_back(shape, points, tmp_path):
+    oracle.load()
+    from ultralytics import YOLO as Theirs
+    from ultralytics.nn.tasks import PoseModel
+
+    ours, images = a_pose_network(shape), torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    torch.save(checkpoints.make(ours.state_dict(), ["a", "b"], "n", 160, shape, points), tmp_path / "a.pt")
+    opened = Theirs(tmp_path / "a.pt")
+    assert type(opened.model) is PoseModel and (opened.task, opened.overrides["imgsz"]) == ("pose", 160)
+    assert opened.model.kpt_shape == [*shape] and opened.names == {0: "a", 1: "b"}
+    for level, wanted in zip(oracle.raw_maps(opened.model.eval(), images), ours(images), strict=True):
+        torch.testing.assert_close(level, wanted, rtol=0, atol=1e-5)
+    result = opened.predict(np.zeros((64, 96, 3), np.uint8), conf=1e-6, verbose=False)[0]
+    assert result.keypoints.shape[1:] == shape and len(result.keypoints) > 0
+    weights, card = checkpoints.load(tmp_path / "a.pt")
+    assert (card["kind"], card["keypoint_shape"]) == ("pose", [*shape])
+    assert card.get("keypoint_names", []) == [*points]
+    back = PoseYOLO(2, keypoint_shape=tuple(card["keypoint_shape"]))
+    assert transfer(weights, back, minimum_share=1.0).unexpected == []
+    assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in back.state_dict().items())
+
+
+def test_what_is_no_whole_pose_network_is_not_made():
+    weights = a_pose_network().state_dict()
+    with pytest.raises(ValueError, match=r"2 keypoint names are given, and the keypoint shape is \(4, 3\)"):
+        checkpoints.make(weights, ["a", "b"], keypoint_shape=(4, 3), keypoint_names=["x", "y"])
+    with pytest.raises(ValueError, match=r"4 keypoint names are given, and the keypoint shape is None"):
+        checkpoints.make(weights, ["a", "b"], keypoint_names=POINTS)
+    with pytest.raises(ValueError, match=r"not those of a YOLOv8n detector: 42 names differ, such as model.22.cv4"):
+        checkpoints.make(weights, ["a", "b"])
+    with pytest.raises(ValueError, match=r"do not fit a YOLOv8n of 2 classes: size mismatch for model.22.cv4"):
+        checkpoints.make(weights, ["a", "b"], keypoint_shape=(5, 3))
+    with pytest.raises(ValueError, match=r"not those of a YOLOv8n pose network: 36 names differ"):
+        checkpoints.make(YOLO(2).state_dict(), ["a", "b"], keypoint_shape=(4, 3))

@@ -4,14 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import cv2
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests import tiny, warm
 from yolostudy import data, hooks
 from yolostudy.command import main
 from yolostudy.runs import presets
@@ -164,16 +163,8 @@ def test_what_a_user_can_mend_is_one_line_and_status_1(trained, capsys, words, m
 
 def test_two_processes_train_together(trained, tmp_path):
     """The whole command under torchrun: one run folder, written by one of them."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "yolostudy.command",
-    ]
+    command = warm.words("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command += ["--no-python", *warm.words("-m", "yolostudy.command")]
     command += [
         "train",
         "planes.nano",
@@ -197,7 +188,7 @@ def test_two_processes_train_together(trained, tmp_path):
 
 
 def test_an_empty_exercise_is_named_with_the_way_round_it(trained, tmp_path):
-    command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK]
+    command = warm.words("-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK)
     environment = os.environ | {
         "YOLOSTUDY_USE": "mine",
         "YOLOSTUDY_HOME": str(tmp_path),
@@ -209,7 +200,7 @@ def test_an_empty_exercise_is_named_with_the_way_round_it(trained, tmp_path):
 
 
 def test_an_interrupt_ends_with_one_line_and_the_way_to_go_on(trained, tmp_path):
-    command = [sys.executable, "-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK]
+    command = warm.words("-m", "yolostudy.command", "train", "planes.nano", f"data={trained[0]}", *QUICK)
     command += ["epochs=500", "save_seconds=0"]
     environment = os.environ | {"YOLOSTUDY_HOME": str(tmp_path), "PYTHONPATH": str(data.DATASETS.parent)}
     process = subprocess.Popen(

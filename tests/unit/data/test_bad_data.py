@@ -32,7 +32,8 @@ def make(folder: Path, format: str, *, pose: bool = False) -> Path:
         pixels = np.random.default_rng(number).integers(0, 255, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(source / f"{name}.jpg")
         boxes = np.array([[10, 10, 30, 40], [50, 20, 90, 70]], np.float32)
-        points = np.array([[[20, 20, 2], [12, 30, 1], [28, 30, 2]]] * 2, np.float32) if pose else None
+        points = [[[20, 20, 2], [12, 30, 1], [28, 30, 2]], [[70, 30, 2], [52, 50, 1], [88, 50, 2]]]
+        points = np.array(points, np.float32) if pose else None
         records.append(Record(source / f"{name}.jpg", SIZE, boxes, np.array([0, 1]), points))
     made = DetectionSet("made", ("A1", "A2"), records, POSE if pose else (), (0, 2, 1) if pose else ())
     return data.write(made, folder / format, format)
@@ -216,7 +217,7 @@ CASES = [
     Case("keypoint unknown", "voc", edit(XML, '"nose"', '"noose"'), "b.xml:16", "unknown keypoint 'noose'", "Did you mean nose?",
          pose=True),
     Case("keypoint visibility", "yolo", edit(TXT, "0.375 1", "0.375 3"), "b.txt:1", "unknown visibility", "2 for visible", pose=True),
-    Case("keypoints too few", "coco", change("annotations", 2, keypoints=[1, 2, 2]), "train.json:14", "does not have 3 keypoints",
+    Case("keypoints too few", "coco", change("annotations", 2, keypoints=[1, 2, 2]), "train.json:14", "has 3 values in keypoints where 9 numbers",
          "Write 9 numbers",
          pose=True),
     Case("flip index pairs nothing", "yolo", edit("data.yaml", "flip_idx:\n- 0\n- 2\n- 1", "flip_idx:\n- 1\n- 2\n- 0"), "data.yaml:9",

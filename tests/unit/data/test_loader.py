@@ -101,6 +101,24 @@ def test_a_batch_without_objects_and_a_set_without_keypoints(planes):
     assert batch.keypoints.shape == (3, 2, 3) and not batch.keypoints.any()  # absent, in a set that has keypoints
 
 
+def test_pose_targets_hold_the_keypoints_of_each_row_and_change_nothing_else(planes):
+    plain = batches(planes, 64, 8, augmentation=HEAVY)
+    posed = batches(planes, 64, 8, augmentation=HEAVY, pose_targets=True)
+    assert any(len(batch.targets) for batch in plain)
+    for one, other in zip(plain, posed, strict=True):
+        assert other.targets.shape == (len(one.targets), 6 + 3 * 2)
+        assert torch.equal(other.targets[:, :6], one.targets)
+        assert torch.equal(other.targets[:, 6:].unflatten(-1, (2, 3)), one.keypoints)
+        assert torch.equal(other.keypoints, one.keypoints) and torch.equal(other.images, one.images)
+
+
+def test_pose_targets_go_through_workers_and_an_image_without_objects(planes):
+    (batch,) = batches(replace(planes, records=planes.records[::4]), 64, 8, pose_targets=True, workers=1)
+    assert batch.targets.shape == (0, 12) and batch.targets.dtype == torch.float32
+    with pytest.raises(DataError, match=r"this set has no keypoints\. Take one that has them"):
+        make_loader(replace(planes, keypoint_names=()), 64, 8, pose_targets=True)
+
+
 def test_keypoints_stay_on_their_objects(planes):
     """The two points of each object are corners of its box, also after padding, mosaic, shift and
     scale.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from yolostudy.study import edition
 from yolostudy.study.course import Course
 
@@ -36,7 +37,8 @@ SEEN = "record outer inner 7 [{'number': 3}, {'number': 3}]"
 def run(folder: Path, *flags: str) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "YOLOSTUDY_USE"}
     program = f"import sys; sys.path.insert(0, {str(folder)!r})\n{PROGRAM}"
-    command = [sys.executable, *flags, "-c", program, str(folder)]
+    program = ["-c", program, str(folder)]
+    command = [sys.executable, *flags, *program] if flags else warm.words(*program)
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
 
 

@@ -6,13 +6,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import torch
 
-from tests import tiny
+from tests import tiny, warm
 from tests.tiny import preset_for
 from yolostudy import data, hooks, runs
 from yolostudy.canvas import style
@@ -184,7 +183,7 @@ except SaveError as error:
 
 def test_a_full_disk_loses_nothing_that_was_saved(tiny_data, tmp_path):
     run, settings = tmp_path / "run", {**tiny.QUICK, "data": str(tiny_data)}
-    command = [sys.executable, "-c", FULL_DISK, str(run), json.dumps(settings)]
+    command = warm.words("-c", FULL_DISK, str(run), json.dumps(settings))
     environment = os.environ | {"YOLOSTUDY_USE": "reference", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=ROOT, env=environment)
     assert done.returncode == 7, done.stderr[-2000:]
@@ -245,7 +244,7 @@ for line in sys.stdin:
 def server():
     environment = os.environ | {"YOLOSTUDY_USE": "reference", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", SERVER], cwd=ROOT, env=environment, **pipes)
+    process = subprocess.Popen(warm.words("-c", SERVER), cwd=ROOT, env=environment, **pipes)
     yield process
     process.stdin.close()
     process.wait()

@@ -3,14 +3,29 @@
 import csv
 import json
 import statistics
+import subprocess
+from types import SimpleNamespace
 
 import pytest
 
+from tests import warm
 from yolostudy.command import main
 from yolostudy.runs import presets, study_table
 from yolostudy.views import draw_study
 
 QUICK = ["data=sample", "image_size=64", "batch=4", "epochs=1", "precision=fp32", "warmup=1", "profile=mini", "seeds=0"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked():
+    """Each run is a process of its own as always, but need not import torch first."""
+
+    def run(command: list[str], **options) -> subprocess.CompletedProcess:
+        return subprocess.run(warm.words(*command[1:]), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study_table, "subprocess", SimpleNamespace(run=run))
+        yield
 
 
 @pytest.fixture(scope="module")

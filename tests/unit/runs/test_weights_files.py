@@ -17,7 +17,9 @@ import torch
 
 from yolostudy.bridge import checkpoints
 from yolostudy.command import main
+from yolostudy.hooks import save_weights
 from yolostudy.network import SIZES, YOLO
+from yolostudy.pose import PoseYOLO
 from yolostudy.runs import weights_files
 from yolostudy.runs.folders import SHIPPED
 from yolostudy.weights import CONSTANTS, export_key, rename_key, transfer
@@ -46,6 +48,24 @@ def test_what_is_no_yolov8_is_said(tmp_path):
         match=r"other.pt: these are no weights of a YOLOv8. .* 16 to 80 channels, and here it has 0",
     ):
         weights_files.import_weights(tmp_path / "other.pt")
+
+
+def test_a_pose_network_goes_out_and_comes_back_with_its_keypoints(tmp_path):
+    names, points = ["a", "b"], ["nose", "left tip", "right tip"]
+    card = {"kind": "pose", "classes": names, "preset": {"size": "n", "image_size": 160}}
+    card |= {"keypoint_shape": [3, 2], "keypoint_names": points, "flip_index": [0, 2, 1]}
+    model = PoseYOLO(2, keypoint_shape=(3, 2))
+    save_weights(tmp_path / "ours.safetensors", model, card)
+    weights_files.export_weights(tmp_path / "ours.safetensors", tmp_path / "theirs.pt")
+    made, report = weights_files.import_weights(tmp_path / "theirs.pt", str(tmp_path / "back.safetensors"))
+    assert report.share == 1 and (report.missing, report.unexpected, report.wrong_shape) == ([], [], [])
+    weights, read = checkpoints.load(made)
+    assert {key: read[key] for key in card} == card
+    back = PoseYOLO(2, keypoint_shape=(3, 2))
+    transfer(weights, back, minimum_share=1.0)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in back.state_dict().items())
+    made, _ = weights_files.import_weights(tmp_path / "theirs.pt", str(tmp_path / "part.safetensors"), "backbone")
+    assert not {"classes", "keypoint_shape", "keypoint_names", "flip_index"} & checkpoints.load(made)[1].keys()
 
 
 def test_a_backbone_is_brought_in_under_their_names(tmp_path, capsys):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from solutions import assigner, blocks, boxes, losses, metrics, network, training
+from solutions import assigner, blocks, boxes, heatmaps, losses, metrics, network, pose, training
 from tests.unit.views.assigner.samples import seen
 from tests.unit.views.boxes.functions import APART, DECODE, FIXED, MEASURE, NMS, OVERLAPPING, candidates
 from tests.unit.views.detections.scenes import judged
 from tests.unit.views.losses.batches import a_batch, a_loss, smooth
+from tests.unit.views.pose.samples import AIRCRAFT, BOX
 from yolostudy import views
 from yolostudy.canvas.panel import Panel
 from yolostudy.canvas.style import Picture, StudyFigure
@@ -143,7 +144,26 @@ def of_distill():
     yield views.draw_study({"KL": {"mAP50 base": [0.1, 0.5]}})
 
 
+def of_pose():
+    yield views.draw_oks(smooth(), AIRCRAFT, BOX)
+    yield views.draw_sigma_reach()
+    yield views.draw_keypoint_comparison(views.compare_keypoints(AIRCRAFT, AIRCRAFT, BOX, 0.1, pose), smooth())
+    yield views.draw_flip(smooth(), AIRCRAFT, (0, 1, 3, 2))
+    yield views.draw_keypoint_errors({"nose": [1.0, 2.0]})
+    yield views.draw_answers(smooth(), AIRCRAFT[None], AIRCRAFT[None], AIRCRAFT[None])
+
+
+def of_heatmaps():
+    people = AIRCRAFT[None] / (6, 6, 1)
+    maps = heatmaps.HeatmapGenerator(20, 4)(people)
+    yield views.draw_heatmaps(smooth(), maps)
+    yield views.draw_peaks(views.meeting_peaks(1.0, 3.0, heatmaps=heatmaps))
+    yield views.draw_tags(smooth(), {"one": maps}, AIRCRAFT[None], heatmaps=heatmaps)
+    yield views.draw_groups(smooth(), heatmaps.group_keypoints(maps, maps))
+
+
 FOLDERS = (of_blocks, of_network, of_boxes, of_assigner, of_losses, of_training, of_metrics, of_weights, of_distill)
+FOLDERS += (of_pose, of_heatmaps)
 
 
 @pytest.mark.parametrize("pictures", FOLDERS, ids=lambda function: function.__name__)

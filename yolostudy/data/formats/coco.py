@@ -19,14 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from ..check import image_size, progress
+from ..keypoints import checked_flip, checked_names, warn_of_flip
 from ..reading import Complaint, Objects, check_class_names, load_json, misplaced, read_text, refuse_split
 from ..records import (
     DetectionSet,
     Problems,
     Record,
     canonical_split,
-    checked_flip,
-    mirror,
     place,
     refuse,
     sort_splits,
@@ -68,7 +67,7 @@ def read(
     if missing:
         refuse(path, f"it has no list of {', '.join(missing)}", GROUND_TRUTH)
     lines = _Lines(path)
-    categories = _categories(path, data)
+    categories = _categories(path, data, lines, problems)
     check_class_names(path, categories.names, class_names)
     first_use = _first_uses(data["images"], lines, problems)
     objects_of = _annotations_of_images(data["annotations"], first_use, lines, problems)
@@ -99,6 +98,7 @@ def read(
         categories.flip_index,
         problems=problems.close(),
         split=split,
+        warnings=problems.warnings,
     )
 
 
@@ -204,15 +204,25 @@ class _Categories:
     flip_index: tuple[int, ...]
 
 
-def _categories(path: Path, data: dict) -> _Categories:
+def _categories(path: Path, data: dict, lines: _Lines, problems: Problems) -> _Categories:
     categories = sorted(data["categories"], key=lambda category: category["id"])
-    posed = next((category for category in categories if category.get("keypoints")), {})
-    keypoint_names = tuple(posed.get("keypoints", ()))
+    posed = [index for index, category in enumerate(data["categories"]) if category.get("keypoints")]
+    keypoint_names, flip_index = (), ()
+    for index in posed:
+        category, where = data["categories"][index], lines.place("categories", index)
+        names = checked_names(where, category["keypoints"])
+        if index == posed[0]:
+            keypoint_names, flip_index = names, checked_flip(where, category.get("flip_index"), names)
+            warn_of_flip(where, names, flip_index, problems)
+        elif names != keypoint_names:
+            first = Path(lines.place("categories", posed[0])).name
+            what = f"category {category.get('name')} has other keypoints than the one at {first}"
+            refuse(where, what, "All classes of a set share one list of keypoints: split the file by category.")
     return _Categories(
         tuple(str(category["name"]) for category in categories),
         {category["id"]: number for number, category in enumerate(categories)},
         keypoint_names,
-        checked_flip(path, posed.get("flip_index") or mirror(keypoint_names), keypoint_names),
+        flip_index,
     )
 
 
@@ -280,12 +290,14 @@ def _read_object(annotation: dict, categories: _Categories) -> tuple[int, list[f
         raise Complaint(f"{label} has the bbox {annotation.get('bbox')}", remedy) from None
     keypoints, pose = len(categories.keypoint_names), None
     if keypoints:
+        values = annotation.get("keypoints") or [0] * (3 * keypoints)
         try:
-            values = annotation.get("keypoints") or [0] * (3 * keypoints)
             pose = np.array(values, dtype=np.float64).reshape(keypoints, 3)
         except (TypeError, ValueError):
+            given = f"{len(values)} values in keypoints" if isinstance(values, list) else f"the keypoints {values!r}"
             remedy = f"Write {3 * keypoints} numbers: x, y and visibility of each."
-            raise Complaint(f"{label} does not have {keypoints} keypoints", remedy) from None
+            what = f"{label} has {given} where {3 * keypoints} numbers are expected, for {keypoints} keypoints"
+            raise Complaint(what, remedy) from None
     return categories.number_of[annotation["category_id"]], [x, y, x + width, y + height], pose
 
 

@@ -20,6 +20,7 @@ from xml.parsers import expat
 import numpy as np
 
 from ..check import IMAGE_SUFFIXES, image_size, progress
+from ..keypoints import checked_flip, checked_names, mirror, warn_of_flip
 from ..reading import Complaint, Objects, check_class_names, load_json, read_text, refuse_empty, refuse_split, suggest
 from ..records import (
     DataError,
@@ -27,8 +28,6 @@ from ..records import (
     Problems,
     Record,
     canonical_split,
-    checked_flip,
-    mirror,
     natural,
     place,
     refuse,
@@ -65,7 +64,7 @@ def read(
     folder = _folder(root, IMAGES, "images")
     images = _by_stem(folder, IMAGE_SUFFIXES, "images")
     annotations = _by_stem(_folder(root, ANNOTATIONS, "annotations"), (".xml",), "labels")
-    names, keypoint_names, flip_index = _vocabulary(root, annotations, class_names)
+    names, keypoint_names, flip_index = _vocabulary(root, annotations, class_names, problems)
     numbers = {name: number for number, name in enumerate(names)}
     records = []
     for stem, where in progress(_entries(root, split, images, annotations, problems), f"reading {split}"):
@@ -90,6 +89,7 @@ def read(
         flip_index,
         problems=problems.close(),
         split=canonical_split(split),
+        warnings=problems.warnings,
     )
 
 
@@ -179,7 +179,7 @@ def _by_stem(folder: Path, suffixes: Sequence[str], what: str) -> dict[str, Path
 
 
 def _vocabulary(
-    root: Path, annotations: dict[str, Path], class_names: Sequence[str] | None
+    root: Path, annotations: dict[str, Path], class_names: Sequence[str] | None, problems: Problems
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
     """(class names, keypoint names, flip index).
 
@@ -190,8 +190,9 @@ def _vocabulary(
         file = root / name
         if file.is_file():
             stated = load_json(file, "Write class_names into it, or delete it to take the names from the annotations.")
-            keypoint_names = tuple(stated.get("keypoint_names", ()))
-            flip_index = checked_flip(file, stated.get("flip_index") or mirror(keypoint_names), keypoint_names)
+            keypoint_names = checked_names(_at_key(file, "keypoint_names"), stated.get("keypoint_names") or ())
+            flip_index = checked_flip(_at_key(file, "flip_index"), stated.get("flip_index"), keypoint_names)
+            warn_of_flip(_at_key(file, "flip_index"), keypoint_names, flip_index, problems)
             check_class_names(file, stated["class_names"], class_names)
             return tuple(stated["class_names"]), keypoint_names, flip_index
     found, keypoint_names = set(), {}
@@ -205,7 +206,14 @@ def _vocabulary(
         )
         keypoint_names.update(dict.fromkeys(point.get("name", "") for point in tree.iter("keypoint")))
     keypoint_names = tuple(keypoint_names)
+    warn_of_flip(root, keypoint_names, mirror(keypoint_names), problems)
     return tuple(class_names or sorted(found, key=natural)), keypoint_names, mirror(keypoint_names)
+
+
+def _at_key(file: Path, key: str) -> str:
+    """`FILE:LINE` of a key in a JSON file."""
+    lines = enumerate(read_text(file).splitlines(), start=1)
+    return place(file, next((line for line, text in lines if f'"{key}"' in text), None))
 
 
 def _entries(root: Path, split: str, images: dict, annotations: dict, problems: Problems) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ import numpy as np
 import yaml
 
 from ..check import IMAGE_SUFFIXES, image_size, progress
+from ..keypoints import checked_flip, checked_names, checked_shape, warn_of_flip
 from ..reading import (
     Complaint,
     Objects,
@@ -40,8 +41,6 @@ from ..records import (
     Problems,
     Record,
     canonical_split,
-    checked_flip,
-    mirror,
     natural,
     place,
     refuse,
@@ -95,7 +94,7 @@ def read(
     path = path / "data.yaml" if path.is_dir() else path
     data = load_yaml(path)
     problems = Problems(on_bad)
-    layout = _Layout(_class_names(path, data), *_keypoints(path, data))
+    layout = _Layout(_class_names(path, data), *_keypoints(path, data, problems))
     check_class_names(path, layout.names, class_names)
     images = _images(path, data, split, problems)
     labels = {image: _label_file(image) for image in images}
@@ -116,6 +115,7 @@ def read(
         layout.flip_index,
         problems=problems.close(),
         split=canonical_split(split),
+        warnings=problems.warnings,
     )
 
 
@@ -183,7 +183,7 @@ def _line_of_key(path: Path, key: str) -> int | None:
 def _class_names(path: Path, data: dict) -> tuple[str, ...]:
     names = data.get("names")
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             remedy = "Number the names 0, 1, 2, … without gaps."
             refuse(path, f"names are numbered {', '.join(map(str, names))}", remedy, line=_line_of_key(path, "names"))
         names = [names[number] for number in range(len(names))]
@@ -196,16 +196,30 @@ def _class_names(path: Path, data: dict) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _keypoints(path: Path, data: dict) -> tuple[tuple[str, ...], int, tuple[int, ...]]:
+def _keypoints(path: Path, data: dict, problems: Problems) -> tuple[tuple[str, ...], int, tuple[int, ...]]:
     """(keypoint names, numbers for each keypoint, flip index)."""
-    if not data.get("kpt_shape"):
+    if data.get("kpt_shape") is None:
         return (), 0, ()
-    count, dimensions = data["kpt_shape"]
-    names = data.get("kpt_names") or {}
-    names = names.get(0, ()) if isinstance(names, dict) else names
-    names = tuple(names) if len(names) == count else tuple(f"keypoint {k}" for k in range(count))
-    where = place(path, _line_of_key(path, "flip_idx"))
-    return names, dimensions, checked_flip(where, data.get("flip_idx") or mirror(names), names)
+    count, dimensions = checked_shape(_at_key(path, "kpt_shape"), data["kpt_shape"])
+    stated = data.get("kpt_names")
+    if isinstance(stated, dict):  # a list for each class; they share one
+        lists = list(stated.values())
+        if any(names != lists[0] for names in lists):
+            remedy = "All classes of a set share one list of keypoints: write the same list for each."
+            refuse(_at_key(path, "kpt_names"), "kpt_names has different lists for different classes", remedy)
+        stated = lists[0] if lists else None
+    if stated is None:
+        names = tuple(f"keypoint {k}" for k in range(count))
+    else:
+        names = checked_names(_at_key(path, "kpt_names"), stated, count)
+    flip = checked_flip(_at_key(path, "flip_idx"), data.get("flip_idx"), names)
+    where = _at_key(path, "flip_idx" if data.get("flip_idx") else "kpt_shape")
+    warn_of_flip(where, names, flip, problems, stated=bool(data.get("flip_idx") or stated))
+    return names, dimensions, flip
+
+
+def _at_key(path: Path, key: str) -> str:
+    return place(path, _line_of_key(path, key))
 
 
 # Images and label files
@@ -311,9 +325,10 @@ def _record(image: Path, label: Path, layout: _Layout, problems: Problems) -> Re
 def _read_object(cells: list[str], layout: _Layout, size: tuple[int, int]) -> tuple[int, list[float], np.ndarray]:
     """(class, x1 y1 x2 y2 in pixels, keypoints) of a label line. Raises Complaint."""
     if len(cells) != layout.columns:
+        shape = f"; kpt_shape is [{len(layout.keypoint_names)}, {layout.dimensions}]" if layout.dimensions else ""
         polygons = " If these are polygons, convert them to boxes; if keypoints, state kpt_shape in data.yaml."
         hint = polygons if not layout.dimensions and len(cells) > 6 else ""
-        raise Complaint(f"{len(cells)} columns where {layout.columns} are expected", f"Write {layout}.{hint}")
+        raise Complaint(f"{len(cells)} columns where {layout.columns} are expected{shape}", f"Write {layout}.{hint}")
     try:
         number, *values = (float(cell) for cell in cells)
     except ValueError as error:
@@ -327,8 +342,8 @@ def _read_object(cells: list[str], layout: _Layout, size: tuple[int, int]) -> tu
         raise Complaint(f"{bad} is not a finite number", "Write the number that belongs there, or delete the line.")
     lengths, dimensions = values[:4], layout.dimensions
     pose = np.array(values[4:]).reshape(-1, dimensions) if dimensions else np.zeros((0, 3))
-    if dimensions == 2:  # without visibility, a point at 0 0 is absent
-        pose = np.column_stack([pose, np.where(pose.any(axis=1), 2, 0)])
+    if dimensions == 2:  # without visibility, a point at 0 0 is absent, and so is a negative one
+        pose = np.column_stack([pose, np.where(pose.any(axis=1) & (pose >= 0).all(axis=1), 2, 0)])
     largest = max([*lengths, *pose[:, :2].ravel()])
     if largest > 1 + ROUNDING:
         width, height = size

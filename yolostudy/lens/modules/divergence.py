@@ -297,6 +297,8 @@ def _distance(left: list, right: list) -> tuple[float, float]:
         return math.inf, math.inf
     absolute = relative = 0.0
     for one, two in zip(left, right):
+        if one.device == two.device and one.dtype == two.dtype and torch.equal(one, two):
+            continue  # without copies: most pairs before the first difference are equal
         wide = torch.complex128 if one.is_complex() or two.is_complex() else torch.float64
         one, two = one.to("cpu", wide), two.to("cpu", wide)
         same = (one == two) | (one.isnan() & two.isnan())

@@ -65,7 +65,7 @@ def _faults_of_probes(judge: Judge, exercise: Exercise, right: list[Seen]) -> It
 def _faults_of_misconceptions(judge: Judge, exercise: Exercise, right: list[Seen]) -> Iterator[str]:
     known: list[tuple[str, list[Seen]]] = []
     for misconception in exercise.misconceptions:
-        seen = judge.look(exercise, misconception.edition(judge.reference, exercise.name))
+        seen = judge.misconception_seen(exercise, misconception)
         if all(same(*item) for item in zip(exercise.probes, right, seen)):
             yield f"no probe distinguishes the misconception {misconception.name!r} from the solution."
         for other, its in known:

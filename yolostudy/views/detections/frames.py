@@ -9,6 +9,8 @@ import numpy as np
 
 from ...canvas import style
 
+FRACTION = 4  # bits after the point in OpenCV's coordinates
+
 
 def paint_frame(image: np.ndarray, box: np.ndarray, colour: str, outside: int, inside: int, dash: int = 0) -> None:
     """Colour the pixels from `outside` out of the box to `inside` within it.
@@ -47,21 +49,53 @@ def paint_keypoints(image: np.ndarray, keypoints: np.ndarray, skeleton: Sequence
         skeleton: pairs of keypoints to join.
         line: width in pixels.
     """
-    radius, dark, paper = 2 * line, style.rgb(style.INK), style.rgb(style.PAPER)
-    fraction = 4  # bits after the point in OpenCV's coordinates
-    points = np.rint(keypoints[..., :2] * 2**fraction).astype(int)
-
-    def disc(point: list[int], radius: int, colour: tuple[int, int, int]) -> None:
-        cv2.circle(image, point, radius * 2**fraction, colour, -1, cv2.LINE_AA, fraction)
-
-    for joints, visibility in zip(points, keypoints[..., 2], strict=True):
-        for start, end in skeleton:
-            if visibility[start] > 0 and visibility[end] > 0:
-                for colour, width in ((dark, line + 2), (paper, line)):
-                    cv2.line(image, joints[start].tolist(), joints[end].tolist(), colour, width, cv2.LINE_AA, fraction)
-        for number, (point, visible) in enumerate(zip(joints.tolist(), visibility, strict=True)):
+    dark, paper = style.rgb(style.INK), style.rgb(style.PAPER)
+    _paint_skeleton(image, keypoints, skeleton, ((dark, line + 2), (paper, line)))
+    for joints in keypoints:
+        for number, (x, y, visible) in enumerate(joints):
             if visible > 0:
-                disc(point, radius + line, paper)
-                disc(point, radius, style.rgb(style.cycle(number)))
+                _disc(image, (x, y), 3 * line, paper)
+                _disc(image, (x, y), 2 * line, style.rgb(style.cycle(number)))
                 if visible < 2:
-                    disc(point, radius - line, paper)
+                    _disc(image, (x, y), line, paper)
+
+
+def paint_truth_keypoints(
+    image: np.ndarray, keypoints: np.ndarray, skeleton: Sequence[tuple[int, int]], line: int
+) -> None:
+    """Paint where the keypoints truly are: a purple ring with room for a predicted keypoint.
+
+    Args: those of `paint_keypoints`.
+    """
+    truth, paper = style.rgb(style.TRUTH), style.rgb(style.PAPER)
+    _paint_skeleton(image, keypoints, skeleton, ((paper, line + 2), (truth, line)))
+    for x, y in keypoints[keypoints[..., 2] > 0][:, :2]:
+        for colour, width in ((paper, 2 * line), (truth, line)):
+            _disc(image, (x, y), 5 * line, colour, width)
+
+
+def _paint_skeleton(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    skeleton: Sequence[tuple[int, int]],
+    strokes: Sequence[tuple[tuple[int, int, int], int]],
+) -> None:
+    """Join keypoints that are both there, with strokes (colour, width) on top of each other."""
+    for joints in keypoints:
+        for start, end in skeleton:
+            if joints[start, 2] > 0 and joints[end, 2] > 0:
+                ends = [_fixed(joints[number, :2]) for number in (start, end)]
+                for colour, width in strokes:
+                    cv2.line(image, *ends, colour, width, cv2.LINE_AA, FRACTION)
+
+
+def _disc(
+    image: np.ndarray, point: Sequence[float], radius: int, colour: tuple[int, int, int], width: int = -1
+) -> None:
+    """A filled disc, or a ring of that width."""
+    cv2.circle(image, _fixed(point), radius * 2**FRACTION, colour, width, cv2.LINE_AA, FRACTION)
+
+
+def _fixed(point: Sequence[float]) -> list[int]:
+    """A point as OpenCV takes it."""
+    return np.rint(np.asarray(point) * 2**FRACTION).astype(int).tolist()

@@ -15,10 +15,9 @@ from PIL import Image
 from ...canvas import drawing, style
 from ...canvas.panel import Panel
 from ...data.records import DataError, DetectionSet, Record
+from .joints import skeleton_of
 from .painter import SIDE, Painted, paint
 from .sheet import sheet
-
-SKELETON = ((0, 1), (2, 3))  # of planes: nose to tail, wing tip to wing tip
 
 
 def contact_sheet(
@@ -58,7 +57,7 @@ def paint_record(record: Record, detection_set: DetectionSet, *, side: int = SID
         image = np.asarray(file.convert("RGB"))
     truth = np.column_stack([record.classes, record.boxes])
     shown = record.keypoints if keypoints else None
-    skeleton = SKELETON if shown is not None and shown.shape[1] == 4 else ()
+    skeleton = skeleton_of(0 if shown is None else shown.shape[1])
     return paint(image, None, truth, detection_set.class_names, keypoints=shown, skeleton=skeleton, side=side)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...canvas import style
 from .comparison import Comparison, as_table, compare_detections
-from .frames import paint_frame, paint_keypoints
+from .frames import paint_frame, paint_keypoints, paint_truth_keypoints
 from .labels import Label, legend_entries, paint_labels, with_legend
 
 SIDE = 480  # pixels: an image whose longer side is shorter is enlarged by a whole factor to about this
@@ -57,6 +57,7 @@ def paint(
     score_threshold: float = 0.25,
     iou_threshold: float = 0.5,
     keypoints=None,
+    truth_keypoints=None,
     skeleton: Sequence[tuple[int, int]] = (),
     side: int = SIDE,
     labels: bool = True,
@@ -73,6 +74,8 @@ def paint(
         class_names: names for the labels; without them the labels show class numbers.
         score_threshold: predictions below it are neither painted nor counted.
         keypoints: (n, K, 3) x y visibility (0 absent, 1 occluded: hollow, 2 visible: filled).
+        truth_keypoints: (m, K, 3) x y visibility, purple rings: a keypoint inside its ring is
+            close to the truth.
         skeleton: pairs of keypoints to join by a line.
         side: enlarge an image whose longer side is shorter than this.
         legend: add a strip under the image that says what the colours mean and how many there are.
@@ -91,6 +94,8 @@ def paint(
     line = max(1, round(max(ground.shape[:2]) / 240))
     tags = _paint_truths(ground, truths, None if predictions is None else judged, scale, line, class_names)
     tags += _paint_predictions(ground, shown, None if truth is None else judged, scale, line, class_names)
+    if truth_keypoints is not None:
+        paint_truth_keypoints(ground, np.asarray(truth_keypoints, np.float64) * (scale, scale, 1), skeleton, line)
     if keypoints is not None:
         paint_keypoints(ground, np.asarray(keypoints, np.float64) * (scale, scale, 1), skeleton, line)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ...canvas import style
 from ...canvas.panel import InPlace
-from ..columns import COLUMNS, LOSS_PARTS, TAUGHT
+from ..columns import COLUMNS, LOSS_PARTS, POSED, TAUGHT
 
 AXES = {"epoch": "epoch", "seconds": "seconds of training", "images": "images seen"}
 
@@ -82,7 +83,7 @@ def _draw_columns(runs: Mapping[str, Mapping[str, np.ndarray]], x: str = "epoch"
             _line(losses, at, columns["loss"], color=colour, label=label)
         else:
             _line(losses, at, columns["loss"], color=style.INK, label="total")
-            for part, part_colour in zip((*LOSS_PARTS, *TAUGHT), style.CYCLE, strict=False):
+            for part, part_colour in zip((*LOSS_PARTS, *POSED, *TAUGHT), cycle(style.CYCLE), strict=False):
                 _line(losses, at, columns[part], color=part_colour, label=part)
         _line(rate, at, columns["lr"], color=colour)
         _line(quality, at, columns["map50"], color=colour, label=label if several else "at IoU 0.5")

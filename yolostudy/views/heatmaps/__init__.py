@@ -1,0 +1,1 @@
+"""Keypoints by heatmaps: peaks, tags and groups."""

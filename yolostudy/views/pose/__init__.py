@@ -1,0 +1,1 @@
+"""Keypoints by regression: how far off they are, and what that counts."""
