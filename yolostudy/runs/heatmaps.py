@@ -9,8 +9,7 @@ everywhere cost almost nothing. Three things bring the peaks up, and none of the
 exercise: `PeakWeight` counts a peak more than empty ground, the tag losses get factors that match,
 and backbone and neck start from a detector's and learn along.
 
-By the defaults, eight epochs of fp32 took 312 processor seconds on one thread (so two free cores
-need about three minutes). On the 200 validation images 81 % of the keypoints were then within 6 px,
+By the defaults, eight epochs of fp32 took 312 processor seconds on one thread of a busy machine. On the 200 validation images 81 % of the keypoints were then within 6 px,
 the median error was 1.6 px, and 60 % of the aircraft had all four keypoints in one person.
 """
 
@@ -283,8 +282,9 @@ def predict(
     """The people (here: aircraft) in each image: (people, K, 4) x y in pixels, score, tag.
 
     Args:
-        images: (B, 3, H, W) uint8. threshold: see `group_keypoints`; weighed
-            peaks also stand on uncertain ground, so it is higher than that default.
+        images: (B, 3, H, W) uint8.
+        threshold: see `group_keypoints`. Weighed training also leaves low peaks on uncertain
+            ground, so it is higher than that default.
     """
     found = []
     for heatmaps, tags in zip(*predict_maps(model, images, precision), strict=True):
