@@ -9,8 +9,9 @@ everywhere cost almost nothing. Three things bring the peaks up, and none of the
 exercise: `PeakWeight` counts a peak more than empty ground, the tag losses get factors that match,
 and backbone and neck start from a detector's and learn along.
 
-By the defaults, eight epochs of fp32 took 312 processor seconds on one thread of a busy machine. On the 200 validation images 81 % of the keypoints were then within 6 px,
-the median error was 1.6 px, and 60 % of the aircraft had all four keypoints in one person.
+By the defaults, eight epochs of fp32 took 312 processor seconds on one thread of a busy machine.
+On the 200 validation images 81 % of the keypoints were then within 6 px, the median error was
+1.6 px, and 60 % of the aircraft had all four keypoints in one person.
 """
 
 from __future__ import annotations
