@@ -119,17 +119,30 @@ def _connect(address: str) -> socket.socket:
 
 
 def start(address: str, arguments: list[str]) -> None:
-    """Has the program run by a fork, passes signals on to it, and ends as it ends."""
+    """Has the program run by a fork, passes signals on to it, and ends as it ends.
+
+    It also ends with the process that started it, and the program with it: nobody else would end a
+    kernel whose notebook was killed.
+    """
+    import select
+
+    parent, answers = os.getppid(), b""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect("\0" + address)
     order = json.dumps({"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}).encode()
     socket.send_fds(connection, [b"%8d" % len(order)], [0, 1, 2])
     connection.sendall(order)
-    answers = connection.makefile()
-    child = int(answers.readline())
+    while b"\n" not in answers:
+        answers += _receive(connection, 1)
+    child, answers = int(answers), b""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: os.kill(child, number))
-    status = int(answers.readline())
+    while b"\n" not in answers:
+        if select.select([connection], [], [], 1.0)[0]:
+            answers += _receive(connection, 1)
+        elif os.getppid() != parent:
+            os._exit(1)
+    status = int(answers)
     if status < 0:
         if -status != signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
@@ -164,20 +177,24 @@ def serve(listening: socket.socket) -> dict:
             head, streams, _, _ = socket.recv_fds(connection, 8, 3)
             if head == b"hold":
                 held.append(connection)
-            elif head:
+                continue
+            order = None
+            with contextlib.suppress(EOFError, ValueError):  # of a command that was killed at its start
                 order = json.loads(_receive(connection, int(head)))
-                if os.fork() == 0:
-                    for other in (listening, *held):
-                        other.close()
-                    return _herd(connection, streams, order)
-                for stream in streams:
-                    os.close(stream)
-                connection.close()
+            if order and os.fork() == 0:
+                for other in (listening, *held):
+                    other.close()
+                return _herd(connection, streams, order)
+            for stream in streams:
+                os.close(stream)
+            connection.close()
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
     content = b""
-    while len(content) < size and (more := connection.recv(size - len(content))):
+    while len(content) < size:
+        if not (more := connection.recv(size - len(content))):
+            raise EOFError("the other side has ended")
         content += more
     return content
 

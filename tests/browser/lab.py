@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,15 +75,8 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     token = secrets.token_hex(16)
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "jupyterlab",
-            "--no-browser",
-            "--allow-root",
-            "--ip=127.0.0.1",
-            f"--ServerApp.root_dir={folder}",
-        ),
+        *warm.words("-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
+        f"--ServerApp.root_dir={folder}",
         *(
             f"--IdentityProvider.token={token}",
             f"--LabApp.app_settings_dir={SETTINGS}",
