@@ -25,6 +25,7 @@ examples:
   yolostudy doctor                                       what this machine can do, and what is missing
   yolostudy data planes profile=mini                     make the procedural data set
   yolostudy train planes.nano minutes=2 seed=3           train a detector from scratch in two minutes
+  yolostudy train planes.nano.pose                       keypoints too: nose, tail, wing tips
   yolostudy train --resume                               continue the newest run
   yolostudy val planes.nano weights=runs/NAME/best.safetensors
   yolostudy predict photo.jpg folder/                    paint what the detector finds

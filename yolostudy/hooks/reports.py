@@ -16,7 +16,7 @@ from ..boxes import predict
 from ..engine import Hook, Trainer
 from ..pose import PoseYOLO, predict_poses
 from ..training import to_unit
-from ..views.columns import COLUMNS, LOSS_PARTS, OPTIONAL, POSED, TAUGHT
+from ..views.columns import COLUMNS, OPTIONAL
 from .checkpoints import replace_file
 
 MAX_PICTURES = 8  # images of a batch that TensorBoard gets
@@ -166,7 +166,8 @@ class Progress(Hook):
             for name, key in (("mAP50", "map50"), ("mAP50-95", "map50_95"), ("OKS AP", "oks_ap"), ("pixels", "pixels"))
             if key in row
         )
-        parts = " ".join(f"{name} {row[name]:.2f}" for name in (*LOSS_PARTS, *POSED, *TAUGHT) if name in row)
+        names = trainer.parts._fields[1:] if trainer.parts else ()
+        parts = " ".join(f"{name} {row[name]:.2f}" for name in names if name in row)
         tqdm.write(
             f"epoch {trainer.epoch:3d}  {trainer.seconds:6.0f} s  loss {row.get('loss', float('nan')):6.2f} "
             f"({parts}){figures}"

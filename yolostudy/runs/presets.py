@@ -164,7 +164,7 @@ class Preset:
     response: str = ""
     response_gain: float = 300.0
     response_temperature: float = 1.0
-    keypoint_gain: float = 12.0
+    keypoint_gain: float = 5.0
     distill_final: float = 1.0
     seed: int = 0
     validate_seconds: float = 0.0
