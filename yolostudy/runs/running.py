@@ -31,6 +31,8 @@ from .folders import new_run
 from .poses import validate_poses
 from .presets import Preset, PresetError, to_dict
 
+MAX_WARNINGS = 3  # of a data set that a run prints
+
 
 @dataclass
 class Run:
@@ -133,6 +135,10 @@ def _open(preset: Preset, split: str) -> DetectionSet:
 def _training_data(preset: Preset) -> tuple[DetectionSet, DetectionSet]:
     """The images to train on and the images to validate on; both must have the same classes."""
     train_set, val_set = _open(preset, preset.split), _open(preset, "validation")
+    for warning in train_set.warnings[:MAX_WARNINGS]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if len(train_set.warnings) > MAX_WARNINGS:
+        print(f"{len(train_set.warnings)} warnings in all; `yolostudy data check` lists them", file=sys.stderr)
     if train_set.class_names != val_set.class_names:
         raise DataError(
             f"{train_set.name}: the training split has classes {train_set.class_names}, the validation split "
