@@ -23,7 +23,7 @@ from pathlib import Path
 # torch._dynamo: every optimizer loads it
 IMPORTS = """
     torch torch._dynamo torch.utils.data torch.utils.tensorboard torchvision ultralytics ultralytics.models
-    ultralytics.nn.tasks ultralytics.utils.loss ultralytics.models.yolo.detect matplotlib.pyplot
+    ultralytics.nn.tasks ultralytics.utils.loss ultralytics.models.yolo.detect ultralytics.models.yolo.pose matplotlib.pyplot
     matplotlib.backends.backend_agg matplotlib.backends.backend_pdf matplotlib_inline.backend_inline cv2
     scipy.optimize PIL.Image psutil rich.console yaml tqdm.auto safetensors.torch
     ipykernel.kernelapp ipykernel.ipkernel ipywidgets nbval.plugin pytest
