@@ -79,8 +79,8 @@ def _(course):
 @generator.probe("positions between two cells, and outside the map")
 def _(course):
     make = course.heatmaps.HeatmapGenerator(SIDE, 1, 1)
-    places = [(5.9, 7.2), (-0.5, 4.0), (-1.0, 4.0), (7.0, -0.9), (7.0, -3.0), (SIDE - 0.1, 5.0), (SIDE, 5.0)]
-    places += [(4.0, SIDE + 1.0)]
+    places = [(5.9, 7.2), (-0.5, 4.0), (-1.0, 4.0), (7.0, -0.9), (7.0, -1.0), (7.0, -3.0), (SIDE - 0.1, 5.0)]
+    places += [(SIDE, 5.0), (4.0, SIDE), (4.0, SIDE + 1.0)]
     return {f"x {x:g}, y {y:g}": make(persons([(x, y, 2)])) for x, y in places}
 
 
@@ -106,7 +106,7 @@ def _(course):
 @generator.probe("one image after another")
 def _(course):
     make = course.heatmaps.HeatmapGenerator(SIDE, 1, 1)
-    people = persons([(6.0, 6.0, 2)])
+    people = persons([(6.25, 6.75, 2)])
     first = make(people).copy()
     return {"first": first, "second": make(persons([(15.0, 15.0, 2)])), "keypoints afterwards": people}
 
@@ -308,7 +308,7 @@ def _(course):
 @scale_aware.probe("keypoints that bring no sigma")
 def _(course):
     make = course.heatmaps.ScaleAwareHeatmapGenerator(SIDE, 2, 2)
-    return make(persons([(12.0, 5.0, 2, 0), (7.0, 13.0, 2, 1)]))
+    return make(persons([(12.0, 5.0, 2, 0), (7.0, 13.0, 2, 1)], [(4.0, 18.0, 2, 0), (18.0, 6.0, 2, 0)]))
 
 
 @scale_aware.probe("made with two and with three arguments")
@@ -455,8 +455,14 @@ def _(course):
 
 @lister.probe("positions between two cells, and outside the map")
 def _(course):
-    places = [(5.9, 6.2), (-0.5, 4.0), (-1.0, 4.0), (7.0, -0.9), (7.0, -3.0), (7.9, 5.0), (8.0, 5.0), (4.0, 9.0)]
+    places = [(5.9, 6.2), (-0.5, 4.0), (-1.0, 4.0), (7.0, -0.9), (7.0, -1.0), (7.0, -3.0)]
+    places += [(7.9, 5.0), (8.0, 5.0), (4.0, 8.0), (4.0, 9.0)]
     return course.heatmaps.JointsGenerator(len(places), 1, 8)(persons(*[[(x, y, 2)] for x, y in places]))
+
+
+@lister.probe("somebody in the upper left cell")
+def _(course):
+    return course.heatmaps.JointsGenerator(2, 2, 8)(persons([(0.0, 0.5, 2), (0.0, 0.0, 1)]))
 
 
 @lister.probe("the same people for two resolutions")
@@ -829,7 +835,15 @@ def _(course):
 
 @embedding.probe("people far apart")
 def _(course):
-    return {kind: both(course, *tags_of([(-6.0, -6.0), (0.0, 0.0), (6.0, 6.0)]), kind) for kind in ("exp", "max")}
+    return {kind: both(course, *tags_of([(-6.0, -6.0), (0.0, 0.0), (6.0, 8.0)]), kind) for kind in ("exp", "max")}
+
+
+@embedding.probe("a keypoint in the upper left cell of the first map")
+def _(course):
+    """Its index is 0, as in an empty entry; only the second number tells the two apart."""
+    tags, joints = tags_of(TWO)
+    tags[0, 0, 0, 0], joints[0, 0, 0, 0] = 0.6, 0
+    return both(course, tags, joints)
 
 
 @embedding.probe("the gradients")
@@ -1110,6 +1124,25 @@ def _(course):
     return course.heatmaps.MultiLoss(2, *chosen, **FACTORS)(*resolutions(*chosen))
 
 
+@multi.probe("one resolution, and three")
+def _(course):
+    (first, second), targets = resolutions()
+    one = SimpleNamespace(**{name: own[:1] for name, own in vars(targets).items()})
+    three = SimpleNamespace(**{name: [own[0], *own] for name, own in vars(targets).items()})
+    first_twice = course.heatmaps.MultiLoss(2, (True,) * 3, (True, True, False), *[(2.0, 3.0, 5.0)] * 3)
+    return {
+        "one": course.heatmaps.MultiLoss(2, (True,), (True,), (2.0,), (3.0,), (5.0,))([first], one),
+        "three": first_twice([first, first, second], three),
+    }
+
+
+@multi.probe("an image with nobody")
+def _(course):
+    outputs, targets = resolutions()
+    targets.joints[0][0] = 0
+    return course.heatmaps.MultiLoss(2, **FACTORS)(outputs, targets)
+
+
 @multi.probe("another kind of push")
 def _(course):
     return course.heatmaps.MultiLoss(2, **FACTORS, kind="max")(*resolutions())
@@ -1331,6 +1364,14 @@ def _(course):
     return {"people": found, "number format": str(found.dtype)}
 
 
+@grouping.probe("three people whose peaks come in another order")
+def _(course):
+    """In the second map the highest peak is the second person's. Its faint peaks lie where the first map is high."""
+    peaks = [(0, 3, 2, 0.9, 0.0), (0, 12, 9, 0.8, 3.0), (0, 8, 5, 0.7, 6.0)]
+    peaks += [(1, 4, 3, 0.5, 0.2), (1, 11, 8, 0.75, 2.8), (1, 8, 6, 0.6, 6.2)]
+    return course.heatmaps.group_keypoints(*planted(2, *peaks))
+
+
 @grouping.probe("missing keypoints, and somebody who appears late")
 def _(course):
     peaks = [(0, 3, 2, 0.9, 0.1), (1, 11, 6, 0.95, 2.8), (2, 5, 8, 0.6, 0.0), (2, 14, 3, 0.5, 3.2), (2, 9, 1, 0.4, 9.0)]
@@ -1339,7 +1380,8 @@ def _(course):
 
 @grouping.probe("the slopes of a peak")
 def _(course):
-    heatmaps, tags = planted(1, (0, 5, 4, 0.9, 1.0))
+    heatmaps, tags = planted(1, (0, 5, 4, 0.9, 1.0), (0, 11, 7, 0.8, 4.0))
+    slopes(heatmaps, (0, 12, 7, 0.3), (0, 10, 7, 0.45), (0, 11, 6, 0.4), (0, 11, 8, 0.5), (0, 11, 9, 0.2))
     slopes(heatmaps, (0, 6, 4, 0.6), (0, 4, 4, 0.5), (0, 5, 3, 0.7), (0, 5, 5, 0.4), (0, 6, 3, 0.45), (0, 7, 4, 0.3))
     return course.heatmaps.group_keypoints(heatmaps, tags)
 
@@ -1378,6 +1420,17 @@ def _(course):
     return {
         "two for one": course.heatmaps.group_keypoints(*planted(2, *peaks)),
         "three for two": course.heatmaps.group_keypoints(*planted(2, *three)),
+    }
+
+
+@grouping.probe("peaks of a hundred outweigh the distance")
+def _(course):
+    """The second candidate is a rounded unit farther away, and about 100 higher."""
+    return {
+        f"{score:g}": course.heatmaps.group_keypoints(
+            *planted(2, (0, 3, 2, 0.9, 0.0), (1, 4, 5, 0.5, 0.0), (1, 11, 6, score, 0.75))
+        )
+        for score in (100.0, 101.0)
     }
 
 
@@ -1420,6 +1473,18 @@ def _(course):
     return {f"{n}": course.heatmaps.group_keypoints(*planted(2, *peaks), max_people=n) for n in (1, 2, 3, 4)}
 
 
+@grouping.probe("a map full of peaks, and one with fewer cells than people")
+def _(course):
+    """36 peaks, each higher than the one before."""
+    cells = [(2 * n % 16, n // 8 * 2) for n in range(36)]
+    full = planted(1, *((0, x, y, 0.2 + 0.02 * n, 3.0 * n) for n, (x, y) in enumerate(cells)))
+    return {
+        "30 of 36": course.heatmaps.group_keypoints(*full, window=3),
+        "33 of 36": course.heatmaps.group_keypoints(*full, window=3, max_people=33),
+        "small": course.heatmaps.group_keypoints(*planted(1, (0, 3, 2, 0.9, 1.0), shape=(4, 5))),
+    }
+
+
 @grouping.probe("two peaks three cells apart, and another window")
 def _(course):
     maps = planted(1, (0, 5, 4, 0.9, 1.0), (0, 8, 4, 0.8, 3.0), (0, 5, 9, 0.7, 5.0))
@@ -1429,8 +1494,10 @@ def _(course):
 @grouping.probe("nobody, and arrays in place of tensors")
 def _(course):
     heatmaps, tags = planted(2, (0, 3, 2, 0.9, 0.0), (1, 4, 5, 0.9, 0.25))
+    nobody = course.heatmaps.group_keypoints(heatmaps * 0, tags)
     return {
-        "nobody": course.heatmaps.group_keypoints(heatmaps * 0, tags),
+        "nobody": nobody,
+        "number format of nobody": str(nobody.dtype),
         "arrays": course.heatmaps.group_keypoints(heatmaps.numpy(), tags.numpy()),
         "with a graph": course.heatmaps.group_keypoints(heatmaps.requires_grad_() * 1, tags.requires_grad_() * 1),
     }

@@ -1230,6 +1230,19 @@ def _(course):
     return {str(shape): told(one_loss(course, shape=shape)) for shape in ((4, 2), (1, 3), (17, 3), (17, 2))}
 
 
+@pose_loss.probe("seventeen keypoints of one object, nearly right")
+def _(course):
+    """Within half a stride of the truth, where a change of each σ by a thousandth shows."""
+    targets = with_keypoints(OBJECTS[:1] * torch.tensor([0.0, 1, 1, 1, 1, 1]), 17, visibility=(2,), apart=0)
+    maps = [own.detach().clone() for own in raw_maps(targets, 1, (17, 3))]
+    for own, stride in zip(maps, (8, 16, 32), strict=True):
+        place = torch.arange(own.shape[-1])
+        for axis, index in ((0, place), (1, place[:, None])):
+            points = own[:, 4 * BINS + CLASSES + axis :: 3]
+            points.copy_((targets[0, 6 + axis] / stride - index + points / 4) / 2)
+    return told(one_loss(course, targets, shape=(17, 3), images=1, maps=maps))
+
+
 @pose_loss.probe("σ that are given, and some that cannot be")
 def _(course):
     return {

@@ -163,6 +163,8 @@ class MultiLoss(nn.Module):
 def cheapest(costs: list[list[float]]) -> list[int]:
     """For each row its column, or -1: of all ways to assign as many as possible the cheapest."""
     people = len(costs[0]) if costs else 0
+    if not people:
+        return [-1] * len(costs)
     columns = [*range(people), *[-1] * max(0, len(costs) - people)]
     return min(
         (list(order) for order in itertools.permutations(columns, len(costs))),
