@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -77,6 +78,7 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
     command = [
         *warm.words("-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
         f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.port={_free_port()}",  # two servers that start at once would both try 8888
         *(
             f"--IdentityProvider.token={token}",
             f"--LabApp.app_settings_dir={SETTINGS}",
@@ -97,6 +99,12 @@ def start(folder: Path, private: Path, environment: dict[str, str] | None = None
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
 
 
 def _address(server: subprocess.Popen, private: Path, seconds: float) -> str:

@@ -513,7 +513,7 @@ def test_a_preset_says_which_maps_are_compared(tiny_data, tmp_path):
             lambda path: write_teacher(path, classes=()),
             {},
             DistillationError,
-            "0 classes. Take weights that Ultralytics or",
+            "0 classes, keypoint shape none. Take weights",
         ),
         (
             lambda path: write_teacher(path),
