@@ -115,8 +115,12 @@ class Preset:
         response: loss on class logits: "bernoulli", "softmax", or "" for none. response_gain,
             response_temperature: its gain and τ. keypoint_gain: in a pose run, of the loss on the
             teacher's keypoints; 0 for none.
-        distill_final: the factor on both gains at the end of training, reached along half a
-            cosine; 1 keeps them.
+        dfl_gain, dfl_temperature: of the loss on the teacher's distributions of distances, and its
+            τ; a gain of 0 for none.
+        distill_final: the factor on the teacher's gains at the end of training, reached along half
+            a cosine; 1 keeps them.
+        fuse_ab: whether a second branch, with anchors, learns beside the detector and is dropped;
+            see `runs.anchor_aid`. anchor_gain: of its loss.
         validate_seconds, save_seconds: the least time between two validations, two checkpoints.
         workers, cache: of the loader; see `data.loader.make_loader`.
         flip_lr … hsv_v: of the augmentation; see `data.augment.Augmentation`.
@@ -165,7 +169,11 @@ class Preset:
     response_gain: float = 300.0
     response_temperature: float = 1.0
     keypoint_gain: float = 5.0
+    dfl_gain: float = 0.0
+    dfl_temperature: float = 1.0
     distill_final: float = 1.0
+    fuse_ab: bool = False
+    anchor_gain: float = 1.0
     seed: int = 0
     validate_seconds: float = 0.0
     save_seconds: float = 0.0
