@@ -10,7 +10,7 @@ the target, at the positions that the labels' loss has assigned to objects:
 Nothing here names a framework, so that the loss serves any loss that has a `teacher`.
 
 Sources: YOLOv6 `yolov6/models/losses/loss_distill.py` and `loss_distill_ns.py`, distill_loss_dfl;
-Zheng et al. 2022, Localization Distillation for Dense Object Detection, section 3.2.
+Zheng et al. 2022, Localization Distillation for Dense Object Detection.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ POSITIVES = 20  # of an object, over the anchors of all positions: twice the det
 def training_sizes(detection_set: DetectionSet, image_size: int, quarter_turns: bool = False) -> Tensor:
     """Width and height of every object, in pixels of the letterbox.
 
-    Mosaic and scaling change sizes by a factor that is 1 in the middle; they are left out.
+    What mosaic and scaling do to sizes is left out.
 
     Args:
         quarter_turns: whether images are turned. Then each box counts lying and standing.

@@ -18,6 +18,7 @@ from yolostudy.data.records import DataError, DetectionSet, Record
 from yolostudy.hooks import load_weights
 from yolostudy.losses import DetectionLoss
 from yolostudy.network import YOLO
+from yolostudy.pose import PoseLoss, PoseYOLO
 from yolostudy.runs import presets
 from yolostudy.runs.anchor_aid import (
     AnchorAid,
@@ -187,6 +188,16 @@ def test_the_parts_of_the_loss_inside_stay_and_anchor_is_one_more():
     assert all(torch.equal(getattr(parts, name), getattr(plain, name)) for name in ("box", "cls", "dfl"))
     torch.testing.assert_close(parts.total, plain.total + parts.anchor)
     torch.testing.assert_close(parts.anchor, whole.anchor / 2)
+
+
+def test_a_pose_network_is_aided_too():
+    with torch.random.fork_rng():
+        model = PoseYOLO(2, keypoint_shape=(4, 3)).train()
+    images, targets = a_batch()
+    targets = torch.cat((targets, torch.ones(3, 12) * 20), dim=1)
+    parts = AnchorAidedLoss(PoseLoss(model), model, ANCHORS)(model(images), targets)
+    parts.total.backward()
+    assert parts._fields == ("total", "box", "pose", "visibility", "cls", "dfl", "anchor") and parts.anchor.item() > 0
 
 
 def test_it_needs_a_pass_in_training_mode_and_leaves_nothing_on_the_model():
