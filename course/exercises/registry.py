@@ -107,6 +107,7 @@ def _(course):
         "an instance": error(lambda: kinds.register(small())),
         "a name": error(lambda: kinds.register("Small")),
         "a number": error(lambda: kinds.register(0)),
+        "the message": says(lambda: kinds.register(0), "backbone"),
         "count": len(kinds),
     }
 
@@ -497,11 +498,13 @@ def _(course):
     return {
         "no from_config": [got(lambda: Without(cfg)), got(lambda: Without(64))],
         "no classmethod": [got(lambda: Plain(cfg)), got(lambda: Plain(64))],
+        "the messages": [says(lambda: Plain(cfg), "from_config"), says(lambda: Misnamed(cfg), "from_config", "cfg")],
         "a static method": [got(lambda: Static(cfg)), got(lambda: Static(64))],
         "its first argument has another name": [got(lambda: Misnamed(cfg)), got(lambda: Misnamed(64))],
         "it has no argument": got(lambda: Empty(cfg)),
         "a function that is not __init__": error(lambda: decorate(parts)),
         "a class": error(lambda: decorate(Without)),
+        "a class of that name": error(lambda: decorate(type("__init__", (), {}))),
     }
 
 
