@@ -18,9 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from ..engine import Hook, Trainer
+from ..engine import Hook, Trainer, bare, resume_or_load, snapshot
 from ..views.columns import FIGURES
-from .schedules import bare
 from .validation import fitness
 
 
@@ -126,23 +125,6 @@ class Checkpoint(Hook):
         self.best = state["best"]
 
 
-def snapshot(trainer: Trainer) -> dict:
-    """Everything that decides how training continues, as tensors and plain values."""
-    return {
-        "model": bare(trainer.model).state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.precision.scaler.state_dict(),
-        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
-        "trainer": {
-            "epoch": trainer.epoch,
-            "steps": trainer.steps,
-            "seconds": trainer.seconds,
-            "metrics": dict(trainer.metrics),
-        },
-        "random": torch.get_rng_state(),
-    }
-
-
 def resume(trainer: Trainer, path: Path) -> None:
     """Put a trainer in the state of a checkpoint.
 
@@ -154,12 +136,4 @@ def resume(trainer: Trainer, path: Path) -> None:
         raise ValueError(
             f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run again."
         ) from error
-    bare(trainer.model).load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.precision.scaler.load_state_dict(state["scaler"])
-    for hook in trainer.hooks:
-        if kept := state["hooks"].get(type(hook).__name__):
-            hook.load_state_dict(kept)
-    trainer.epoch, trainer.steps = state["trainer"]["epoch"], state["trainer"]["steps"]
-    trainer.seconds_before, trainer.metrics = state["trainer"]["seconds"], state["trainer"]["metrics"]
-    torch.set_rng_state(state["random"])
+    resume_or_load(trainer, state)
