@@ -1,68 +1,27 @@
-"""Rooms of registries: classes by their names.
+"""Rooms of registries and of classes that are built from a configuration.
 
-The rules are those of fvcore's Registry. Room 70 is issue 780 of detectron2, room 71 issue 3249 of
-mmdetection.
+Room 70 is issue 780 of detectron2, room 71 issue 3249 of mmdetection, room 74 issue 2065 of detectron2.
 """
 
-import functools
 import importlib.util
+import inspect
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 from yolostudy.study.museum import Room
 
+REGISTRY, CONFIGURABLE = "registry.Registry", "registry.configurable"
 
-class Registry:
-    """Classes by their names.
-
-    `register(part)` notes a part and returns it; `register()` returns a decorator that does so.
-    """
-
-    def __init__(self, name: str):
-        self.name, self.parts = name, {}
-
-    def register(self, part: type | None = None):
-        if part is None:
-            return self.register
-        if self.parts.setdefault(part.__name__, part) is not part:
-            raise ValueError(f"{self.name} has another {part.__name__} already")
-        return part
-
-    def get(self, name: str) -> type:
-        if name not in self.parts:
-            raise KeyError(f"no object named {name!r} found in {self.name!r}")
-        return self.parts[name]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self.parts
-
-    def __iter__(self):
-        return iter(sorted(self.parts))
-
-
-class SilentRegistry(Registry):
-    def register(self, part: type | None = None):
-        if part is None:
-            return super().register
-        super().register(part)
-        return None
-
+# ---- a registry ----------------------------------------------------------------------------------
 
 a_class_is_none = Room(
-    69,
-    "the class is None, although it was written two lines above",
-    "There are no parentheses after `@NECKS.register`. So Python calls `register` with the class, and puts what comes "
-    "back under the name of the class. This `register` notes the class and returns nothing. Return the part in every "
-    "case; where the registry is somebody else's, such as fvcore's, write the parentheses.",
-    broken=SimpleNamespace(Registry=SilentRegistry),
-    fixed=SimpleNamespace(Registry=Registry),
+    69, "the class is None, although it was written two lines above", mistake=(REGISTRY, "register returns nothing")
 )
 
 
-def decorated(engine) -> tuple[object, object]:
+def decorated(course) -> tuple[object, object]:
     """A registry, and what stands under the name of a class that was registered in it."""
-    necks = engine.Registry("NECKS")
+    necks = course.registry.Registry("necks")
 
     @necks.register
     class Pyramid:
@@ -72,17 +31,26 @@ def decorated(engine) -> tuple[object, object]:
 
 
 @a_class_is_none.look
-def _(engine):
-    _, pyramid = decorated(engine)
+def _(course):
+    _, pyramid = decorated(course)
     return False, f"a pyramid with {pyramid().levels} levels is built"
 
 
 @a_class_is_none.find("printing the type of the name, and what the registry has")
-def _(engine):
-    necks, pyramid = decorated(engine)
+def _(course):
+    necks, pyramid = decorated(course)
     return f"the name: {type(pyramid).__name__}; the registry has the class: {'Pyramid' in necks}"
 
 
+nobody_imported = Room(
+    70,
+    "nothing of that name is found, and its file is there",
+    "A decorator runs when its module is imported, and nobody imports this one: a configuration gives the name of a "
+    "class, and that imports nothing. From the message nobody can tell this from a typing error. Say in it which "
+    "names there are: if the whole file is missing among them, it was not imported. Import it where the training "
+    "begins, even if no line uses it.",
+    mistake=(REGISTRY, "the message does not say what there is"),
+)
 FILE = '''
 @BACKBONES.register
 class Small:
@@ -99,90 +67,227 @@ def imported(path: Path, **names) -> object:
     return module
 
 
-def only_written(path: Path, backbones: Registry) -> list[object]:
-    return []
+def backbones(course):
+    """A registry with one part; another one waits in a file."""
+    found = course.registry.Registry("backbones")
 
+    class Large: ...
 
-def written_and_imported(path: Path, backbones: Registry) -> list[object]:
-    return [imported(path, BACKBONES=backbones)]
-
-
-nobody_imported = Room(
-    70,
-    "no object of that name is found, and its file is there",
-    "A decorator runs when its module is imported. Nothing imports this file: a configuration gives the name of a "
-    "class, and that imports nothing. Import the module where the training begins, even if no line uses it; a "
-    "package can do it in its `__init__.py`.",
-    broken=only_written,
-    fixed=written_and_imported,
-)
-
-
-def wanted(prepare) -> tuple[Registry, list[object]]:
-    """A registry, and the modules that were imported, after one file with a backbone was written."""
-    backbones = Registry("BACKBONES")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "my_backbones.py")
-        path.write_text(FILE)
-        return backbones, prepare(path, backbones)
+    found.register(Large)
+    return found
 
 
 @nobody_imported.look
-def _(prepare):
-    backbones, _ = wanted(prepare)
-    return False, f"built: {backbones.get('Small').__name__}"
+def _(course):
+    try:
+        backbones(course).get("Small")
+    except KeyError as error:
+        return "Large" not in error.args[0], error.args[0]
+    return False, "found"
 
 
-@nobody_imported.find("the keys of the registry beside the modules that were imported")
-def _(prepare):
-    backbones, modules = wanted(prepare)
-    return f"keys: {list(backbones) or 'none'}; my_backbones imported: {bool(modules)}"
-
-
-def cell_twice(backbones: Registry) -> list[type]:
-    """Run a notebook's cell two times."""
-    made = []
-    for _ in range(2):
-        names = {"BACKBONES": backbones, "__name__": "__main__"}
-        exec(FILE, names)  # what a notebook does with the text of a cell
-        made.append(names["Small"])
-    return made
-
-
-def import_twice(backbones: Registry) -> list[type]:
-    """Import a file two times; Python runs it once and keeps the module."""
+@nobody_imported.find("the keys of the registry before and after importing the file")
+def _(course):
+    known = backbones(course)
+    before = list(known)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "my_backbones.py")
         path.write_text(FILE)
-        once = functools.cache(lambda: imported(path, BACKBONES=backbones))  # what sys.modules is for
-        return [once().Small, once().Small]
-
-
-class Counter(Registry):
-    """Lets everything in, so that both classes can be looked at."""
-
-    def register(self, part: type | None = None):
-        return part or self.register
+        imported(path, BACKBONES=known)
+    return f"before: {', '.join(before)}; after: {', '.join(known)}"
 
 
 a_cell_again = Room(
     71,
-    "registered already, says the cell that ran a minute ago",
-    "Each run of a cell makes a new class with the same name. The registry holds the one from before, and a "
-    "configuration has nothing but the name, so it refuses the second. Keep registered classes in a file and import "
-    "it: an import runs once, and the same class twice does no harm.",
-    broken=cell_twice,
-    fixed=import_twice,
+    "a class was changed and its cell run again, and the old class is trained",
+    "Each run of a cell makes a new class with the same name. The registry holds the one from before, and dropped the "
+    "new one without a word. It has to refuse, because a configuration has nothing but the name. Then the second run "
+    "of the cell fails: make the registry in the same cell, or keep registered classes in a file, since an import "
+    "runs once.",
+    mistake=(REGISTRY, "the first one wins silently"),
 )
 
 
+def two_runs(course) -> tuple[type, type, object]:
+    """The class of the first and of the second run of a cell, and the one that the registry gives.
+
+    The last is an error's message where the registry refuses.
+    """
+    known, made = course.registry.Registry("backbones"), []
+    for width in (16, 32):
+        names = {"__name__": "__main__"}
+        exec(f"class Small:\n    width = {width}", names)  # what a notebook does with the text of a cell
+        made.append(names["Small"])
+    try:
+        for kind in made:
+            known.register(kind)
+    except ValueError as error:
+        return *made, str(error)
+    return *made, known.get("Small")
+
+
 @a_cell_again.look
-def _(run):
-    made = run(Registry("BACKBONES"))
-    return False, f"twice, and {len(set(made))} class in the registry"
+def _(course):
+    _, second, got = two_runs(course)
+    if isinstance(got, str):
+        return False, f"refused: {got}"
+    return got is not second, f"a width of {second.width} was written, a width of {got.width} is built"
 
 
-@a_cell_again.find("comparing the identity of the two classes")
-def _(run):
-    first, second = run(Counter("BACKBONES"))
-    return f"names equal: {first.__name__ == second.__name__}; the same object: {first is second}"
+@a_cell_again.find("comparing the classes by name and by identity")
+def _(course):
+    first, second, got = two_runs(course)
+    return (
+        f"names equal: {first.__name__ == second.__name__}; the new one: {got is second}; the old one: {got is first}"
+    )
+
+
+# ---- a class that is built from a configuration --------------------------------------------------
+
+any_dict = Room(
+    72, "gains are given, and the defaults are used", mistake=(CONFIGURABLE, "a dictionary counts as a configuration")
+)
+
+
+def weighted(course, heard: list | None = None):
+    """A loss whose argument is a dict of gains, given explicitly."""
+
+    class Loss:
+        @course.registry.configurable
+        def __init__(self, gains):
+            self.gains = gains
+
+        @classmethod
+        def from_config(cls, cfg):
+            if heard is not None:
+                heard.append(cfg)
+            return {"gains": cfg.get("gains", {"box": 7.5})}
+
+    return Loss({"box": 9.0})
+
+
+@any_dict.look
+def _(course):
+    gains = weighted(course).gains
+    return gains != {"box": 9.0}, f"a box gain of 9 was given, the loss has {gains['box']:g}"
+
+
+@any_dict.find("the repr and the type of what `from_config` was given")
+def _(course):
+    heard = []
+    weighted(course, heard)
+    return "\n".join(f"{found!r}, a {type(found).__name__}" for found in heard) or "it was not called"
+
+
+def head(course) -> type:
+    """A head with one argument of `from_config` and one of `__init__`."""
+
+    class Head:
+        @course.registry.configurable
+        def __init__(self, channels, activation="silu"):
+            self.channels, self.activation = channels, activation
+
+        @classmethod
+        def from_config(cls, cfg, width=1.0):
+            return {"channels": int(width * cfg.channels), "activation": cfg.activation}
+
+    return Head
+
+
+def config(course):
+    return course.registry.Config(channels=64, activation="silu")
+
+
+an_override_is_lost = Room(
+    73,
+    "an explicit argument has no effect",
+    "What `from_config` returned won over what somebody wrote down, without a word. In {**a, **b} the later one wins, "
+    "so the explicit arguments have to stand last. With that mended there is a second trap: `from_config(cls, cfg, "
+    "**kw)` takes every keyword, and one that it does not return is lost too. Leave `**kw` out, or return it.",
+    mistake=(CONFIGURABLE, "explicit arguments lose"),
+)
+
+
+@an_override_is_lost.look
+def _(course):
+    found = head(course)(config(course), activation="relu").activation
+    return found != "relu", f"activation='relu' was given, the head has {found}"
+
+
+@an_override_is_lost.find("the same argument without a configuration, and with one")
+def _(course):
+    kind = head(course)
+    alone, beside = kind(64, activation="relu"), kind(config(course), activation="relu")
+    returned = kind.from_config(config(course))
+    return f"alone {alone.activation}; with a configuration {beside.activation}; from_config returned {returned}"
+
+
+three_were_given = Room(
+    74,
+    "a second positional argument disappears",
+    "With a configuration first, every further positional argument belongs to `from_config`. Here it was dropped. If "
+    "there are more than `from_config` takes, Python's TypeError is the right answer, although it reads strangely: it "
+    "counts the class and names a function that nobody called. After a configuration give arguments by name.",
+    mistake=(CONFIGURABLE, "further positional arguments are dropped"),
+)
+
+
+@three_were_given.look
+def _(course):
+    """The width is 0.5; then one argument too many."""
+    kind, cfg, said = head(course), config(course), []
+    channels = kind(cfg, 0.5).channels
+    try:
+        kind(cfg, 0.5, "relu")
+        said.append("one too many: accepted")
+    except TypeError as error:
+        said.append(str(error).rpartition(".")[2])
+    return channels != 32, f"half of 64 channels: {channels}\n" + "\n".join(said)
+
+
+@three_were_given.find("the signatures of both functions")
+def _(course):
+    kind = head(course)
+    return f"__init__{inspect.signature(kind.__init__)}\nfrom_config{inspect.signature(kind.from_config)}"
+
+
+of_the_parent = Room(
+    75,
+    "a subclass is built with its parent's configuration",
+    mistake=(CONFIGURABLE, "from_config of the class where __init__ stands"),
+)
+
+
+def subclass(course) -> tuple[object, list[str]]:
+    """A pose head that inherits `__init__`, and the classes whose `from_config` was called."""
+    asked = []
+
+    class BoxHead:
+        @course.registry.configurable
+        def __init__(self, channels):
+            self.channels = channels
+
+        @classmethod
+        def from_config(cls, cfg):
+            asked.append("BoxHead")
+            return {"channels": cfg.boxes}
+
+    class PoseHead(BoxHead):
+        @classmethod
+        def from_config(cls, cfg):
+            asked.append("PoseHead")
+            return {"channels": cfg.keypoints}
+
+    return PoseHead(course.registry.Config(boxes=64, keypoints=12)), asked
+
+
+@of_the_parent.look
+def _(course):
+    built, _ = subclass(course)
+    return built.channels != 12, f"keypoints=12 in the configuration, the pose head has {built.channels} channels"
+
+
+@of_the_parent.find("building a subclass, and noting whose `from_config` is called")
+def _(course):
+    built, asked = subclass(course)
+    return f"built {type(built).__name__}; asked {', '.join(asked)}"
