@@ -137,9 +137,8 @@ def _(course):
 @a_cell_again.find("comparing the classes by name and by identity")
 def _(course):
     first, second, got = two_runs(course)
-    return (
-        f"names equal: {first.__name__ == second.__name__}; the new one: {got is second}; the old one: {got is first}"
-    )
+    equal = first.__name__ == second.__name__
+    return f"names equal: {equal}; registered is the new one: {got is second}, the old one: {got is first}"
 
 
 # ---- a class that is built from a configuration --------------------------------------------------
