@@ -189,7 +189,7 @@ class Trainer:
     @torch.no_grad()
     def eval_model(self) -> None:
         """Share of images sorted right by the averaged weights; there it is AP50 and AP50-95."""
-        right = [self.ema.ema(images).argmax(1) == targets for images, targets in self.batches(self.val_loader)]
+        right = [self.ema.ema(images).argmax(1) == targets for images, targets in self._batches(self.val_loader)]
         self.evaluate_results = (float(torch.cat(right).float().mean()),) * 2
 
     def strip_model(self) -> None:
@@ -221,7 +221,7 @@ class Trainer:
     def prepro_data(batch_data: tuple, device: torch.device) -> tuple[Tensor, Tensor]:
         return batch_data[0].to(device).float() / 255, batch_data[1].to(device)
 
-    def batches(self, loader: list):
+    def _batches(self, loader: list):
         return (self.prepro_data(batch, self.device) for batch in loader)
 
     def get_model(self, args: Namespace, cfg: Namespace, nc: int, device: torch.device) -> nn.Module:

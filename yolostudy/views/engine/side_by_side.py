@@ -39,7 +39,7 @@ def moments_of(trees: Mapping[str, object]) -> dict[str, list]:
     for engine, tree in trees.items():
         if engine not in names.ENGINES:
             raise ValueError(f"there is no engine {engine!r}; name the tree one of {', '.join(names.ENGINES)}.")
-        found[engine] = traced.seen(tree, engine)
+        found[engine] = traced.seen(tree, engine) if hasattr(tree, "calls") else []
         if not found[engine]:
             raise ValueError(
                 f"the tree of {engine!r} holds no moment of {names.ENGINES[engine]}: record its train() with "
