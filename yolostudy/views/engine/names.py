@@ -28,10 +28,10 @@ _LOOK = {
     "run_step": (4, 0.3),
     "after_backward": (3, 0.2),
     "update": (5, 0.1),
-    "after_step": (2, 0.0),
+    "after_step": (2, 0.15),
     "before_validation": (6, 0.75),
     "validation": (6, 0.45),
-    "after_epoch": (1, 0.0),
+    "after_epoch": (1, 0.15),
     "strip": (6, 0.0),
     "after_train": (0, 0.0),
 }

@@ -158,7 +158,7 @@ def test_the_positions_of_six_steps(engine):
 
 
 def test_an_engine_that_nobody_knows():
-    with pytest.raises(ValueError, match="no engine 'mmengine'.*ours, ultralytics"):
+    with pytest.raises(ValueError, match=r"no engine 'mmengine'.*ours, ultralytics"):
         traced.record("mmengine")
 
 
