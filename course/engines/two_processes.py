@@ -109,8 +109,7 @@ def gradients(diary: Diary) -> None:
     torch.manual_seed(rank)  # other weights and another batch in each process
     bare = nn.Linear(4, 1)
     born = torch.nn.utils.parameters_to_vector(bare.parameters()).tolist()
-    with diary.does("wrap in DDP"):
-        model = DistributedDataParallel(bare)  # copies the weights of rank 0 into every process
+    model = DistributedDataParallel(bare)  # copies the weights of rank 0 into every process
     same = torch.nn.utils.parameters_to_vector(bare.parameters()).tolist()
     with diary.does("load a batch"):
         images, truth = torch.randn(8, 4), torch.randn(8, 1)
@@ -138,9 +137,7 @@ def no_set_epoch(diary: Diary) -> None:
         for epoch in range(2):
             if label == "with":
                 sampler.set_epoch(epoch)  # the order is drawn from seed + epoch; the epoch stays 0 otherwise
-            with diary.does(f"epoch {epoch + 1} {label} set_epoch"):
-                orders[label].append(list(sampler))
-                time.sleep(0.05)
+            orders[label].append(list(sampler))
             images = " ".join(f"{index:2d}" for index in orders[label][-1])
             diary.say(f"{label:<7} set_epoch, epoch {epoch + 1}: images {images}")
     diary.note(orders=orders)
@@ -165,8 +162,7 @@ def averaged_twice(diary: Diary) -> None:
     ):
         mse_loss(bare(images), truth, reduction=reduction).backward()  # past the wrapper: no all-reduce
         single = gradient(bare)
-        with diary.does(label):
-            (factor * mse_loss(model(images[mine]), truth[mine], reduction=reduction)).backward()
+        (factor * mse_loss(model(images[mine]), truth[mine], reduction=reduction)).backward()
         together = gradient(bare)
         ratio = sum(a * b for a, b in zip(together, single)) / sum(b * b for b in single)
         found[label] = {"single": single, "together": together, "ratio": ratio}
@@ -258,7 +254,7 @@ def eval_on_one_rank(diary: Diary) -> None:
         if diary.rank == 0:
             judged.eval()
             for _ in range(3):
-                with diary.does("forward pass", waits=judged is model), torch.no_grad():
+                with diary.does("broadcast" if judged is model else name, waits=judged is model), torch.no_grad():
                     judged(images)
                 with diary.does(name):
                     time.sleep(0.1)
