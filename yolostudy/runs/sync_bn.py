@@ -39,7 +39,7 @@ class SyncedNorm(nn.BatchNorm2d):
         """(B, C, H, W) -> same shape and dtype; B may differ among processes."""
         if not self.training:
             return super().forward(x)
-        values, axes = x.float(), (0, 2, 3)
+        values, axes = x.to(torch.promote_types(x.dtype, torch.float32)), (0, 2, 3)
         sums = _Sum.apply(torch.cat((values.sum(axes), values.new_tensor([x.numel() / x.shape[1]]))))
         count = sums[-1].detach()
         centred = values - (mean := sums[:-1] / count)[:, None, None]
