@@ -1,6 +1,7 @@
 """What takes part in training besides the loop: hooks, each a small class.
 
     schedules     learning rate, averaged weights, freezing, distillation gain, σ of keypoints
+    warmup        momentum, rate of biases and accumulation in the first steps
     validation    average precision, early stop
     guards        stop at a non-finite loss
     reports       progress bar, results.csv, TensorBoard, live curves
@@ -16,6 +17,7 @@ from .guards import NaNGuard, NonFiniteLoss
 from .reports import LiveCurvesHook, Progress, Results, TensorBoard
 from .schedules import Averaging, Fading, Freezing, Plateau, Schedule, SigmaSchedule
 from .validation import EarlyStop, Validation
+from .warmup import GrowingAccumulation, Warmup, separate_biases
 
 __all__ = [
     "Averaging",
@@ -23,6 +25,7 @@ __all__ = [
     "EarlyStop",
     "Fading",
     "Freezing",
+    "GrowingAccumulation",
     "Hook",
     "LiveCurvesHook",
     "NaNGuard",
@@ -35,8 +38,10 @@ __all__ = [
     "SigmaSchedule",
     "TensorBoard",
     "Validation",
+    "Warmup",
     "load_weights",
     "replace_file",
     "resume",
     "save_weights",
+    "separate_biases",
 ]

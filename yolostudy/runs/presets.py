@@ -117,6 +117,15 @@ class Preset:
             teacher's keypoints; 0 for none.
         distill_final: the factor on both gains at the end of training, reached along half a
             cosine; 1 keeps them.
+        warmup_momentum, warmup_bias_rate: momentum and rate of the biases at step 0, from which they
+            go to their values during the warm-up; 0 for no such warm-up. With either, the rate of
+            all others starts at 0, as in YOLOv6. A bias rate such as 0.1 is meant for optimizer=sgd.
+        warmup_floor: the warm-up has at least so many steps, but never more than the run.
+        nominal_batch: images that an update should see over all processes; 0 for no such number.
+            The accumulation grows from 1 to it in the warm-up, and `weight_decay` is for it.
+            scale_rate: whether `rate` is for that number too.
+        ema_attributes: attributes of the model that the averaged model gets after each epoch.
+        sync_bn: whether all processes normalise over their images together.
         validate_seconds, save_seconds: the least time between two validations, two checkpoints.
         workers, cache: of the loader; see `data.loader.make_loader`.
         flip_lr … hsv_v: of the augmentation; see `data.augment.Augmentation`.
@@ -166,6 +175,13 @@ class Preset:
     response_temperature: float = 1.0
     keypoint_gain: float = 5.0
     distill_final: float = 1.0
+    warmup_momentum: float = 0.0
+    warmup_bias_rate: float = 0.0
+    warmup_floor: int = 0
+    nominal_batch: int = 0
+    scale_rate: bool = False
+    ema_attributes: tuple[str, ...] = ()
+    sync_bn: bool = False
     seed: int = 0
     validate_seconds: float = 0.0
     save_seconds: float = 0.0
