@@ -1,8 +1,8 @@
 """Saving and resuming. A file is either the old one or the new one, whatever happens in between.
 
 `last.pt` holds everything that an interrupted run needs to continue as if it had not stopped. It
-contains only tensors and plain values, so it opens with `weights_only`. `best.safetensors` and
-`last.safetensors` hold the averaged weights and a card.
+contains only tensors and plain values, so it opens with `weights_only`. `best.safetensors`,
+`best_plain.safetensors` and `last.safetensors` hold the averaged weights and a card.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -100,18 +100,24 @@ class Checkpoint(Hook):
         card: plain values that are saved with the weights: preset, class names, size.
         every_seconds: write `last.pt` at most once in that time, except at the end, so that short
             epochs do not spend their time on writing.
+        plain_epochs: the best weights of so many last epochs are `best_plain.safetensors` as well.
+            `PlainAugmentation` takes the strong augmentation out of these epochs. YOLOv6 names the
+            file `best_stop_aug_ckpt`.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0):
+    def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0, plain_epochs: int = 0):
         self.folder, self.model, self.card, self.every_seconds = Path(folder), model, card, every_seconds
-        self.best, self.saved_at = -math.inf, 0.0
+        self.plain_epochs = plain_epochs
+        self.best, self.best_plain, self.saved_at = -math.inf, -math.inf, 0.0
 
     def after_epoch(self, trainer: Trainer) -> None:
-        figures = {name: trainer.metrics[name] for name in FIGURES if name in trainer.metrics}
-        card = self.card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
-        if fitness(figures) > self.best:
-            self.best = fitness(figures)
+        card = epoch_card(self.card, trainer)
+        if fitness(card) > self.best:
+            self.best = fitness(card)
             save_weights(self.folder / "best.safetensors", self.model, card)
+        if trainer.epoch > trainer.epochs - self.plain_epochs and fitness(card) > self.best_plain:
+            self.best_plain = fitness(card)
+            save_weights(self.folder / "best_plain.safetensors", self.model, card)
         if trainer.finished:
             save_weights(self.folder / "last.safetensors", self.model, card)
         if trainer.finished or trainer.seconds - self.saved_at >= self.every_seconds:
@@ -120,10 +126,25 @@ class Checkpoint(Hook):
             replace_file(self.folder / "last.pt", lambda draft: torch.save(state, draft))
 
     def state_dict(self) -> dict:
-        return {"best": self.best}
+        return {"best": self.best, "best_plain": self.best_plain}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best = state["best"]
+        self.best, self.best_plain = state["best"], state.get("best_plain", -math.inf)  # older files have no second
+
+
+def epoch_card(card: dict, trainer: Trainer) -> dict:
+    """The card of weights that are saved after this epoch: its number, the time and the figures."""
+    figures = {name: trainer.metrics[name] for name in FIGURES if name in trainer.metrics}
+    return card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
+
+
+def named(hooks: Sequence[Hook]) -> dict[str, Hook]:
+    """Hooks under the names of their classes; the second of a class is "Class 2", and so on."""
+    names: dict[str, Hook] = {}
+    for hook in hooks:
+        same = sum(type(hook).__name__ == type(other).__name__ for other in names.values())
+        names[type(hook).__name__ + (f" {same + 1}" if same else "")] = hook
+    return names
 
 
 def snapshot(trainer: Trainer) -> dict:
@@ -132,7 +153,7 @@ def snapshot(trainer: Trainer) -> dict:
         "model": bare(trainer.model).state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.precision.scaler.state_dict(),
-        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
+        "hooks": {name: hook.state_dict() for name, hook in named(trainer.hooks).items()},
         "trainer": {
             "epoch": trainer.epoch,
             "steps": trainer.steps,
@@ -147,6 +168,8 @@ def resume(trainer: Trainer, path: Path) -> None:
     """Put a trainer in the state of a checkpoint.
 
     Its model, optimizer and hooks must have been made as they were for that run.
+
+    Errors: ValueError for a file that cannot be read, and for one that `Strip` has stripped.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -154,11 +177,16 @@ def resume(trainer: Trainer, path: Path) -> None:
         raise ValueError(
             f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run again."
         ) from error
+    if state.get("stripped"):
+        raise ValueError(
+            f"{path}: this run is complete, and its checkpoint was stripped (strip=true), so it has no state of the "
+            f"optimizer to go on from. Start a new run from its weights by weights={path}."
+        )
     bare(trainer.model).load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.precision.scaler.load_state_dict(state["scaler"])
-    for hook in trainer.hooks:
-        if kept := state["hooks"].get(type(hook).__name__):
+    for name, hook in named(trainer.hooks).items():
+        if kept := state["hooks"].get(name):
             hook.load_state_dict(kept)
     trainer.epoch, trainer.steps = state["trainer"]["epoch"], state["trainer"]["steps"]
     trainer.seconds_before, trainer.metrics = state["trainer"]["seconds"], state["trainer"]["metrics"]
