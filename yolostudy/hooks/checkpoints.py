@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,9 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from ..engine import Hook, Trainer
+from ..engine import Hook, Trainer, bare, resume_or_load, snapshot
 from ..views.columns import FIGURES
-from .schedules import bare
 from .validation import fitness
 
 
@@ -111,12 +110,13 @@ class Checkpoint(Hook):
         self.best, self.best_plain, self.saved_at = -math.inf, -math.inf, 0.0
 
     def after_epoch(self, trainer: Trainer) -> None:
-        card = epoch_card(self.card, trainer)
-        if fitness(card) > self.best:
-            self.best = fitness(card)
+        card, score = epoch_card(self.card, trainer), fitness(trainer.metrics)
+        if score > self.best:
+            self.best = score
             save_weights(self.folder / "best.safetensors", self.model, card)
-        if trainer.epoch > trainer.epochs - self.plain_epochs and fitness(card) > self.best_plain:
-            self.best_plain = fitness(card)
+        plain = self.plain_epochs and trainer.epoch > trainer.epochs - self.plain_epochs
+        if plain and score > self.best_plain:
+            self.best_plain = score
             save_weights(self.folder / "best_plain.safetensors", self.model, card)
         if trainer.finished:
             save_weights(self.folder / "last.safetensors", self.model, card)
@@ -138,32 +138,6 @@ def epoch_card(card: dict, trainer: Trainer) -> dict:
     return card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
 
 
-def named(hooks: Sequence[Hook]) -> dict[str, Hook]:
-    """Hooks under the names of their classes; the second of a class is "Class 2", and so on."""
-    names: dict[str, Hook] = {}
-    for hook in hooks:
-        same = sum(type(hook).__name__ == type(other).__name__ for other in names.values())
-        names[type(hook).__name__ + (f" {same + 1}" if same else "")] = hook
-    return names
-
-
-def snapshot(trainer: Trainer) -> dict:
-    """Everything that decides how training continues, as tensors and plain values."""
-    return {
-        "model": bare(trainer.model).state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.precision.scaler.state_dict(),
-        "hooks": {name: hook.state_dict() for name, hook in named(trainer.hooks).items()},
-        "trainer": {
-            "epoch": trainer.epoch,
-            "steps": trainer.steps,
-            "seconds": trainer.seconds,
-            "metrics": dict(trainer.metrics),
-        },
-        "random": torch.get_rng_state(),
-    }
-
-
 def resume(trainer: Trainer, path: Path) -> None:
     """Put a trainer in the state of a checkpoint.
 
@@ -182,12 +156,4 @@ def resume(trainer: Trainer, path: Path) -> None:
             f"{path}: this run is complete, and its checkpoint was stripped (strip=true), so it has no state of the "
             f"optimizer to go on from. Start a new run from its weights by weights={path}."
         )
-    bare(trainer.model).load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.precision.scaler.load_state_dict(state["scaler"])
-    for name, hook in named(trainer.hooks).items():
-        if kept := state["hooks"].get(name):
-            hook.load_state_dict(kept)
-    trainer.epoch, trainer.steps = state["trainer"]["epoch"], state["trainer"]["steps"]
-    trainer.seconds_before, trainer.metrics = state["trainer"]["seconds"], state["trainer"]["metrics"]
-    torch.set_rng_state(state["random"])
+    resume_or_load(trainer, state)

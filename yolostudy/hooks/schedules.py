@@ -8,13 +8,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..engine import Hook, Trainer
+from ..engine import Hook, Trainer, bare
 from ..training import ExponentialMovingAverage, WarmupCosine, freeze, unfreeze
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The model itself, without the wrapper of distributed training."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 class Schedule(Hook):

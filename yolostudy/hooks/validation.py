@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from ..engine import Hook, Trainer
+from ..engine import EvaluationHook, Hook, Trainer
 from ..training import Precision, validate
 from ..views.columns import MEASURED
 
-HEAVY_INTERVAL = 3  # epochs between two measurements near the end, at most; YOLOv6's number
 
-
-class Validation(Hook):
+class Validation(EvaluationHook):
     """Measures average precision after every `every` epochs, and at the end of training.
 
-    Near the end it can measure oftener. Source: YOLOv6 `yolov6/core/engine.py`, `eval_and_save`.
+    Near the end it can measure oftener; see `engine.EvaluationHook`.
 
     Args:
         model: the model to measure: the averaged one, where there is one.
@@ -47,30 +45,28 @@ class Validation(Hook):
         heavy_range: int = 0,
         final_only: bool = False,
     ):
-        self.model, self.loader, self.precision, self.class_names = model, loader, precision, class_names
-        self.every, self.seconds_between, self.measure = every, seconds_between, measure
-        self.heavy_range, self.final_only = heavy_range, final_only
+        super().__init__(model=model, interval=every, heavy_range=heavy_range, final_only=final_only)
+        self.loader, self.precision, self.class_names = loader, precision, class_names
+        self.seconds_between, self.measure = seconds_between, measure
         self.evaluation = None
         self.last_seconds = 0.0  # of the run, at the last measurement
 
     def due(self, trainer: Trainer) -> bool:
-        """Whether to measure after the epoch that has just been counted. After the last: always."""
-        if trainer.finished:
-            return True
-        late = not trainer.minutes and trainer.epochs - trainer.epoch < self.heavy_range
-        every = min(HEAVY_INTERVAL, self.every) if late else self.every
+        """As `EvaluationHook` says, and `seconds_between` have passed or the run is at its end."""
         waited = trainer.seconds - self.last_seconds >= self.seconds_between
-        return not self.final_only and trainer.epoch % every == 0 and waited
+        return super().due(trainer) and (waited or trainer.finished)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        started = time.perf_counter()
+        self.evaluation = self.measure(model, self.loader, self.precision, self.class_names)
+        return {**self.evaluation.figures, "val_seconds": time.perf_counter() - started}
 
     def after_epoch(self, trainer: Trainer) -> None:
         for name in MEASURED:
             trainer.metrics.pop(name, None)
-        if not self.due(trainer):
-            return
-        started = time.perf_counter()
-        self.evaluation = self.measure(self.model, self.loader, self.precision, self.class_names)
-        trainer.metrics |= {**self.evaluation.figures, "val_seconds": time.perf_counter() - started}
-        self.last_seconds = trainer.seconds
+        super().after_epoch(trainer)
+        if "val_seconds" in trainer.metrics:
+            self.last_seconds = trainer.seconds
 
     def state_dict(self) -> dict:
         return {"last_seconds": self.last_seconds}
