@@ -29,7 +29,7 @@ from ..training import Precision, WarmupCosine, build_optimizer, train_step, val
 from . import builders
 from .folders import new_run
 from .poses import validate_poses
-from .presets import Preset, PresetError, to_dict
+from .presets import Preset, PresetError, check_epochs, to_dict
 from .scaling import scaled
 from .sync_bn import synchronise
 
@@ -70,6 +70,7 @@ class Run:
 
 def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> Run:
     """Build everything that a training needs, in its state before the first step."""
+    check_epochs(preset)
     keep_freed_memory()
     rank, world_size = _rank(), _world_size()
     if world_size > 1 and preset.minutes:
@@ -93,7 +94,10 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
         _validation_loader(preset, val_set),
         precision,
         names,
-        seconds_between=preset.validate_seconds,
+        preset.eval_interval,
+        preset.validate_seconds,
+        heavy_range=preset.heavy_eval_range,
+        final_only=preset.eval_final_only,
         measure=_measure(preset, val_set),
     )
     trainer = Trainer(
@@ -278,6 +282,7 @@ def _hooks(
         else hooks.Plateau(warmup_steps=preset.warmup),
         *_warmup_hooks(preset),
         hooks.Freezing("backbone", preset.freeze_epochs) if preset.freeze_epochs else None,
+        hooks.PlainAugmentation(preset.plain_epochs) if preset.plain_epochs else None,
         hooks.Fading(preset.distill_final) if preset.teacher and preset.distill_final < 1 else None,
         hooks.SigmaSchedule(preset.sigma, preset.sigma_final) if preset.task == "pose" else None,
         averaging,
@@ -289,9 +294,14 @@ def _hooks(
         judged, names = validation.model, validation.class_names
         parts += [
             hooks.Progress(),
-            hooks.TensorBoard(folder / "tensorboard", judged, validation.loader, names) if preset.tensorboard else None,
+            hooks.TensorBoard(folder / "tensorboard", judged, validation.loader, names, preset.batch_pictures)
+            if preset.tensorboard
+            else None,
             *extra_hooks,
-            hooks.Checkpoint(folder, judged, card, preset.save_seconds),
+            # before the checkpoint: what that counts as done has its files
+            hooks.KeepLast(folder, judged, card, preset.keep_last) if preset.keep_last else None,
+            hooks.Checkpoint(folder, judged, card, preset.save_seconds, preset.plain_epochs),
+            hooks.Strip(folder) if preset.strip else None,
         ]
     return [part for part in parts if part]
 
@@ -316,7 +326,8 @@ def train(preset: Preset, folder: Path | None = None, extra_hooks: Sequence[Hook
     """Train as a preset says. In a folder that holds an interrupted run, continue that run.
 
     Returns the finished run. `run.evaluation` has its figures; the folder has `best.safetensors`,
-    `last.safetensors`, `last.pt`, `results.csv`, `preset.json` and TensorBoard's files.
+    `last.safetensors`, `last.pt`, `results.csv`, `preset.json` and TensorBoard's files; with
+    `plain_epochs` also `best_plain.safetensors`, with `keep_last` some `epoch_NNN.safetensors`.
     """
     distributed = _world_size() > 1 and not torch.distributed.is_initialized()
     if distributed:
