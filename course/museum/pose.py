@@ -290,9 +290,10 @@ def trained(sigmas: tuple[float, float], apart: float = 3.0) -> tuple[float, flo
     predicted, truth, area = scene((2, 2, 2, 2), apart)
     predicted = predicted[..., :2].clone().requires_grad_()
     optimizer = torch.optim.SGD([predicted], lr=0.5)
+    losses = [package("reference").pose.KeypointLoss([sigma] * 4) for sigma in sigmas]
     for step in range(200):
         optimizer.zero_grad()
-        loss = package("reference").pose.KeypointLoss([sigmas[step >= 100]] * 4)(predicted, truth, area)[0]
+        loss = losses[step >= 100](predicted, truth, area)[0]
         loss.backward()
         optimizer.step()
     return loss.item(), (predicted - truth[..., :2]).norm(dim=-1).max().item()

@@ -50,7 +50,7 @@ print("ROW", json.dumps(figures | taken))
 
 def measure(kind: str, seed: int, options: argparse.Namespace) -> dict:
     """One run in a process of its own, and its row."""
-    folder = options.keep / f"{kind}-{seed}"
+    folder = options.keep / f"{kind}-{seed}-{options.clock}-{options.seconds:g}"  # else one run would go on in another
     environment = os.environ | {"YOLOSTUDY_USE": "reference", "OMP_NUM_THREADS": "1"}
     words = [options.clock, str(options.seconds), str(seed), KINDS[kind], str(folder)]
     done = subprocess.run([sys.executable, "-c", ONE, *words], capture_output=True, text=True, env=environment)

@@ -117,6 +117,12 @@ def test_a_tag_shortens_a_cell():
     for wrong in (source.replace("50", "n"), f"{source}; epochs=3"):
         with pytest.raises(ValueError, match="needs `epochs=NUMBER` once"):
             nbval_plugin.shortened(wrong, ["quick-epochs-4"])
+    words = 'opened = load(split="train"), load("validation"), epochs=50'
+    assert nbval_plugin.shortened(words, ["quick-split-small", "quick-epochs-4"]) == (
+        'opened = load(split="small"), load("validation"), epochs=4'
+    )
+    with pytest.raises(ValueError, match="needs `split=WORD in quotes` once"):
+        nbval_plugin.shortened(source, ["quick-split-small"])
 
 
 def test_the_plugin_needs_no_torch():

@@ -34,7 +34,7 @@ STAGE_ORDER = [
     "pose",
     "heatmaps",
 ]
-STAGE_ORDER += ["engine", "deploy"]
+STAGE_ORDER += ["registry", "engine", "deploy"]
 EXERCISES = set(STAGE_ORDER)
 
 # What each folder may not import: arrows point downward only.

@@ -27,6 +27,7 @@ ADDED = {
     "yolostudy train planes.nano profile=mini minutes=5": f"{SHORT} name=first",
     "yolostudy train planes.nano.pretrained profile=mini epochs=8": SHORT,
     "yolostudy train planes.nano.distillation profile=mini epochs=60": SHORT,
+    "yolostudy train planes.nano.pose profile=mini epochs=48": SHORT,
     "yolostudy study-table planes profile=mini": f'{SHORT} seeds=0 "rows=from scratch" out=table',
     "yolostudy train mar20.nano.cuda@0.batch@16": SHORT,
 }
@@ -84,6 +85,7 @@ for line in json.loads(sys.argv[1]):
     typed = []
     for line in lines():
         added = next((more for start, more in ADDED.items() if line.startswith(start)), "")
+        assert added or "train planes" not in line, f"{line}: would train for minutes; say in ADDED how it is shortened"
         line = line.replace("runs/NAME", "runs/first").replace("FOLDER", "datasets/sample")
         line = line.replace("planes-mini yolo", "sample yolo").replace(
             "val planes.nano", "val planes.nano data=sample image_size=64"

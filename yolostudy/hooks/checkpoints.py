@@ -1,8 +1,8 @@
 """Saving and resuming. A file is either the old one or the new one, whatever happens in between.
 
 `last.pt` holds everything that an interrupted run needs to continue as if it had not stopped. It
-contains only tensors and plain values, so it opens with `weights_only`. `best.safetensors` and
-`last.safetensors` hold the averaged weights and a card.
+contains only tensors and plain values, so it opens with `weights_only`. `best.safetensors`,
+`best_plain.safetensors` and `last.safetensors` hold the averaged weights and a card.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from ..engine import Hook, Trainer
+from ..engine import Hook, Trainer, bare, resume_or_load, snapshot
 from ..views.columns import FIGURES
-from .schedules import bare
 from .validation import fitness
 
 
@@ -100,18 +99,25 @@ class Checkpoint(Hook):
         card: plain values that are saved with the weights: preset, class names, size.
         every_seconds: write `last.pt` at most once in that time, except at the end, so that short
             epochs do not spend their time on writing.
+        plain_epochs: the best weights of so many last epochs are `best_plain.safetensors` as well.
+            `PlainAugmentation` takes the strong augmentation out of these epochs. YOLOv6 names the
+            file `best_stop_aug_ckpt`.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0):
+    def __init__(self, folder: Path, model: nn.Module, card: dict, every_seconds: float = 0.0, plain_epochs: int = 0):
         self.folder, self.model, self.card, self.every_seconds = Path(folder), model, card, every_seconds
-        self.best, self.saved_at = -math.inf, 0.0
+        self.plain_epochs = plain_epochs
+        self.best, self.best_plain, self.saved_at = -math.inf, -math.inf, 0.0
 
     def after_epoch(self, trainer: Trainer) -> None:
-        figures = {name: trainer.metrics[name] for name in FIGURES if name in trainer.metrics}
-        card = self.card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
-        if fitness(figures) > self.best:
-            self.best = fitness(figures)
+        card, score = epoch_card(self.card, trainer), fitness(trainer.metrics)
+        if score > self.best:
+            self.best = score
             save_weights(self.folder / "best.safetensors", self.model, card)
+        plain = self.plain_epochs and trainer.epoch > trainer.epochs - self.plain_epochs
+        if plain and score > self.best_plain:
+            self.best_plain = score
+            save_weights(self.folder / "best_plain.safetensors", self.model, card)
         if trainer.finished:
             save_weights(self.folder / "last.safetensors", self.model, card)
         if trainer.finished or trainer.seconds - self.saved_at >= self.every_seconds:
@@ -120,33 +126,24 @@ class Checkpoint(Hook):
             replace_file(self.folder / "last.pt", lambda draft: torch.save(state, draft))
 
     def state_dict(self) -> dict:
-        return {"best": self.best}
+        return {"best": self.best, "best_plain": self.best_plain}
 
     def load_state_dict(self, state: dict) -> None:
-        self.best = state["best"]
+        self.best, self.best_plain = state["best"], state.get("best_plain", -math.inf)  # older files have no second
 
 
-def snapshot(trainer: Trainer) -> dict:
-    """Everything that decides how training continues, as tensors and plain values."""
-    return {
-        "model": bare(trainer.model).state_dict(),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.precision.scaler.state_dict(),
-        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
-        "trainer": {
-            "epoch": trainer.epoch,
-            "steps": trainer.steps,
-            "seconds": trainer.seconds,
-            "metrics": dict(trainer.metrics),
-        },
-        "random": torch.get_rng_state(),
-    }
+def epoch_card(card: dict, trainer: Trainer) -> dict:
+    """The card of weights that are saved after this epoch: its number, the time and the figures."""
+    figures = {name: trainer.metrics[name] for name in FIGURES if name in trainer.metrics}
+    return card | {"epoch": trainer.epoch, "seconds": round(trainer.seconds, 1)} | figures
 
 
 def resume(trainer: Trainer, path: Path) -> None:
     """Put a trainer in the state of a checkpoint.
 
     Its model, optimizer and hooks must have been made as they were for that run.
+
+    Errors: ValueError for a file that cannot be read, and for one that `Strip` has stripped.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -154,12 +151,9 @@ def resume(trainer: Trainer, path: Path) -> None:
         raise ValueError(
             f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]}). Start the run again."
         ) from error
-    bare(trainer.model).load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.precision.scaler.load_state_dict(state["scaler"])
-    for hook in trainer.hooks:
-        if kept := state["hooks"].get(type(hook).__name__):
-            hook.load_state_dict(kept)
-    trainer.epoch, trainer.steps = state["trainer"]["epoch"], state["trainer"]["steps"]
-    trainer.seconds_before, trainer.metrics = state["trainer"]["seconds"], state["trainer"]["metrics"]
-    torch.set_rng_state(state["random"])
+    if state.get("stripped"):
+        raise ValueError(
+            f"{path}: this run is complete, and its checkpoint was stripped (strip=true), so it has no state of the "
+            f"optimizer to go on from. Start a new run from its weights by weights={path}."
+        )
+    resume_or_load(trainer, state)

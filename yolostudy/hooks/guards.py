@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
-from ..engine import Hook, Trainer
+from ..engine import Hook, Trainer, bare
 from ..losses import LossParts
 from .checkpoints import replace_file
-from .schedules import bare
 
 
 class NonFiniteLoss(FloatingPointError):

@@ -73,19 +73,26 @@ class Results(Hook):
 class TensorBoard(Hook):
     """Writes curves and pictures for `tensorboard --logdir runs`.
 
-    Curves: the losses of every tenth step, and each epoch's row. After each validation two
-    pictures: the last training batch with its truth, and predictions on the first validation batch.
+    Curves: the losses and every group's learning rate at each tenth step, the rates and the row of
+    each epoch. After each validation two pictures: the last training batch with its truth, and
+    predictions on the first validation batch.
 
     Args:
         model: the model that is validated. Without it there is no picture of predictions.
         loader: its validation batches.
+        pictures: draw the pictures after every so many epochs instead; 0 after each validation.
     """
 
     def __init__(
-        self, folder: Path, model: nn.Module | None = None, loader=None, class_names: Sequence[str] | None = None
+        self,
+        folder: Path,
+        model: nn.Module | None = None,
+        loader=None,
+        class_names: Sequence[str] | None = None,
+        pictures: int = 0,
     ):
         self.folder, self.model, self.loader, self.class_names = folder, model, loader, class_names
-        self.writer = None
+        self.pictures, self.writer = pictures, None
 
     def before_train(self, trainer: Trainer) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -96,15 +103,24 @@ class TensorBoard(Hook):
         if trainer.steps % 10 == 0:
             for name, value in trainer.parts._asdict().items():
                 self.writer.add_scalar(f"step/{name}", value, trainer.steps)
+            self.add_rates(trainer)
 
     def after_epoch(self, trainer: Trainer) -> None:
         for name, value in trainer.metrics.items():
             self.writer.add_scalar(f"epoch/{name}", value, trainer.steps)
-        if "map50" in trainer.metrics:
+        if trainer.steps % 10:
+            self.add_rates(trainer)
+        if "map50" in trainer.metrics if self.pictures == 0 else trainer.epoch % self.pictures == 0:
             self.add_picture("batch", trainer.batch, None, trainer.steps)
             if self.model is not None:
                 batch = next(iter(self.loader))
                 self.add_picture("predictions", batch, self.predict(batch, trainer.precision), trainer.steps)
+        self.writer.flush()  # a killed run goes on after this epoch, and nothing would write it again
+
+    def add_rates(self, trainer: Trainer) -> None:
+        """The learning rate of each group of the optimizer, as `lr/0`, `lr/1` …"""
+        for index, group in enumerate(trainer.optimizer.param_groups):
+            self.writer.add_scalar(f"lr/{index}", group["lr"], trainer.steps)
 
     @torch.no_grad()
     def predict(self, batch, precision) -> list[Tensor]:

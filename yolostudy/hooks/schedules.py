@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..engine import Hook, Trainer
+from ..engine import Hook, Trainer, bare
 from ..training import ExponentialMovingAverage, WarmupCosine, freeze, unfreeze
-
-
-def bare(model: nn.Module) -> nn.Module:
-    """The model itself, without the wrapper of distributed training."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 
 class Schedule(Hook):
@@ -67,14 +63,32 @@ class Plateau(Hook):
 class Averaging(Hook):
     """Keeps the exponential moving average of the weights.
 
-    `average.model` is the model that is validated and saved as best.
+    `average.model` is the model that is validated and saved as best. It moves after every step,
+    also after one that only accumulates.
+
+    Args:
+        model: bare or wrapped.
+        attributes: names of plain attributes of the bare model, such as `num_classes` or `head.prior`,
+            that the average gets after each epoch, before what follows this hook. Weights and
+            buffers are averaged anyway, and refused here.
+
+    Errors: ValueError for a name that is no such attribute.
+
+    Source: `ModelEMA.update_attr` of YOLOv6, which passes over a name that the model does not have.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.999, ramp: float = 200.0):
-        self.average = ExponentialMovingAverage(bare(model), decay, ramp)
+    def __init__(self, model: nn.Module, decay: float = 0.999, ramp: float = 200.0, attributes: Sequence[str] = ()):
+        for name in attributes:
+            _owner(bare(model), name)
+        self.average, self.attributes = ExponentialMovingAverage(bare(model), decay, ramp), tuple(attributes)
 
     def after_step(self, trainer: Trainer) -> None:
         self.average.update(bare(trainer.model))
+
+    def after_epoch(self, trainer: Trainer) -> None:
+        for path in self.attributes:
+            (source, name), (target, _) = _owner(bare(trainer.model), path), _owner(self.average.model, path)
+            setattr(target, name, copy.deepcopy(getattr(source, name)))
 
     def state_dict(self) -> dict:
         return {"model": self.average.model.state_dict(), "updates": self.average.updates}
@@ -82,6 +96,19 @@ class Averaging(Hook):
     def load_state_dict(self, state: dict) -> None:
         self.average.model.load_state_dict(state["model"])
         self.average.updates = state["updates"]
+
+
+def _owner(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The submodule that has a plain attribute of this dotted path, and the attribute's name."""
+    parent, _, name = path.rpartition(".")
+    module = dict(model.named_modules()).get(parent)
+    known = sorted(word for word in vars(module or model) if not word.startswith("_") and word != "training")
+    if module is None or name not in known:
+        raise ValueError(
+            f"Averaging: {path!r} is no plain attribute of {type(module or model).__name__}, which has "
+            f"{', '.join(known) or 'none'}. Weights and buffers are averaged and need no name here."
+        )
+    return module, name
 
 
 class Fading(Hook):

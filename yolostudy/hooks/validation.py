@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from ..engine import Hook, Trainer
+from ..engine import EvaluationHook, Hook, Trainer
 from ..training import Precision, validate
 from ..views.columns import MEASURED
 
 
-class Validation(Hook):
+class Validation(EvaluationHook):
     """Measures average precision after every `every` epochs, and at the end of training.
+
+    Near the end it can measure oftener; see `engine.EvaluationHook`.
 
     Args:
         model: the model to measure: the averaged one, where there is one.
@@ -23,6 +25,9 @@ class Validation(Hook):
             their time on them.
         measure: (model, loader, precision, class names) -> an object with `figures`, a dict of
             numbers for the log; `training.validate` or `runs.poses.validate_poses`.
+        heavy_range: within so many epochs of the end it measures at least every third epoch. It has
+            no effect where the end is set in minutes.
+        final_only: measure after the last epoch only.
 
     Attributes:
         evaluation: the last one, with curves and classes.
@@ -37,22 +42,31 @@ class Validation(Hook):
         every: int = 1,
         seconds_between: float = 0.0,
         measure: Callable = validate,
+        heavy_range: int = 0,
+        final_only: bool = False,
     ):
-        self.model, self.loader, self.precision, self.class_names = model, loader, precision, class_names
-        self.every, self.seconds_between, self.measure = every, seconds_between, measure
+        super().__init__(model=model, interval=every, heavy_range=heavy_range, final_only=final_only)
+        self.loader, self.precision, self.class_names = loader, precision, class_names
+        self.seconds_between, self.measure = seconds_between, measure
         self.evaluation = None
         self.last_seconds = 0.0  # of the run, at the last measurement
+
+    def due(self, trainer: Trainer) -> bool:
+        """As `EvaluationHook` says, and `seconds_between` have passed or the run is at its end."""
+        waited = trainer.seconds - self.last_seconds >= self.seconds_between
+        return super().due(trainer) and (waited or trainer.finished)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        started = time.perf_counter()
+        self.evaluation = self.measure(model, self.loader, self.precision, self.class_names)
+        return {**self.evaluation.figures, "val_seconds": time.perf_counter() - started}
 
     def after_epoch(self, trainer: Trainer) -> None:
         for name in MEASURED:
             trainer.metrics.pop(name, None)
-        due = trainer.epoch % self.every == 0 and trainer.seconds - self.last_seconds >= self.seconds_between
-        if not (due or trainer.finished):
-            return
-        started = time.perf_counter()
-        self.evaluation = self.measure(self.model, self.loader, self.precision, self.class_names)
-        trainer.metrics |= {**self.evaluation.figures, "val_seconds": time.perf_counter() - started}
-        self.last_seconds = trainer.seconds
+        super().after_epoch(trainer)
+        if "val_seconds" in trainer.metrics:
+            self.last_seconds = trainer.seconds
 
     def state_dict(self) -> dict:
         return {"last_seconds": self.last_seconds}
@@ -70,12 +84,17 @@ def fitness(metrics: Mapping[str, float]) -> float:
 
 
 class EarlyStop(Hook):
-    """Ends training when `fitness` has not risen for `patience` epochs."""
+    """Ends training when `fitness` has not risen for `patience` epochs.
+
+    It decides after epochs that were measured; others say nothing about the model.
+    """
 
     def __init__(self, patience: int = 50):
         self.patience, self.best, self.best_epoch = patience, -math.inf, 0
 
     def after_epoch(self, trainer: Trainer) -> None:
+        if fitness(trainer.metrics) == -math.inf:
+            return
         if fitness(trainer.metrics) > self.best:
             self.best, self.best_epoch = fitness(trainer.metrics), trainer.epoch
         elif trainer.epoch - self.best_epoch >= self.patience:

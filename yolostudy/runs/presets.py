@@ -121,10 +121,27 @@ class Preset:
             a cosine; 1 keeps them.
         fuse_ab: whether a second branch, with anchors, learns beside the detector and is dropped;
             see `runs.anchor_aid`. anchor_gain: of its loss.
+        warmup_momentum, warmup_bias_rate: momentum and rate of the biases at step 0, from which they
+            go to their values during the warm-up; 0 for no such warm-up. With either, the rate of
+            all others starts at 0, as in YOLOv6. A bias rate such as 0.1 is meant for optimizer=sgd.
+        warmup_floor: the warm-up has at least so many steps, but never more than the run.
+        nominal_batch: images that an update should see over all processes; 0 for no such number.
+            The accumulation grows from 1 to it in the warm-up, and `weight_decay` is for it.
+            scale_rate: whether `rate` is for that number too.
+        ema_attributes: attributes of the model that the averaged model gets after each epoch.
+        sync_bn: whether all processes normalise over their images together.
         validate_seconds, save_seconds: the least time between two validations, two checkpoints.
         workers, cache: of the loader; see `data.loader.make_loader`.
         flip_lr … hsv_v: of the augmentation; see `data.augment.Augmentation`.
         tensorboard: whether to write TensorBoard's files. name: of the run's folder.
+        eval_interval: epochs between two validations. heavy_eval_range: within so many epochs of
+            the end that interval is at most 3. eval_final_only: validate after the last epoch only.
+        plain_epochs: for so many last epochs there is no strong augmentation: mosaic, degrees,
+            scale and translate. The best weights of these epochs are `best_plain.safetensors`.
+        keep_last: of so many last epochs the weights are kept, as `epoch_NNN.safetensors`.
+        strip: at the end of training, leave only the averaged weights in `last.pt`, as float16.
+        batch_pictures: epochs between two pictures of the training batch and of predictions in
+            TensorBoard; 0 for one at each validation.
     """
 
     data: str = "planes"
@@ -174,6 +191,13 @@ class Preset:
     distill_final: float = 1.0
     fuse_ab: bool = False
     anchor_gain: float = 1.0
+    warmup_momentum: float = 0.0
+    warmup_bias_rate: float = 0.0
+    warmup_floor: int = 0
+    nominal_batch: int = 0
+    scale_rate: bool = False
+    ema_attributes: tuple[str, ...] = ()
+    sync_bn: bool = False
     seed: int = 0
     validate_seconds: float = 0.0
     save_seconds: float = 0.0
@@ -191,6 +215,14 @@ class Preset:
     hsv_v: float = 0.0
     tensorboard: bool = True
     name: str = ""
+    # evaluation, and what is different near the end
+    eval_interval: int = 1
+    heavy_eval_range: int = 0
+    eval_final_only: bool = False
+    plain_epochs: int = 0
+    keep_last: int = 0
+    strip: bool = False
+    batch_pictures: int = 0
 
     @property
     def data_name(self) -> str:
@@ -216,6 +248,9 @@ class Preset:
 
 
 KEYS = {field.name: field for field in fields(Preset)}
+EVALUATION = ("eval_interval", "heavy_eval_range", "eval_final_only")
+LAST_EPOCHS = ("plain_epochs", "keep_last")
+STRONG = ("mosaic", "degrees", "scale", "translate")  # what plain_epochs turns off
 
 
 def load(tags: str = "planes.nano", **overrides) -> Preset:
@@ -252,7 +287,74 @@ def load(tags: str = "planes.nano", **overrides) -> Preset:
     settings = {**PROFILES[profile], **chosen, "profile": profile}
     if "epochs" in chosen and "minutes" not in chosen:
         settings["minutes"] = 0.0  # the profile's minutes must not end a run for which somebody asked epochs
-    return replace(Preset(), **settings)
+    if chosen.keys() & set(EVALUATION) and "validate_seconds" not in chosen:
+        settings["validate_seconds"] = 0.0  # nor its seconds skip a validation that somebody asked for
+    preset = replace(Preset(), **settings)
+    check_epochs(preset)
+    return preset
+
+
+def check_epochs(preset: Preset) -> None:
+    """Refuse a key about evaluation or the last epochs that could not have its effect.
+
+    Errors: PresetError, which says what to change.
+    """
+    for key in ("eval_interval", "heavy_eval_range", *LAST_EPOCHS, "batch_pictures"):
+        value, least = getattr(preset, key), int(key == "eval_interval")
+        if value < least:
+            raise PresetError(f"{key}={value}: this takes a whole number from {least}.")
+        if value > preset.epochs and value > least and not preset.minutes:
+            raise PresetError(f"{key}={value}: the run has only epochs={preset.epochs}. Give {preset.epochs} or less.")
+    for wrong, message in _conflicts(preset):
+        if wrong:
+            raise PresetError(message)
+
+
+def _conflicts(preset: Preset) -> list[tuple[object, str]]:
+    """Each pair of keys that `check_epochs` refuses: whether the preset has it, and what to say."""
+
+    def given(*keys: str) -> str:
+        return ", ".join(f"{key}={getattr(preset, key)}" for key in keys if getattr(preset, key) != KEYS[key].default)
+
+    spaced, last = given(*EVALUATION), given(*LAST_EPOCHS)
+    counted = given(*EVALUATION, *LAST_EPOCHS)
+    return [
+        (
+            counted and preset.minutes,
+            f"{counted}: this counts epochs, and minutes={preset.minutes:g} ends the run by the clock. Give epochs=.",
+        ),
+        (
+            preset.eval_final_only and given("eval_interval", "heavy_eval_range"),
+            f"{spaced}: with eval_final_only no other epoch is validated. Leave it out, or leave the others out.",
+        ),
+        (
+            preset.heavy_eval_range and preset.eval_interval <= 3,
+            f"heavy_eval_range={preset.heavy_eval_range} shortens the interval to 3, and eval_interval="
+            f"{preset.eval_interval} is not longer. Leave it out, or give a longer eval_interval.",
+        ),
+        (
+            spaced and preset.validate_seconds,
+            f"{spaced} counts epochs, and validate_seconds={preset.validate_seconds:g} may skip some. Give one.",
+        ),
+        (
+            preset.patience and (preset.eval_final_only or last),
+            f"patience={preset.patience} may end the run before its last epochs, for which "
+            f"{given('eval_final_only', *LAST_EPOCHS)} is meant. Leave one out.",
+        ),
+        (
+            preset.eval_final_only and preset.schedule == "plateau",
+            "eval_final_only=True: schedule=plateau follows the validations, and there is only one, after the last "
+            "step. Take schedule=cosine.",
+        ),
+        (
+            preset.plain_epochs and not given(*STRONG),
+            f"plain_epochs={preset.plain_epochs}: there is nothing to turn off. Give one of {', '.join(STRONG)}.",
+        ),
+        (
+            preset.batch_pictures and not preset.tensorboard,
+            f"batch_pictures={preset.batch_pictures}: pictures go to TensorBoard. Add tensorboard=true.",
+        ),
+    ]
 
 
 def parse(key: str, text: str):

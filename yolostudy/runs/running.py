@@ -30,7 +30,9 @@ from ..training import Precision, WarmupCosine, build_optimizer, train_step, val
 from . import anchor_aid, builders
 from .folders import new_run
 from .poses import validate_poses
-from .presets import Preset, PresetError, to_dict
+from .presets import Preset, PresetError, check_epochs, to_dict
+from .scaling import scaled
+from .sync_bn import synchronise
 
 MAX_WARNINGS = 3  # of a data set that a run prints
 
@@ -69,6 +71,7 @@ class Run:
 
 def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> Run:
     """Build everything that a training needs, in its state before the first step."""
+    check_epochs(preset)
     keep_freed_memory()
     rank, world_size = _rank(), _world_size()
     if world_size > 1 and preset.minutes:
@@ -79,27 +82,34 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
     names, device = train_set.class_names, builders.choose_device(preset.device)
     model = _model(preset, train_set, device)
     precision = Precision(device, preset.precision)
-    optimizer = build_optimizer(model, preset.rate, preset.weight_decay, preset.optimizer)
+    loader = _training_loader(preset, train_set, rank, world_size)
+    recipe = scaled(preset, len(loader), world_size)
+    optimizer = build_optimizer(model, recipe.rate, recipe.weight_decay, recipe.optimizer)
     # the average copies the model, so it is made before the loss attaches listeners to the model
-    averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp) if preset.ema else None
+    averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp, preset.ema_attributes) if preset.ema else None
     loss = _loss(preset, model, train_set, device)
     loss, aids = anchor_aid.aided(preset, loss, model, optimizer, train_set)
+    if recipe.warmup_bias_rate:
+        hooks.separate_biases(optimizer, nn.ModuleList([model, loss]))
     validation = hooks.Validation(
         averaging.average.model if averaging else model,
         _validation_loader(preset, val_set),
         precision,
         names,
-        seconds_between=preset.validate_seconds,
+        preset.eval_interval,
+        preset.validate_seconds,
+        heavy_range=preset.heavy_eval_range,
+        final_only=preset.eval_final_only,
         measure=_measure(preset, val_set),
     )
     trainer = Trainer(
-        _distributed(model, device, frozen=preset.freeze_epochs > 0) if world_size > 1 else model,
+        _distributed(model, device, preset.freeze_epochs > 0, preset.sync_bn) if world_size > 1 else model,
         loss,
-        _training_loader(preset, train_set, rank, world_size),
+        loader,
         optimizer,
         partial(train_step, clip=preset.clip, accumulate=preset.accumulate),
         precision,
-        aids + _hooks(preset, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
+        aids + _hooks(recipe, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
         preset.epochs,
         preset.minutes or None,
     )
@@ -220,12 +230,15 @@ def _card(preset: Preset, train_set: DetectionSet) -> dict:
     return card
 
 
-def _distributed(model: nn.Module, device: torch.device, frozen: bool) -> DistributedDataParallel:
+def _distributed(model: nn.Module, device: torch.device, frozen: bool, sync_bn: bool) -> DistributedDataParallel:
     """The model, wrapped so that all processes average their gradients.
 
     Args:
         frozen: whether part of the model has no gradient, for which the wrapper must not wait.
+        sync_bn: whether it normalises over the batches of all processes.
     """
+    if sync_bn:
+        model = synchronise(model)
     device_ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=frozen)
 
@@ -271,7 +284,9 @@ def _hooks(
         hooks.Schedule(WarmupCosine(preset.warmup, preset.final))
         if cosine
         else hooks.Plateau(warmup_steps=preset.warmup),
+        *_warmup_hooks(preset),
         hooks.Freezing("backbone", preset.freeze_epochs) if preset.freeze_epochs else None,
+        hooks.PlainAugmentation(preset.plain_epochs) if preset.plain_epochs else None,
         hooks.Fading(preset.distill_final) if preset.teacher and preset.distill_final < 1 else None,
         hooks.SigmaSchedule(preset.sigma, preset.sigma_final) if preset.task == "pose" else None,
         averaging,
@@ -283,11 +298,28 @@ def _hooks(
         judged, names = validation.model, validation.class_names
         parts += [
             hooks.Progress(),
-            hooks.TensorBoard(folder / "tensorboard", judged, validation.loader, names) if preset.tensorboard else None,
+            hooks.TensorBoard(folder / "tensorboard", judged, validation.loader, names, preset.batch_pictures)
+            if preset.tensorboard
+            else None,
             *extra_hooks,
-            hooks.Checkpoint(folder, judged, card, preset.save_seconds),
+            # before the checkpoint: what that counts as done has its files
+            hooks.KeepLast(folder, judged, card, preset.keep_last) if preset.keep_last else None,
+            hooks.Checkpoint(folder, judged, card, preset.save_seconds, preset.plain_epochs),
+            hooks.Strip(folder) if preset.strip else None,
         ]
     return [part for part in parts if part]
+
+
+def _warmup_hooks(preset: Preset) -> list[Hook]:
+    """What warms up besides the rate; behind the hook that sets the rate."""
+    parts: list[Hook] = []
+    if preset.warmup_momentum or preset.warmup_bias_rate:
+        schedule = WarmupCosine(0, preset.final) if preset.schedule == "cosine" else None
+        parts.append(hooks.Warmup(preset.warmup_momentum, preset.warmup_bias_rate, preset.warmup, schedule))
+    if preset.nominal_batch:
+        batch = preset.batch * _world_size()
+        parts.append(hooks.GrowingAccumulation(preset.nominal_batch, batch, preset.warmup))
+    return parts
 
 
 # Training and measuring
@@ -298,7 +330,8 @@ def train(preset: Preset, folder: Path | None = None, extra_hooks: Sequence[Hook
     """Train as a preset says. In a folder that holds an interrupted run, continue that run.
 
     Returns the finished run. `run.evaluation` has its figures; the folder has `best.safetensors`,
-    `last.safetensors`, `last.pt`, `results.csv`, `preset.json` and TensorBoard's files.
+    `last.safetensors`, `last.pt`, `results.csv`, `preset.json` and TensorBoard's files; with
+    `plain_epochs` also `best_plain.safetensors`, with `keep_last` some `epoch_NNN.safetensors`.
     """
     distributed = _world_size() > 1 and not torch.distributed.is_initialized()
     if distributed:

@@ -30,8 +30,27 @@ from .edition import Edition, load
 from .errors import CourseError
 from .exercise import Misconception
 
-ROWS = 68
-COMING: dict[int, tuple[str, int]] = {}  # rooms that open with a later stage: symptom, stage
+ROWS = 109
+COMING: dict[int, tuple[str, int]] = {  # rooms that open with a later stage: symptom, stage
+    91: ("a fused network is off by two thousandths", 12),
+    92: ("a fused network is off by a tenth", 12),
+    93: ("a fused network is off by more than half", 12),
+    94: ("a fused network is off by five", 12),
+    95: ("a reparameterised block is off by seven", 12),
+    96: ("a reparameterised block differs at stride 2", 12),
+    97: ("an index of a grouped identity is out of range", 12),
+    98: ("training with RepOptimizer drifts away", 12),
+    99: ("mAP is 0 after the whole network was quantised", 12),
+    100: ("mAP is 0 after calibration", 12),
+    101: ("int8 is worse on some processors", 12),
+    102: ("the normalisation moved during calibration", 12),
+    103: ("zero is not exact after quantisation", 12),
+    104: ("nothing learns through a rounding", 12),
+    105: ("values beyond the clamp have a gradient", 12),
+    106: ("int8 is slower than fp32", 12),
+    107: ("one batch too many is used for calibration", 12),
+    108: ("boxes of other classes are suppressed", 12),
+}
 
 
 # ---- a room --------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ _OFFERED = {  # module -> the public names that it defines
     "heatmaps.peaks": "HeatmapBench draw_peaks meeting_peaks",
     "heatmaps.tags": "draw_tags tag_forces",
     "heatmaps.groups": "draw_groups",
+    "engine.warmup": "draw_warmup",
 }
 _HOME = {name: module for module, names in _OFFERED.items() for name in names.split()}
 

@@ -94,7 +94,7 @@ class WatchedKernel(RunningKernel):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick-cells", action="store_true", help="shorten cells tagged quick-NAME-NUMBER")
+    parser.addoption("--quick-cells", action="store_true", help="shorten cells tagged quick-NAME-VALUE")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -107,13 +107,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shortened(source: str, tags: list[str]) -> str:
     """The source with `epochs=50` replaced by `epochs=4` where a tag says `quick-epochs-4`.
 
+    A word is replaced as text: `quick-split-small` makes `split="small"` of `split="train"`.
+
     Errors: ValueError unless the cell holds such a setting exactly once.
     """
-    for name, number in (match.groups() for tag in tags if (match := re.fullmatch(r"quick-(\w+)-(\d+)", tag))):
-        source, found = re.subn(rf"\b{name}=\d+", f"{name}={number}", source)
+    for name, value in (match.groups() for tag in tags if (match := re.fullmatch(r"quick-(\w+)-(\w+)", tag))):
+        old, new = (r"\d+", value) if value.isdecimal() else (r'"\w+"', f'"{value}"')
+        source, found = re.subn(rf"\b{name}={old}", f"{name}={new}", source)
         if found != 1:
             raise ValueError(
-                f"the tag quick-{name}-{number} needs `{name}=NUMBER` once in its cell; it is there {found} times."
+                f"the tag quick-{name}-{value} needs `{name}={'NUMBER' if value.isdecimal() else 'WORD in quotes'}` "
+                f"once in its cell; it is there {found} times."
             )
     return source
 

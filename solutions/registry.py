@@ -1,0 +1,163 @@
+"""How an engine finds its parts: by name, and from a configuration.
+
+Sources: fvcore `common/registry.py` (Registry); detectron2 `config/config.py` (configurable). Both
+at small size.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+
+
+class Registry:
+    """Parts by name, so that a line of a configuration can choose one.
+
+        BACKBONES = Registry("backbone")
+
+        @BACKBONES.register()          # also without parentheses
+        class Small(nn.Module): ...
+
+        BACKBONES.register(Large)      # also as a call
+        BACKBONES.get("Small")         # the class, not an instance
+
+    The name of a part is its `__name__`. `in`, `len` and a loop over the sorted names work.
+
+    Args:
+        name: what kind of parts these are; the errors say it.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._parts: dict[str, object] = {}
+
+    def register(self, part: object = None):
+        """Keep a class or a function under its name, and return it.
+
+        Without a part, return a decorator. To register the very same object again does no harm.
+
+        Errors: TypeError for what is neither a class nor a function, such as an instance; ValueError
+            if another object has the name already: it says in which modules both stand.
+        """
+        # BEGIN SOLUTION
+        if part is None:
+            return self.register
+        if not (inspect.isclass(part) or inspect.isfunction(part)):
+            raise TypeError(f"{self.name}: {part!r} is neither a class nor a function. Register the class itself.")
+        known = self._parts.setdefault(part.__name__, part)
+        if known is not part:
+            raise ValueError(
+                f"{self.name}: {part.__name__} is registered already, from {known.__module__}; the new one is from "
+                f"{part.__module__}. Give one of them another name; in a notebook, make the "
+                "registry anew in the same cell."
+            )
+        return part
+        # END SOLUTION
+
+    def get(self, name: str):
+        """The part of that name.
+
+        Errors: KeyError; it says which names there are and which is nearest. A name is missing too
+            where nobody has imported the module that registers it.
+        """
+        # BEGIN SOLUTION
+        if name not in self._parts:
+            close = difflib.get_close_matches(name, self._parts, n=1)
+            nearest = f"; did you mean {close[0]}?" if close else "."
+            raise KeyError(
+                f"{self.name}: nothing is registered as {name}{nearest} There are: {', '.join(self) or 'none'}. "
+                "A module registers its parts when it is imported."
+            )
+        return self._parts[name]
+        # END SOLUTION
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._parts))
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+class Config(dict):
+    """Settings by name, also as attributes: `cfg.head.reg_max`. Dictionaries inside become ones too.
+
+    Only a Config counts as a configuration: `configurable` takes a plain dictionary as an argument.
+    """
+
+    def __init__(self, values: Mapping = {}, **more):
+        super().__init__({**values, **more})
+        for name, value in self.items():
+            if isinstance(value, dict):
+                self[name] = Config(value)
+
+    def __getattr__(self, name: str):
+        if name not in self:
+            raise AttributeError(f"this configuration has no {name}. It has {', '.join(self) or 'nothing'}.")
+        return self[name]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self[name] = value
+
+    def clone(self) -> Config:
+        """A copy that shares nothing with this one, lists included."""
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict) -> Config:
+        return Config({name: copy.deepcopy(value, memo) for name, value in self.items()})
+
+
+def configurable(init: Callable) -> Callable:
+    """Decorate `__init__`, so that an object can also be made from a configuration.
+
+        class Head:
+            @configurable
+            def __init__(self, channels, reg_max=16): ...
+
+            @classmethod
+            def from_config(cls, cfg, channels):
+                return {"channels": channels, "reg_max": cfg.head.reg_max}
+
+        Head(64, reg_max=8)                  # as if there were no decorator
+        Head(cfg, channels=64)               # from_config says the arguments
+        Head(cfg=cfg, channels=64, reg_max=8)   # an explicit argument wins over the configuration
+
+    `from_config` of the object's own class is asked when the first positional argument, or the
+    keyword `cfg`, is a `Config`; a plain dictionary is an ordinary argument. It gets all positional
+    arguments and those keywords that its signature names, or all of them if it has `*args` or
+    `**kwargs`. The other keywords go to `__init__` as they are, and win. What `from_config` returned
+    is not changed.
+
+    Errors: AssertionError if what is decorated is not a function `__init__`. At each call, with a
+        configuration or without: AttributeError where the class has no `from_config`, TypeError
+        where it is no classmethod. With a configuration: TypeError if its first argument is not
+        called `cfg`.
+    """
+    # BEGIN SOLUTION
+    if not (inspect.isfunction(init) and init.__name__ == "__init__"):
+        raise AssertionError(f"@configurable decorates __init__ of a class, and this is {init!r}.")
+
+    @functools.wraps(init)
+    def wrapped(self, *args, **kwargs):
+        own = type(self)
+        if not hasattr(own, "from_config"):
+            raise AttributeError(f"{own.__name__} is configurable, so it needs a classmethod from_config(cls, cfg, …).")
+        if not inspect.ismethod(own.from_config):
+            raise TypeError(f"{own.__name__}.from_config is no classmethod. Write @classmethod above it.")
+        if not isinstance(args[0] if args else kwargs.get("cfg"), Config):
+            return init(self, *args, **kwargs)
+        named = inspect.signature(own.from_config).parameters
+        if next(iter(named), "") != "cfg":
+            raise TypeError(f"{own.__name__}.from_config must call its first argument cfg.")
+        takes_all = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in named.values())
+        asked = {name: value for name, value in kwargs.items() if takes_all or name in named}
+        rest = {name: value for name, value in kwargs.items() if name not in asked}
+        return init(self, **{**own.from_config(*args, **asked), **rest})
+
+    return wrapped
+    # END SOLUTION
