@@ -275,6 +275,15 @@ def test_beside_a_teacher_and_the_average_has_no_listener(tiny_data, tmp_path):
     assert {*states(run.folder)[0]} == {*YOLO(2).state_dict()}
 
 
+def test_the_branchs_biases_warm_up_with_the_others(tiny_data, tmp_path):
+    keys = {"fuse_ab": True, "warmup_bias_rate": 0.05, "optimizer": "sgd"}
+    run = runs.prepare(preset_for(tiny_data, **keys), tmp_path)
+    groups, own = run.trainer.optimizer.param_groups, dict(run.trainer.loss.branch.named_parameters())
+    place = {id(parameter): bool(group.get("biases")) for group in groups for parameter in group["params"]}
+    assert len(place) == 183 + 12 == sum(len(group["params"]) for group in groups)
+    assert all(place[id(parameter)] == name.endswith("bias") for name, parameter in own.items())
+
+
 def test_a_value_that_would_have_no_effect_is_refused(tiny_data, tmp_path):
     for keys, words in (
         ({"anchor_gain": 2.0}, "there is none: add fuse_ab=true"),
