@@ -30,7 +30,7 @@ def descend(model: nn.Module, _loss, batch: Tensor, optimizer, precision=None, s
     return loss.detach()
 
 
-def small_trainer(hooks=(), epochs: int = 2, loader=None, step=descend, model=None, kind: type = ENGINE.Trainer):
+def small_trainer(hooks=(), epochs: int = 2, loader=None, step=descend, model=None, kind=ENGINE.Trainer):
     """A trainer of one linear layer, with three batches an epoch."""
     model = model or nn.Linear(2, 1)
     loader = [torch.rand(4, 2) for _ in range(3)] if loader is None else loader
