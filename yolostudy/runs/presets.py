@@ -115,8 +115,12 @@ class Preset:
         response: loss on class logits: "bernoulli", "softmax", or "" for none. response_gain,
             response_temperature: its gain and τ. keypoint_gain: in a pose run, of the loss on the
             teacher's keypoints; 0 for none.
-        distill_final: the factor on both gains at the end of training, reached along half a
-            cosine; 1 keeps them.
+        dfl_gain, dfl_temperature: of the loss on the teacher's distributions of distances, and its
+            τ; a gain of 0 for none.
+        distill_final: the factor on the teacher's gains at the end of training, reached along half
+            a cosine; 1 keeps them.
+        fuse_ab: whether a second branch, with anchors, learns beside the detector and is dropped;
+            see `runs.anchor_aid`. anchor_gain: of its loss.
         warmup_momentum, warmup_bias_rate: momentum and rate of the biases at step 0, from which they
             go to their values during the warm-up; 0 for no such warm-up. With either, the rate of
             all others starts at 0, as in YOLOv6. A bias rate such as 0.1 is meant for optimizer=sgd.
@@ -182,7 +186,11 @@ class Preset:
     response_gain: float = 300.0
     response_temperature: float = 1.0
     keypoint_gain: float = 5.0
+    dfl_gain: float = 0.0
+    dfl_temperature: float = 1.0
     distill_final: float = 1.0
+    fuse_ab: bool = False
+    anchor_gain: float = 1.0
     warmup_momentum: float = 0.0
     warmup_bias_rate: float = 0.0
     warmup_floor: int = 0

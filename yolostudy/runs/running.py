@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import hooks
+from ..bridge.dfl_distillation import DflDistillationLoss
 from ..bridge.pose_distillation import PoseDistillationLoss, check_keypoints, keypoint_response
 from ..data.loader import Loader
 from ..data.records import DataError, DetectionSet
@@ -26,7 +27,7 @@ from ..metrics import Evaluation
 from ..network import YOLO
 from ..pose import PoseLoss
 from ..training import Precision, WarmupCosine, build_optimizer, train_step, validate
-from . import builders
+from . import anchor_aid, builders
 from .folders import new_run
 from .poses import validate_poses
 from .presets import Preset, PresetError, check_epochs, to_dict
@@ -84,11 +85,12 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
     loader = _training_loader(preset, train_set, rank, world_size)
     recipe = scaled(preset, len(loader), world_size)
     optimizer = build_optimizer(model, recipe.rate, recipe.weight_decay, recipe.optimizer)
-    if recipe.warmup_bias_rate:
-        hooks.separate_biases(optimizer, model)
     # the average copies the model, so it is made before the loss attaches listeners to the model
     averaging = hooks.Averaging(model, preset.ema, preset.ema_ramp, preset.ema_attributes) if preset.ema else None
     loss = _loss(preset, model, train_set, device)
+    loss, aids = anchor_aid.aided(preset, loss, model, optimizer, train_set)
+    if recipe.warmup_bias_rate:
+        hooks.separate_biases(optimizer, nn.ModuleList([model, loss]))
     validation = hooks.Validation(
         averaging.average.model if averaging else model,
         _validation_loader(preset, val_set),
@@ -107,7 +109,7 @@ def prepare(preset: Preset, folder: Path, extra_hooks: Sequence[Hook] = ()) -> R
         optimizer,
         partial(train_step, clip=preset.clip, accumulate=preset.accumulate),
         precision,
-        _hooks(recipe, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
+        aids + _hooks(recipe, averaging, validation, _card(preset, train_set), None if rank else folder, extra_hooks),
         preset.epochs,
         preset.minutes or None,
     )
@@ -192,7 +194,7 @@ def _loss(preset: Preset, model: nn.Module, train_set: DetectionSet, device: tor
     else:
         loss = DetectionLoss(model, cls_gain=preset.cls_gain)
     if not preset.teacher:
-        if preset.feature or preset.response:
+        if preset.feature or preset.response or preset.dfl_gain:
             raise PresetError(
                 "distillation needs a teacher: add teacher=FILE. `yolostudy train planes.nano.teacher` trains one."
             )
@@ -206,8 +208,10 @@ def _loss(preset: Preset, model: nn.Module, train_set: DetectionSet, device: tor
         check_keypoints(model.keypoint_shape, train_set.keypoint_names, teacher)
         keypoint = keypoint_response if preset.keypoint_gain else None
         gains["keypoint_gain"] = preset.keypoint_gain
-        return PoseDistillationLoss(loss, model, teacher, feature, response, keypoint, **gains)
-    return DistillationLoss(loss, model, teacher, feature, response, **gains)
+        loss = PoseDistillationLoss(loss, model, teacher, feature, response, keypoint, **gains)
+    else:
+        loss = DistillationLoss(loss, model, teacher, feature, response, **gains)
+    return DflDistillationLoss(loss, model, preset.dfl_gain, preset.dfl_temperature) if preset.dfl_gain else loss
 
 
 def _measure(preset: Preset, detection_set: DetectionSet) -> Callable:
