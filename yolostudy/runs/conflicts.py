@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from .presets import EVALUATION, KEYS, Preset, PresetError
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from .presets import Preset
+
+EVALUATION = ("eval_interval", "heavy_eval_range", "eval_final_only")
 LAST_EPOCHS = ("plain_epochs", "keep_last")
 STRONG = ("mosaic", "degrees", "scale", "translate")  # what plain_epochs turns off
+
+
+class PresetError(ValueError):
+    """A tag, key or value that no preset knows, or a combination that cannot be trained."""
 
 
 def check_epochs(preset: Preset) -> None:
@@ -26,9 +35,10 @@ def check_epochs(preset: Preset) -> None:
 
 def _conflicts(preset: Preset) -> list[tuple[object, str]]:
     """Each pair of keys that `check_epochs` refuses: whether the preset has it, and what to say."""
+    default = {field.name: field.default for field in fields(preset)}
 
     def given(*keys: str) -> str:
-        return ", ".join(f"{key}={getattr(preset, key)}" for key in keys if getattr(preset, key) != KEYS[key].default)
+        return ", ".join(f"{key}={getattr(preset, key)}" for key in keys if getattr(preset, key) != default[key])
 
     spaced, last = given(*EVALUATION), given(*LAST_EPOCHS)
     counted = given(*EVALUATION, *LAST_EPOCHS)

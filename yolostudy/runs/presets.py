@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from ..data.planes import BASE, NOVEL
+from .conflicts import EVALUATION, PresetError, check_epochs
 
 if TYPE_CHECKING:
     from ..data.augment import Augmentation
@@ -76,10 +77,6 @@ TAGS_WITH_VALUE = {
     "size": ("image_size", "{}"),
     "seed": ("seed", "{}"),
 }
-
-
-class PresetError(ValueError):
-    """A tag, key or value that no preset knows, or a combination that cannot be trained."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +245,6 @@ class Preset:
 
 
 KEYS = {field.name: field for field in fields(Preset)}
-EVALUATION = ("eval_interval", "heavy_eval_range", "eval_final_only")
 
 
 def load(tags: str = "planes.nano", **overrides) -> Preset:
@@ -288,8 +284,6 @@ def load(tags: str = "planes.nano", **overrides) -> Preset:
     if chosen.keys() & set(EVALUATION) and "validate_seconds" not in chosen:
         settings["validate_seconds"] = 0.0  # nor its seconds skip a validation that somebody asked for
     preset = replace(Preset(), **settings)
-    from .conflicts import check_epochs  # which needs the class above
-
     check_epochs(preset)
     return preset
 
