@@ -1,6 +1,6 @@
 """The real YOLOv6 4.0 for one epoch on the CPU, where it is installed: something real to trace.
 
-    pip install "yolostudy[yolov6]"
+    pip install yolov6detect==0.4.1
 
 The package is `yolov6detect` on PyPI: YOLOv6 0.4.0 under the GPL-3, packed by a third party. It was
 written for older libraries, so while a trainer lives here two things are as they were then:
@@ -77,7 +77,7 @@ def trainer(images: int = 4, side: int = 64, epochs: int = 1, batch: int = 4) ->
     Errors: ModuleNotFoundError where the extra `yolov6` is not installed.
     """
     if not is_installed():
-        raise ModuleNotFoundError('YOLOv6 is not installed. Install it with: pip install "yolostudy[yolov6]"')
+        raise ModuleNotFoundError('YOLOv6 is not installed. Install it with: pip install yolov6detect==0.4.1')
     with tempfile.TemporaryDirectory(prefix="yolostudy-yolov6-") as folder, as_it_was():
         import yolov6
         from yolov6.core.engine import Trainer

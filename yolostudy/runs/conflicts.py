@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .presets import Preset
 
 EVALUATION = ("eval_interval", "heavy_eval_range", "eval_final_only")
 LAST_EPOCHS = ("plain_epochs", "keep_last")
@@ -17,8 +13,11 @@ class PresetError(ValueError):
     """A tag, key or value that no preset knows, or a combination that cannot be trained."""
 
 
-def check_epochs(preset: Preset) -> None:
+def check_epochs(preset) -> None:
     """Refuse a key about evaluation or the last epochs that could not have its effect.
+
+    Args:
+        preset: a `presets.Preset`.
 
     Errors: PresetError, which says what to change.
     """
@@ -33,7 +32,7 @@ def check_epochs(preset: Preset) -> None:
             raise PresetError(message)
 
 
-def _conflicts(preset: Preset) -> list[tuple[object, str]]:
+def _conflicts(preset) -> list[tuple[object, str]]:
     """Each pair of keys that `check_epochs` refuses: whether the preset has it, and what to say."""
     default = {field.name: field.default for field in fields(preset)}
 
