@@ -77,7 +77,7 @@ def trainer(images: int = 4, side: int = 64, epochs: int = 1, batch: int = 4) ->
     Errors: ModuleNotFoundError where the extra `yolov6` is not installed.
     """
     if not is_installed():
-        raise ModuleNotFoundError('YOLOv6 is not installed. Install it with: pip install yolov6detect==0.4.1')
+        raise ModuleNotFoundError("YOLOv6 is not installed. Install it with: pip install yolov6detect==0.4.1")
     with tempfile.TemporaryDirectory(prefix="yolostudy-yolov6-") as folder, as_it_was():
         import yolov6
         from yolov6.core.engine import Trainer

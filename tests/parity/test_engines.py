@@ -283,7 +283,7 @@ def test_the_order_of_ultralytics_moments_and_their_column():
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.skipif(not real.is_installed(), reason='YOLOv6 is not installed: pip install yolov6detect==0.4.1')
+@pytest.mark.skipif(not real.is_installed(), reason="YOLOv6 is not installed: pip install yolov6detect==0.4.1")
 def test_one_epoch_of_the_real_yolov6_from_train_before_loop_to_strip_model():
     with real.trainer() as made:
         tree = recording().record(made.train, packages=(*real.PACKAGES, "torch._tensor", "torch.optim"))

@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from tests import tiny, warm
 from tests.tiny import preset_for
 from yolostudy import data, runs
 from yolostudy.engine import bare
-from yolostudy.runs.sync_bn import SyncedNorm, synchronise
+from yolostudy.runs.sync_bn import synchronise
 
 SHARED = {"epochs": 2, "cache": "ram", "workers": "0", "optimizer": "sgd", "rate": 0.02, "ema": 0.9, "ema_ramp": 3.0}
 SHARED |= {"warmup": 6, "warmup_momentum": 0.5, "warmup_bias_rate": 0.05, "nominal_batch": 16, "scale_rate": True}
