@@ -160,7 +160,8 @@ evaluation = Exercise(
         "longer. For how: note model.training before you change it; the figures of other hooks stay in "
         "trainer.metrics; and an evaluation that raises an exception must leave the model as it was, too.",
         "min(3, self.interval) is the interval near the end, and % tells whether it divides the epoch. "
-        "model.train(mode) takes a bool. try … finally gives the mode back, torch.no_grad() is a with block, |= adds a dict to a dict. "
+        "model.train(mode) takes a bool. try … finally gives the mode back, torch.no_grad() is a with block, "
+        "|= adds a dict to a dict. "
         "Call self.evaluate and not self.function, because a subclass may override the method.",
     ),
 )
@@ -466,13 +467,6 @@ evaluation.misconception(
     museum=80,
 )
 evaluation.misconception(
-    "the mode is noted too late",
-    swap=(NOTED, "        model.eval()\n        was_training = model.training\n"),
-    because="After eval() the mode is always eval, and that is what is given back: nothing changes. First note, then "
-    "change.",
-    museum=80,
-)
-evaluation.misconception(
     "the mode of the other model",
     swap=("was_training = model.training", "was_training = trainer.model.training"),
     because="The average gets the mode of the model that is trained, and the two are different by design. Note the "
@@ -637,6 +631,8 @@ def _(course):
             found.append(f"before_epoch: {look()}")
             if run.epoch == 1:
                 model.norm.eval()  # as a hook that freezes a layer does
+        if moment == "after_step" and run.steps == 1:
+            model.norm.eval()  # as one that freezes it within an epoch does
         if moment == "after_epoch":
             model.eval()  # as a hook that forgets to give the mode back
 
@@ -644,7 +640,10 @@ def _(course):
         found.append(f"a step: {look()}")
         model(values(1, 3, 2, 2).float())[0].square().sum().backward()  # and no update: gradients add up
 
-    trainer(course, listener(course, listen), model=model, step=step, epochs=2).train()
+    run = trainer(course, listener(course, listen), model=model, step=step, epochs=2)
+    model.mix.weight.grad = torch.ones_like(model.mix.weight)  # of a run that was stopped
+    model.eval()
+    run.train()
     return {"found": found}
 
 
@@ -1133,7 +1132,8 @@ teaching = Exercise(
         "The step does everything: forward, loss, backward, update. Of what it is given, which one thing has to be "
         "another so that the total has a second term?",
         "First ask the teacher, under the same circumstances as the student: what does `train_step` do with "
-        "batch.images, and within which context does it run the model? Then make a function (maps, targets) that calls self.loss and "
+        "batch.images, and within which context does it run the model? Then make a function (maps, "
+        "targets) that calls self.loss and "
         "adds to its total.",
         "The step gives your function the student's maps, and the teacher's answer is a variable of the enclosing "
         "method. A NamedTuple's _replace(total=…) gives a new one with all other parts. For no context at all there is "
@@ -1502,7 +1502,8 @@ teaching.misconception(
     "the teacher's first answer is kept",
     swap=(
         ASK,
-        "        if not hasattr(self, 'wanted'):\n            self.wanted = self.teacher(self.batch.images.float() / 255)\n"
+        "        if not hasattr(self, 'wanted'):\n"
+        "            self.wanted = self.teacher(self.batch.images.float() / 255)\n"
         "        wanted = self.wanted\n",
     ),
     because="The answer belongs to the images of one batch. Kept, it teaches the student to see the first batch in "
