@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from yolostudy.study.museum import Room
 
-from ._engine import group, small_trainer, start
+from ._engine import group, meet, small_trainer, start
 
 # ---- samplers ------------------------------------------------------------------------------------
 
@@ -82,12 +82,13 @@ a_hang = Room(
     "more. Validate the bare model, `wrapped.module`, or validate on every rank.",
     patch=("engine.EvaluationHook", ("bare(trainer.model) if", "trainer.model if")),
 )
-PATIENCE = (0.3, 1.2)  # seconds until a rank gives up; on a slow machine a second look decides
+PATIENCE = (0.2, 0.8)  # seconds until a rank gives up; on a slow machine a second look decides
 
 
-def epoch_with_validation(course) -> Callable:
+def epoch_with_validation(course, patience: float) -> Callable:
     def act(rank: int, joined: dist.ProcessGroup) -> None:
         wrapped = DistributedDataParallel(nn.BatchNorm2d(3), process_group=joined)
+        meet(joined, patience)
         if rank == 0:
             trainer = small_trainer(model=wrapped, kind=course.engine.Trainer)
             trainer.epoch = 1
@@ -105,7 +106,7 @@ def validate(model: nn.Module) -> dict:
 @a_hang.look
 def _(course):
     for patience in PATIENCE:
-        ranks = start(epoch_with_validation(course), patience)
+        ranks = start(epoch_with_validation(course, patience))
         for rank in ranks:
             rank.join()
         stuck = [rank.name for rank in ranks if isinstance(rank.error, RuntimeError)]  # gloo's way of giving up
@@ -119,7 +120,7 @@ def _(course):
 @a_hang.find("the stack of each rank while it waits")
 def _(course):
     """As `py-spy dump` shows it of a process from outside."""
-    ranks, stacks = start(epoch_with_validation(course), PATIENCE[0]), {}
+    ranks, stacks = start(epoch_with_validation(course, PATIENCE[0])), {}
     while any(rank.is_alive() for rank in ranks):
         stacks |= {rank.name: stack for rank in ranks if (stack := rank.stack())}
         time.sleep(0.01)
@@ -224,7 +225,7 @@ def copied(take) -> tuple[nn.Module, nn.Module]:
     network = nn.Linear(2, 1)
     network.names = ["a", "b"]
     average = copy.deepcopy(network)
-    wrapped = DistributedDataParallel(network, process_group=group(0, 1, dist.HashStore(), 30.0))
+    wrapped = DistributedDataParallel(network, process_group=group(0, 1, dist.HashStore()))
     network.names = ["airliner", "fighter"]
     for name in ("names",):
         if name in vars(take(wrapped)):
