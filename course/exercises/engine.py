@@ -1404,11 +1404,10 @@ teaching.misconception(
     "the device is compared with a word",
     swap=(
         ANSWERED,
-        'with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=images.device.type != "gpu"):',
+        'with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=images.device != "cpu"):',
     ),
-    because="No device has that name, so autocast is on everywhere, on the processor too and in a run that asked for "
-    "float32. (A torch.device compared with a string is never equal in old versions of torch either.) The precision "
-    "of the trainer knows; ask it.",
+    because="A torch.device is never equal to a string, so this is true everywhere, and the teacher answers in bfloat16 "
+    "on the processor too, in a run that asked for float32. The precision of the trainer knows; ask it.",
     museum=82,
 )
 teaching.misconception(
@@ -1678,7 +1677,6 @@ keeping.misconception(
     swap=(MODEL, '"model": trainer.model.state_dict(),'),
     because="The wrapper of distributed training puts `module.` before every name. A run that goes on with one process "
     "finds none of its names. Save the bare model.",
-    museum=86,
 )
 keeping.misconception(
     "the model itself",
@@ -2116,7 +2114,6 @@ resuming.misconception(
     swap=(LOAD, '    trainer.model.load_state_dict(checkpoint["model"])\n'),
     because="The wrapper of distributed training has `module.` before every name. `bare` gives the model that the "
     "state belongs to.",
-    museum=86,
 )
 resuming.misconception(
     "the wrapper is asked for the names of the weights",

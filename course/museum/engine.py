@@ -32,7 +32,7 @@ never_freed = Room(
     "model and the optimizer wait for the collector of circles, which does not know that a small object holds a "
     "gigabyte on a card. Read what you need from the trainer that every moment passes, or keep a weak reference, as "
     "detectron2 does.",
-    patch=(EVALUATION, ("        if not self.due(", "        self.trainer = trainer\n        if not self.due(")),
+    mistake=("engine.EvaluationHook", "the hook keeps the trainer"),
 )
 
 
@@ -78,13 +78,7 @@ left_open = Room(
     "Training raised an exception in a step, and `after_train` was never called: it stands behind the loop and not in "
     "a `finally`. What hooks opened stays open, buffers are not written, forward hooks stay on the model. Call "
     "`after_train` in `finally`, and do not assume in it that training succeeded.",
-    patch=(
-        TRAINER,
-        (
-            '        finally:\n            self.call("after_train")',
-            '        except ZeroDivisionError:\n            raise\n        self.call("after_train")',
-        ),
-    ),
+    mistake=("engine.Trainer", "after_train is called only if all goes well"),
 )
 
 
@@ -129,7 +123,7 @@ one_late = Room(
     "The hook that keeps the best weights is called before the one that measures. It sees the figure of the epoch "
     "before, and keeps the weights of the epoch after. Here the trainer calls its hooks backwards; more often their "
     "list is in the wrong order. Measure first, keep last.",
-    patch=(TRAINER, ("in self.hooks:\n            getattr", "in reversed(self.hooks):\n            getattr")),
+    mistake=("engine.Trainer", "hooks are called backwards at the end"),
 )
 MAP50_95 = (0.3, 0.7, 0.5, 0.4)  # after each epoch
 
@@ -179,13 +173,7 @@ state_lost = Room(
     "The checkpoint keeps the state of each hook under the name of its class. There are two hooks of one class, one "
     "for boxes and one for keypoints, so the second overwrote the first. Give every hook a name of its own. "
     "detectron2 keeps the first of several and warns.",
-    patch=(
-        SNAPSHOT,
-        (
-            "name: hook.state_dict() for name, hook in trainer.named_hooks.items()",
-            "type(hook).__name__: hook.state_dict() for hook in trainer.hooks",
-        ),
-    ),
+    mistake=("engine.snapshot", "hooks of one class share a place"),
 )
 
 
@@ -221,7 +209,7 @@ done_twice = Room(
     "The number in the checkpoint counts epochs that are done, so it is the index of the next one. The resumed run "
     "took it for the index of the last one that began, and did that again. detectron2 keeps the index of the last "
     "iteration, counted from 0, and has to go on with `iter + 1`. Know which of the two a number is.",
-    patch=(RESUME, ('known["epoch"], known', 'known["epoch"] - 1, known')),
+    mistake=("engine.resume_or_load", "an epoch is repeated"),
 )
 BATCH = [torch.tensor([[1.0, 2.0]])]
 
@@ -276,7 +264,7 @@ still_in_eval = Room(
     "statistics and no longer moves them, and dropout drops nothing. The loss is finite and even falls. Restore the "
     "mode that was there before, in `finally`: an evaluation can raise too. A loop that calls `train()` once an epoch "
     "hides it if evaluation comes at the end of epochs.",
-    patch=(EVALUATION, ("model.train(was_training)", "pass")),
+    mistake=("engine.EvaluationHook", "the mode is not given back"),
 )
 
 
@@ -316,13 +304,7 @@ coarse_on_the_cpu = Room(
     'A torch.device is never equal to the string "cpu", so `autocast(enabled=device != "cpu")` is always true. On the '
     "CPU the forward pass then runs in bfloat16, in a run that asked for float32. Compare `device.type`, or better: "
     "ask the precision that was chosen.",
-    patch=(
-        TEACHER,
-        (
-            "self.precision.autocast() if self.precision else contextlib.nullcontext():",
-            'torch.autocast(images.device.type, torch.bfloat16, enabled=images.device != "cpu"):',
-        ),
-    ),
+    mistake=("engine.TeacherTrainer", "the device is compared with a word"),
 )
 
 

@@ -32,7 +32,7 @@ same_order = Room(
     "A DistributedSampler shuffles by its seed and its epoch, so that all ranks draw the same permutation and take "
     "different parts of it. Its epoch stays 0 until somebody sets it. Call `set_epoch` before each epoch. torch's "
     "DataLoader has none, only its sampler has: a loop that asks the loader for it needs a loader that passes it on.",
-    patch=("engine.Trainer", ("                    self.loader.set_epoch(self.epoch)\n", "                    pass\n")),
+    mistake=("engine.Trainer", "the loader's order is never set"),
 )
 
 
@@ -80,7 +80,7 @@ a_hang = Room(
     "training, which sends its buffers to all ranks in every forward pass, in eval mode too. Rank 0 waits for ranks to "
     "receive, they wait for rank 0 to arrive. Nothing ends it before the timeout of the group, which is ten minutes or "
     "more. Validate the bare model, `wrapped.module`, or validate on every rank.",
-    patch=("engine.EvaluationHook", ("bare(trainer.model) if", "trainer.model if")),
+    mistake=("engine.EvaluationHook", "the wrapper is evaluated"),
 )
 PATIENCE = (0.2, 0.8)  # seconds until a rank gives up; on a slow machine a second look decides
 

@@ -19,7 +19,7 @@ late_and_rare = Room(
     "Near the end the interval between evaluations is set to 3, so that the best epoch is not missed. It is meant for "
     "runs that are measured every ten epochs. For one that is measured after each epoch, 3 is rarer. Near the end "
     "take the smaller of the two.",
-    patch=("engine.EvaluationHook", ("min(3, self.interval) if late", "3 if late")),
+    mistake=("engine.EvaluationHook", "late evaluation gets rarer"),
 )
 
 
