@@ -1406,8 +1406,8 @@ teaching.misconception(
         ANSWERED,
         'with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=images.device != "cpu"):',
     ),
-    because="A torch.device is never equal to a string, so this is true everywhere, and the teacher answers in bfloat16 "
-    "on the processor too, in a run that asked for float32. The precision of the trainer knows; ask it.",
+    because="A torch.device is never equal to a string, so this is true everywhere, and the teacher answers in "
+    "bfloat16 on the processor too, in a run that asked for float32. The precision of the trainer knows; ask it.",
     museum=82,
 )
 teaching.misconception(
@@ -1783,12 +1783,6 @@ keeping.misconception(
     swap=('"seconds": trainer.seconds', '"seconds": trainer.seconds - trainer.seconds_before'),
     because="That is the time of this run alone. After a second interruption the first part is forgotten. `seconds` "
     "has both.",
-)
-keeping.misconception(
-    "the time on the clock",
-    swap=('"seconds": trainer.seconds', '"seconds": trainer.started'),
-    because="The clock of perf_counter starts anywhere, usually when the machine does: in another process the number "
-    "means nothing.",
 )
 keeping.misconception(
     "metrics are shared",

@@ -90,7 +90,8 @@ class Trainer:
                     order = self.loader.set_epoch
                     order(self.epoch)
                 self.call("before_epoch")
-                for index, self.batch in zip(itertools.count(), self.loader):
+                for index, batch in zip(itertools.count(), self.loader):
+                    self.batch = batch
                     self.call("before_step")
                     self.run_step(index)
                     self.call("after_step")

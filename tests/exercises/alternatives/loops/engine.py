@@ -110,7 +110,8 @@ class Trainer:
             set_epoch(self.epoch)
         self.call("before_epoch")
         index = 0
-        for self.batch in self.loader:
+        for batch in self.loader:
+            self.batch = batch
             self.call("before_step")
             self.run_step(index)
             self.call("after_step")
