@@ -313,5 +313,5 @@ def test_the_real_detectron2_has_the_names():
 
 def test_without_yolov6_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(real, "is_installed", lambda: False)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "yolostudy\[yolov6\]"'), real.trainer():
+    with pytest.raises(ModuleNotFoundError, match="pip install yolov6detect"), real.trainer():
         pass

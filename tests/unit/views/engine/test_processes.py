@@ -12,7 +12,7 @@ import torch
 
 from tests import warm
 from yolostudy.canvas.style import MAX_BYTES, as_png
-from yolostudy.views.engine import processes
+from yolostudy.views.engine import parallel, processes
 
 REAL = processes._command
 PROGRAM = "import runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -188,7 +188,7 @@ def test_the_program_alone_says_how_to_start_it():
 def test_the_table_counts_what_is_copied():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1, bias=False), torch.nn.BatchNorm2d(4))
     model[0].weight.requires_grad_(False)
-    table = processes.compare_parallel(model, image=(3, 8, 8), batch=6, devices=3)
+    table = parallel.compare_parallel(model, image=(3, 8, 8), batch=6, devices=3)
     found = {row.what: row.bytes for row in table.rows}
     assert found == {
         "parameters": 4 * (12 + 8),
