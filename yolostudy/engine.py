@@ -100,7 +100,7 @@ class Trainer:
 
     Args:
         model, loss, optimizer: what `step` works on.
-        loader: gives batches; if it has `set_epoch`, that is called before each epoch.
+        loader: gives batches; if it has `set_epoch`, that is called with `epoch` before each epoch.
         step: a callable (model, loss, batch, optimizer, precision=…, step=…) -> parts of the loss;
             such as `training.train_step`.
         precision: number format with its gradient scaler, passed to each step.
@@ -110,7 +110,8 @@ class Trainer:
     Attributes:
         epoch: number of completed epochs.
         steps: number of completed steps.
-        batch, parts: batch and loss parts of the latest step.
+        batch: of the latest step. It is there at `before_step`, where a hook may replace it.
+        parts: of the loss, of the latest step.
         metrics: results that hooks leave for one another.
         stop_reason: set it to end training after the current step.
     """
@@ -164,10 +165,11 @@ class Trainer:
     def train(self) -> None:
         """Train from the current `epoch` to the end.
 
-        The clock starts. Each epoch begins in train mode, without a gradient left over, with the
-        order of the loader set. `epoch` counts it before `after_epoch` is called. A `stop_reason`,
-        or minutes that are used up, end it after the current step. `after_train` is called whatever
-        happens.
+        The clock starts, then `before_train` is called. Each epoch begins in train mode, without a
+        gradient left over, with the order of the loader set; then `before_epoch` is called. A
+        `stop_reason`, or minutes that are used up, end an epoch after the current step. `epoch`
+        counts each epoch, also one that ended early, and then `after_epoch` is called.
+        `after_train` is called whatever happens, and an exception is passed on.
         """
         raise NotImplementedError("exercise engine.Trainer: course/11_engines.ipynb")
 
@@ -199,9 +201,10 @@ class TeacherTrainer(Trainer):
         """A step like that of the base class, on the loss of the task and of the imitation.
 
         `self.step` is called once. It gets a loss whose `total` is that of the task plus `gain` ·
-        `imitate`, so that update, clipping and accumulation stay as they are. The teacher sees the
-        images that the student sees: on its device, float32 in 0…1, within `precision.autocast()`
-        where there is a precision, and no gradient is kept for it.
+        `imitate`, so that update, clipping and accumulation stay as they are. So do the other parts
+        of the loss, `self.loss`, and the batch. The teacher sees the images that the student sees:
+        on its device, float32 in 0…1, within `precision.autocast()` where there is a precision, and
+        no gradient is kept for it.
         """
         raise NotImplementedError("exercise engine.TeacherTrainer: course/11_engines.ipynb")
 
@@ -228,10 +231,10 @@ def resume_or_load(trainer: Trainer, checkpoint: Mapping | None, weights: Mappin
         trainer: made as it was for that run.
         checkpoint: what `snapshot` returned. Its weights win over `weights`, which then are ignored.
             A hook that it has no state of keeps the state that it has.
-        weights: a state of the bare model.
+        weights: a state of the bare model. Its names have to fit: else torch raises a RuntimeError.
 
     Returns:
-        Whether a run is continued. Its next epoch is the one after the last that it completed, and
-        `seconds_before` holds the time that it has used.
+        Whether a run is continued. Its next epoch is the one after the last that it completed,
+        `seconds_before` holds the time that it has used, and `metrics` are a copy.
     """
     raise NotImplementedError("exercise engine.resume_or_load: course/11_engines.ipynb")

@@ -146,9 +146,9 @@ class KeypointLoss:
     def __call__(self, predicted: Tensor, truth: Tensor, area: Tensor) -> tuple[Tensor, Tensor]:
         """Both losses, averaged over objects and keypoints.
 
-        An object with few visible keypoints counts as much as one with many: each of its terms is
-        multiplied by K / (number of visible keypoints). Averages run over all P·K terms, hidden
-        ones are 0.
+        An object with few marked keypoints counts as much as one with many: each of its terms is
+        multiplied by K / (number of marked keypoints, v > 0). Averages run over all P·K terms,
+        unmarked ones are 0.
 
         Args:
             predicted: (P, K, d), x and y in units of the stride; the third number is a logit.

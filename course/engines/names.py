@@ -190,11 +190,11 @@ HERE = {
     "PeriodicCheckpointer": "yolostudy.hooks:Checkpoint",
     "EvalHook": "yolostudy.engine:EvaluationHook",
     "PeriodicWriter": "yolostudy.hooks:Results",
-    "Registry": "yolostudy.engine:Registry",
-    "configurable": "yolostudy.engine:configurable",
-    "from_config": "yolostudy.engine:configurable",
-    "ismethod": "yolostudy.engine:configurable",
-    "CfgNode": "yolostudy.engine:Config",
+    "Registry": "yolostudy.registry:Registry",
+    "configurable": "yolostudy.registry:configurable",
+    "from_config": "yolostudy.registry:configurable",
+    "ismethod": "yolostudy.registry:configurable",
+    "CfgNode": "yolostudy.registry:Config",
     "get_cfg": "yolostudy.runs.presets:load",
     "input_format": "yolostudy.data.loader:read_image",
     "vis_period": "key:batch_pictures",
@@ -205,20 +205,6 @@ HERE = {
     "on_val_start": "yolostudy.hooks:Validation.after_epoch",
     "on_val_end": "yolostudy.hooks:Validation.after_epoch",
 }
-
-# What comes to this course with the same stage, from other hands. Empty it when all of it is there.
-COMING_KEYS = (
-    "eval_interval heavy_eval_range eval_final_only plain_epochs keep_last strip batch_pictures warmup_momentum "
-    "warmup_bias_rate warmup_floor nominal_batch scale_rate ema_attributes sync_bn fuse_ab dfl_gain"
-).split()
-COMING = (
-    "yolostudy.engine:Registry",
-    "yolostudy.engine:configurable",
-    "yolostudy.engine:Config",
-    "yolostudy.engine:resume_or_load",
-    "yolostudy.engine:EvaluationHook",
-    "yolostudy.runs.anchor_aid",
-)
 
 _DEPLOY = "stage 12, deploy, teaches it; no training of stages 1 to 11 needs it"
 MISSING = {  # name -> why ours has none

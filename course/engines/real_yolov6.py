@@ -1,6 +1,6 @@
 """The real YOLOv6 4.0 for one epoch on the CPU, where it is installed: something real to trace.
 
-    pip install "yolostudy[yolov6]"
+    pip install yolov6detect==0.4.1
 
 The package is `yolov6detect` on PyPI: YOLOv6 0.4.0 under the GPL-3, packed by a third party. It was
 written for older libraries, so while a trainer lives here two things are as they were then:
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ PACKAGES = ("yolov6.core.engine", "yolov6.utils.ema", "yolov6.utils.checkpoint",
 
 
 def is_installed() -> bool:
-    return importlib.util.find_spec("yolov6") is not None and importlib.util.find_spec("addict") is not None
+    """Whether YOLOv6 can be imported."""
+    return importlib.util.find_spec("yolov6") is not None
 
 
 @contextmanager
@@ -47,7 +49,10 @@ def as_it_was() -> Iterator[None]:
 
 
 def write_planes(folder: Path, images: int) -> Path:
-    """Images and boxes of the sample in YOLO's layout, and the description that YOLOv6 reads."""
+    """Write images and boxes of the sample in YOLO's layout, and the description that YOLOv6 reads.
+
+    YOLOv6 wants the class names as a list, and labels of boxes without keypoints.
+    """
     splits = [data.open_set("sample", name) for name in ("train", "validation")]
     few = [replace(split, records=[replace(one, keypoints=None) for one in split.records[:images]]) for split in splits]
     description = data.write(few, folder / "planes", "yolo")
@@ -62,7 +67,7 @@ def write_planes(folder: Path, images: int) -> Path:
 
 
 @contextmanager
-def trainer(images: int = 4, side: int = 64, epochs: int = 1, batch: int = 4):
+def trainer(images: int = 4, side: int = 64, epochs: int = 1, batch: int = 4) -> Iterator[Any]:
     """YOLOv6's own Trainer on a few images, ready for its `train()`; its files go with the block.
 
     Args:
@@ -72,7 +77,7 @@ def trainer(images: int = 4, side: int = 64, epochs: int = 1, batch: int = 4):
     Errors: ModuleNotFoundError where the extra `yolov6` is not installed.
     """
     if not is_installed():
-        raise ModuleNotFoundError('YOLOv6 is not installed. Install it with: pip install "yolostudy[yolov6]"')
+        raise ModuleNotFoundError("YOLOv6 is not installed. Install it with: pip install yolov6detect==0.4.1")
     with tempfile.TemporaryDirectory(prefix="yolostudy-yolov6-") as folder, as_it_was():
         import yolov6
         from yolov6.core.engine import Trainer
@@ -87,10 +92,9 @@ def trainer(images: int = 4, side: int = 64, epochs: int = 1, batch: int = 4):
         args = get_args_parser().parse_args([part for word in words for part in (f"--{word}", str(words[word]))])
         args.rank = args.local_rank = -1
         args.world_size, args.save_dir = 1, folder
-        before, level = torch.are_deterministic_algorithms_enabled(), LOGGER.level
+        level = LOGGER.level
         LOGGER.setLevel(logging.ERROR)
         try:
             yield Trainer(args, cfg, torch.device("cpu"))
         finally:
             LOGGER.setLevel(level)
-            torch.use_deterministic_algorithms(before)

@@ -30,7 +30,7 @@ def descend(model: nn.Module, _loss, batch: Tensor, optimizer, precision=None, s
     return loss.detach()
 
 
-def small_trainer(hooks=(), epochs: int = 2, loader=None, step=descend, model=None, kind: type = ENGINE.Trainer):
+def small_trainer(hooks=(), epochs: int = 2, loader=None, step=descend, model=None, kind=ENGINE.Trainer):
     """A trainer of one linear layer, with three batches an epoch."""
     model = model or nn.Linear(2, 1)
     loader = [torch.rand(4, 2) for _ in range(3)] if loader is None else loader
@@ -55,19 +55,25 @@ for _moment in MOMENTS:
 # ---- ranks ---------------------------------------------------------------------------------------
 
 
-def group(rank: int, ranks: int, store: dist.Store, patience: float) -> dist.ProcessGroup:
+SECONDS = 30.0  # until a rank gives up where nothing should make it wait
+
+
+def group(rank: int, ranks: int, store: dist.Store) -> dist.ProcessGroup:
     """A real group of gloo for one rank, without the global one of `init_process_group`.
 
     So ranks can be threads of one process.
-
-    Args:
-        patience: seconds after which a rank stops waiting for the others, with an error.
     """
     backend, cpu = dist.ProcessGroup.BackendType.GLOO, torch.device("cpu")
     joined = dist.ProcessGroup(store, rank, ranks)
     joined._set_default_backend(backend)
-    joined._register_backend(cpu, backend, dist.ProcessGroupGloo(store, rank, ranks, timedelta(seconds=patience)))
+    joined._register_backend(cpu, backend, dist.ProcessGroupGloo(store, rank, ranks, timedelta(seconds=SECONDS)))
     return joined
+
+
+def meet(joined: dist.ProcessGroup, patience: float) -> None:
+    """Wait until all ranks are here. From then on they wait for one another `patience` seconds at most."""
+    joined.barrier().wait()
+    joined._get_backend(torch.device("cpu"))._set_default_timeout(timedelta(seconds=patience))
 
 
 class Rank(threading.Thread):
@@ -77,14 +83,14 @@ class Rank(threading.Thread):
         error: what it raised, or None.
     """
 
-    def __init__(self, rank: int, ranks: int, store: dist.Store, patience: float, act: Callable):
+    def __init__(self, rank: int, ranks: int, store: dist.Store, act: Callable):
         super().__init__(name=f"rank {rank}", daemon=True)
-        self.rank, self.ranks, self.store, self.patience, self.act = rank, ranks, store, patience, act
+        self.rank, self.ranks, self.store, self.act = rank, ranks, store, act
         self.error: Exception | None = None
 
     def run(self) -> None:
         try:
-            self.act(self.rank, group(self.rank, self.ranks, self.store, self.patience))
+            self.act(self.rank, group(self.rank, self.ranks, self.store))
         except Exception as error:
             self.error = error
 
@@ -99,10 +105,10 @@ class Rank(threading.Thread):
         return " > ".join([entries[first].line, *(name for name in names[first + 1 :] if "call_impl" not in name)])
 
 
-def start(act: Callable, patience: float, ranks: int = 2) -> list[Rank]:
+def start(act: Callable, ranks: int = 2) -> list[Rank]:
     """Start the ranks. Join them."""
     store = dist.HashStore()
-    threads = [Rank(rank, ranks, store, patience, act) for rank in range(ranks)]
+    threads = [Rank(rank, ranks, store, act) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     return threads

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,75 +21,56 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from yolostudy.study.museum import Room
 
-from ._engine import ENGINE, group, small_trainer, start
+from ._engine import group, meet, small_trainer, start
 
 # ---- samplers ------------------------------------------------------------------------------------
-
-
-class Notes(ENGINE.Hook):
-    """Notes the first images of each epoch."""
-
-    def __init__(self):
-        self.order: list[list[int]] = []
-
-    def before_epoch(self, trainer):
-        self.order.append([])
-
-    def before_step(self, trainer):
-        self.order[-1] += trainer.batch[:, 0].int().tolist()
-
-
-class Shuffles(Notes):
-    def before_epoch(self, trainer):
-        super().before_epoch(trainer)
-        trainer.loader.sampler.set_epoch(trainer.epoch)
 
 
 same_order = Room(
     83,
     "with two processes each epoch shows the images in the same order",
     "A DistributedSampler shuffles by its seed and its epoch, so that all ranks draw the same permutation and take "
-    "different parts of it. Its epoch stays 0 until somebody sets it. Nobody does: a DataLoader has no `set_epoch`, "
-    "its sampler has. Call `sampler.set_epoch(epoch)` before each epoch.",
-    broken=Notes,
-    fixed=Shuffles,
+    "different parts of it. Its epoch stays 0 until somebody sets it. Call `set_epoch` before each epoch. torch's "
+    "DataLoader has none, only its sampler has: a loop that asks the loader for it needs a loader that passes it on.",
+    mistake=("engine.Trainer", "the loader's order is never set"),
 )
 
 
-def orders(hook: type, rank: int = 0) -> list[list[int]]:
+class Loader(DataLoader):
+    def set_epoch(self, epoch: int) -> None:
+        self.sampler.set_epoch(epoch)
+
+
+def orders(course, rank: int = 0) -> list[list[int]]:
     """The numbers of the images that one of two ranks gets in three epochs."""
-    images = torch.arange(12.0)[:, None].expand(12, 2)
+    images, seen = torch.arange(12.0)[:, None].expand(12, 2), []
     sampler = DistributedSampler(images, num_replicas=2, rank=rank, shuffle=True)
-    trainer = small_trainer([hook()], epochs=3, loader=DataLoader(images, batch_size=2, sampler=sampler))
-    trainer.optimizer.param_groups[0]["lr"] = 0.001
-    trainer.train()
-    return trainer.hooks[0].order
+    loader = Loader(images, batch_size=2, sampler=sampler)
+    small_trainer(
+        epochs=3,
+        loader=loader,
+        step=lambda model, loss, batch, optimizer, precision, step: seen.extend(batch[:, 0].int().tolist()),
+        kind=course.engine.Trainer,
+    ).train()
+    return [seen[:6], seen[6:12], seen[12:]]
 
 
 @same_order.look
-def _(hook):
-    different = len({tuple(order) for order in orders(hook)})
+def _(course):
+    different = len({tuple(order) for order in orders(course)})
     return different < 3, f"3 epochs, {different} different {'order' if different == 1 else 'orders'}"
 
 
 @same_order.find("the first indices of two epochs, on each rank")
-def _(hook):
+def _(course):
     rows = []
     for rank in range(2):
-        first, second, _ = orders(hook, rank)
+        first, second, _ = orders(course, rank)
         rows.append(f"rank {rank}   epoch 0: {first[:3]}   epoch 1: {second[:3]}")
     return "\n".join(rows)
 
 
 # ---- collectives ---------------------------------------------------------------------------------
-
-
-def through_the_wrapper(wrapped: DistributedDataParallel) -> nn.Module:
-    return wrapped
-
-
-def through_the_model(wrapped: DistributedDataParallel) -> nn.Module:
-    return wrapped.module
 
 
 a_hang = Room(
@@ -97,43 +79,48 @@ a_hang = Room(
     "Rank 0 validates, the others wait for it at a barrier. But it validates through the wrapper of distributed "
     "training, which sends its buffers to all ranks in every forward pass, in eval mode too. Rank 0 waits for ranks to "
     "receive, they wait for rank 0 to arrive. Nothing ends it before the timeout of the group, which is ten minutes or "
-    "more. Validate through `wrapped.module`, or on every rank.",
-    # seconds until a rank gives up: short where it surely hangs, long where a slow machine should not decide
-    broken=(through_the_wrapper, 0.5),
-    fixed=(through_the_model, 30.0),
+    "more. Validate the bare model, `wrapped.module`, or validate on every rank.",
+    mistake=("engine.EvaluationHook", "the wrapper is evaluated"),
 )
+PATIENCE = (0.2, 0.8)  # seconds until a rank gives up; on a slow machine a second look decides
 
 
-def an_epoch_with_validation(model):
+def epoch_with_validation(course, patience: float) -> Callable:
     def act(rank: int, joined: dist.ProcessGroup) -> None:
-        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-        wrapped = DistributedDataParallel(network, process_group=joined)
+        wrapped = DistributedDataParallel(nn.BatchNorm2d(3), process_group=joined)
+        meet(joined, patience)
         if rank == 0:
-            wrapped.eval()
-            with torch.no_grad():
-                model(wrapped)(torch.zeros(2, 3, 8, 8))
+            trainer = small_trainer(model=wrapped, kind=course.engine.Trainer)
+            trainer.epoch = 1
+            course.engine.EvaluationHook(validate).after_epoch(trainer)
         joined.barrier().wait()
 
     return act
 
 
+def validate(model: nn.Module) -> dict:
+    model(torch.zeros(2, 3, 8, 8))
+    return {}
+
+
 @a_hang.look
-def _(subject):
-    model, patience = subject
-    ranks = start(an_epoch_with_validation(model), patience)
-    for rank in ranks:
-        rank.join()
-    stuck = [rank.name for rank in ranks if isinstance(rank.error, RuntimeError)]  # gloo's way of giving up
+def _(course):
+    for patience in PATIENCE:
+        ranks = start(epoch_with_validation(course, patience))
+        for rank in ranks:
+            rank.join()
+        stuck = [rank.name for rank in ranks if isinstance(rank.error, RuntimeError)]  # gloo's way of giving up
+        if not stuck:
+            break
     if other := next((rank.error for rank in ranks if rank.error and rank.name not in stuck), None):
         raise other
     return bool(stuck), f"{' and '.join(stuck)}: no answer for {patience:g} s" if stuck else "both pass the barrier"
 
 
 @a_hang.find("the stack of each rank while it waits")
-def _(subject):
+def _(course):
     """As `py-spy dump` shows it of a process from outside."""
-    model, patience = subject
-    ranks, stacks = start(an_epoch_with_validation(model), patience), {}
+    ranks, stacks = start(epoch_with_validation(course, PATIENCE[0])), {}
     while any(rank.is_alive() for rank in ranks):
         stacks |= {rank.name: stack for rank in ranks if (stack := rank.stack())}
         time.sleep(0.01)
@@ -238,7 +225,7 @@ def copied(take) -> tuple[nn.Module, nn.Module]:
     network = nn.Linear(2, 1)
     network.names = ["a", "b"]
     average = copy.deepcopy(network)
-    wrapped = DistributedDataParallel(network, process_group=group(0, 1, dist.HashStore(), 30.0))
+    wrapped = DistributedDataParallel(network, process_group=group(0, 1, dist.HashStore()))
     network.names = ["airliner", "fighter"]
     for name in ("names",):
         if name in vars(take(wrapped)):

@@ -13,46 +13,37 @@ EPOCHS = 20
 # ---- evaluation ----------------------------------------------------------------------------------
 
 
-def three(interval: int) -> int:
-    return 3
-
-
-def at_most_three(interval: int) -> int:
-    return min(3, interval)
-
-
 late_and_rare = Room(
     87,
     "near its end the run is measured less often than before",
     "Near the end the interval between evaluations is set to 3, so that the best epoch is not missed. It is meant for "
     "runs that are measured every ten epochs. For one that is measured after each epoch, 3 is rarer. Near the end "
     "take the smaller of the two.",
-    broken=three,
-    fixed=at_most_three,
+    mistake=("engine.EvaluationHook", "late evaluation gets rarer"),
 )
 
 
-def evaluated(late, interval: int, heavy_range: int = 9) -> list[int]:
+def measured(course, interval: int, heavy_range: int = 9) -> list[int]:
     """The epochs, from 1, after which a run of 20 is measured."""
-    return [
-        epoch
-        for epoch in range(1, EPOCHS + 1)
-        if epoch == EPOCHS or epoch % (late(interval) if EPOCHS - epoch < heavy_range else interval) == 0
-    ]
+    hook, trainer = course.engine.EvaluationHook(interval=interval, heavy_range=heavy_range), small_trainer()
+    trainer.epochs, found = EPOCHS, []
+    for trainer.epoch in range(1, EPOCHS + 1):
+        found += [trainer.epoch] if hook.due(trainer) else []
+    return found
 
 
 @late_and_rare.look
-def _(late):
-    epochs = evaluated(late, interval=1)
+def _(course):
+    epochs = measured(course, interval=1)
     later = sum(epoch > 11 for epoch in epochs)
     return later < 9, f"interval 1: {len(epochs) - later} of the first 11 epochs are measured, {later} of the last 9"
 
 
 @late_and_rare.find("the epochs that are measured, for three intervals")
-def _(late):
+def _(course):
     rows = []
     for interval in (1, 2, 10):
-        epochs = evaluated(late, interval)
+        epochs = measured(course, interval)
         rows.append(f"{interval:>2}  {''.join('x' if epoch in epochs else '.' for epoch in range(1, EPOCHS + 1))}")
     return "\n".join(rows)
 

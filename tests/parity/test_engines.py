@@ -283,7 +283,7 @@ def test_the_order_of_ultralytics_moments_and_their_column():
 
 @pytest.mark.slow
 @pytest.mark.parity
-@pytest.mark.skipif(not real.is_installed(), reason='YOLOv6 is not installed: pip install "yolostudy[yolov6]"')
+@pytest.mark.skipif(not real.is_installed(), reason="YOLOv6 is not installed: pip install yolov6detect==0.4.1")
 def test_one_epoch_of_the_real_yolov6_from_train_before_loop_to_strip_model():
     with real.trainer() as made:
         tree = recording().record(made.train, packages=(*real.PACKAGES, "torch._tensor", "torch.optim"))
@@ -313,5 +313,5 @@ def test_the_real_detectron2_has_the_names():
 
 def test_without_yolov6_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(real, "is_installed", lambda: False)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "yolostudy\[yolov6\]"'), real.trainer():
+    with pytest.raises(ModuleNotFoundError, match="pip install yolov6detect"), real.trainer():
         pass

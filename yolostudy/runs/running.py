@@ -28,9 +28,10 @@ from ..network import YOLO
 from ..pose import PoseLoss
 from ..training import Precision, WarmupCosine, build_optimizer, train_step, validate
 from . import anchor_aid, builders
+from .conflicts import check_epochs
 from .folders import new_run
 from .poses import validate_poses
-from .presets import Preset, PresetError, check_epochs, to_dict
+from .presets import Preset, PresetError, to_dict
 from .scaling import scaled
 from .sync_bn import synchronise
 

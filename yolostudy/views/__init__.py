@@ -62,6 +62,7 @@ _OFFERED = {  # module -> the public names that it defines
     "heatmaps.tags": "draw_tags tag_forces",
     "heatmaps.groups": "draw_groups",
     "engine.warmup": "draw_warmup",
+    "engine.processes": "draw_processes",
 }
 _HOME = {name: module for module, names in _OFFERED.items() for name in names.split()}
 

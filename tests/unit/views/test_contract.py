@@ -162,8 +162,12 @@ def of_heatmaps():
     yield views.draw_groups(smooth(), heatmaps.group_keypoints(maps, maps))
 
 
+def of_engine():
+    yield views.draw_warmup({"weights": [0.0, 0.1], "biases": [0.1, 0.1]}, [0.8, 0.9], [1, 4])
+
+
 FOLDERS = (of_blocks, of_network, of_boxes, of_assigner, of_losses, of_training, of_metrics, of_weights, of_distill)
-FOLDERS += (of_pose, of_heatmaps)
+FOLDERS += (of_pose, of_heatmaps, of_engine)
 
 
 @pytest.mark.parametrize("pictures", FOLDERS, ids=lambda function: function.__name__)
@@ -173,7 +177,10 @@ def test_a_picture_is_one_object_with_numbers(pictures, tmp_path):
 
 
 def test_every_picture_is_drawn_once():
-    """`draw_distillation` needs a trained pair: test_distillation.py."""
+    """`draw_distillation` needs a trained pair, `draw_processes` two processes: tests of their own."""
     source = "".join(map(inspect.getsource, FOLDERS))
-    drawn = {name for name in views.__all__ if name.startswith(("draw_", "plot_"))} - {"draw_distillation"}
+    drawn = {name for name in views.__all__ if name.startswith(("draw_", "plot_"))} - {
+        "draw_distillation",
+        "draw_processes",
+    }
     assert not {name for name in drawn if f"views.{name}(" not in source}

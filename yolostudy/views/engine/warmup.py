@@ -11,7 +11,9 @@ from ...canvas import style
 
 
 @style.house()
-def draw_warmup(rates: Mapping[str, Sequence[float]], momentum: Sequence[float], batches: Sequence[int]):
+def draw_warmup(
+    rates: Mapping[str, Sequence[float]], momentum: Sequence[float], batches: Sequence[int]
+) -> style.StudyFigure:
     """Learning rates, momentum, and batches in an update, at each step of a run.
 
     Args:

@@ -86,13 +86,7 @@ def resolve(place):
 
 @pytest.mark.parametrize("place", sorted(set(names.HERE.values())))
 def test_what_is_here_is_there(place):
-    coming = place in names.COMING or place.removeprefix("key:") in names.COMING_KEYS
-    try:
-        resolve(place)
-    except (KeyError, ImportError, AttributeError):
-        if not coming:
-            raise
-        pytest.skip(f"{place} comes with this stage, and is not merged yet")
+    resolve(place)
 
 
 def test_a_place_that_is_not_there_is_noticed():
